@@ -1,0 +1,74 @@
+"""Lend a host's rollout buffer out narrowed to chosen rows, with given advantages and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.buffers import RolloutBuffer
+
+
+def flat_rows(array: np.ndarray) -> np.ndarray:
+    """``[T, N, ...]`` to ``[T * N, ...]``, row = env * T + t, the order of SB3's ``swap_and_flatten``."""
+    return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
+
+
+def narrow(buffer: RolloutBuffer, rows: np.ndarray, advantages: np.ndarray, returns: np.ndarray) -> None:
+    """Make ``buffer`` hold ``rows`` alone, as one environment's rollout, until :func:`widen` or its own ``reset()``.
+
+    The buffer changes in place, since SB3's training loop holds a reference to it. While it is narrow its class is a
+    subclass of its own that keeps what is needed to undo this.
+
+    :param rows: ``[n]`` ascending, ``env * T + t``
+    :param advantages: ``[n]``
+    :param returns: ``[n]``
+    """
+    original = dict(buffer.__dict__)
+    shape = (buffer.buffer_size, buffer.n_envs)
+
+    def chosen(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: chosen(item) for key, item in value.items()}
+        if isinstance(value, np.ndarray) and value.shape[:2] == shape:
+            return flat_rows(value)[rows][:, None]
+        return value
+
+    for name, value in original.items():
+        buffer.__dict__[name] = chosen(value)
+    buffer.advantages, buffer.returns = advantages[:, None], returns[:, None]
+    buffer.buffer_size, buffer.n_envs, buffer.pos, buffer.full = len(rows), 1, len(rows), True
+    buffer.generator_ready = False
+    buffer.__class__ = _narrowed(type(buffer))
+    buffer.__dict__["_original"] = original
+
+
+def widen(buffer: RolloutBuffer) -> None:
+    """Give a narrowed buffer its own class, sizes and arrays back; any other buffer is left as it is."""
+    original = buffer.__dict__.get("_original")
+    if original is not None:
+        buffer.__class__ = type(buffer).__bases__[0]
+        buffer.__dict__.clear()
+        buffer.__dict__.update(original)
+
+
+@cache
+def _narrowed(buffer_class: type[RolloutBuffer]) -> type[RolloutBuffer]:
+    """The class of a narrowed ``buffer_class``."""
+
+    class Narrowed(buffer_class):  # type: ignore[valid-type,misc]
+        def reset(self) -> None:
+            widen(self)
+            self.reset()
+
+        def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+            # A mini-batch of one row has no standard deviation to normalise by, and not every host guards against it.
+            # Where the split made it, slightly larger mini-batches avoid it; a whole rollout keeps the user's size.
+            original = self.__dict__["_original"]
+            is_part = self.buffer_size < original["buffer_size"] * original["n_envs"]
+            while is_part and batch_size is not None and batch_size > 1 and self.buffer_size % batch_size == 1:
+                batch_size += 1
+            return super().get(batch_size)
+
+    return Narrowed

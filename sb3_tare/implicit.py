@@ -1,0 +1,110 @@
+"""The implicit reward gradient (Theorem 1, Proposition 1) in three moves: curvature product, solve, mixed product.
+
+With g the gradient of the extrinsic objective on validation episodes, C the damped curvature and M the mixed partial of
+the training objective, the hypergradient is ``x' M`` with ``C x = g``. As the reward enters the training objective only
+through its advantages A, ``x' M = sum_t w_t dA_t/dphi`` with ``w = d(x' dJ/dtheta)/dA``. The weights w take two reverse
+passes through the policy and none through the reward network, which is then differentiated once, as usual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LinearMap = Callable[[Tensor], Tensor]
+
+
+class Solution(NamedTuple):
+    """What :func:`conjugate_gradient` found, and how it went."""
+
+    x: Tensor
+    """``[p]`` finite whenever the right-hand side is"""
+    residual: float
+    """``|b - C x| / |b|``, zero for ``b = 0``"""
+    steps: int
+    """Products with C that entered ``x``"""
+    negative_curvature: bool
+    """True if a direction of non-positive curvature ended the search"""
+
+
+def flat_gradient(objective: Tensor, parameters: Sequence[Tensor], create_graph: bool = False) -> Tensor:
+    """Gradient ``[p]`` of a scalar, without touching any ``.grad``; the objective's graph is kept for further calls."""
+    gradients = torch.autograd.grad(
+        objective, parameters, create_graph=create_graph, retain_graph=True, materialize_grads=True
+    )
+    return torch.cat([gradient.reshape(-1) for gradient in gradients])
+
+
+def hessian_product(objective: Tensor, parameters: Sequence[Tensor], damping: float = 0.0) -> LinearMap:
+    """The map ``v -> (d2 objective / d parameters2 + damping) v`` on ``[p]`` vectors.
+
+    The gradient's graph is built once and kept: reverse over reverse beats ``torch.func`` on policies of SB3's sizes.
+    """
+    gradient = flat_gradient(objective, parameters, create_graph=True)
+    return lambda vector: flat_gradient(gradient @ vector, parameters) + damping * vector
+
+
+def conjugate_gradient(product: LinearMap, target: Tensor, max_steps: int = 10, tolerance: float = 1e-10) -> Solution:
+    """Solve ``C x = target`` for symmetric C from ``x = 0`` (Hestenes & Stiefel, 1952).
+
+    A direction p with ``p' C p <= 0`` (or not finite) ends the search: the iterate so far is returned, and ``target``
+    itself in the first step, where it is still an ascent direction. Positive definite C never gets there.
+
+    :param target: ``[p]``, finite
+    :param tolerance: relative residual at which to stop early
+    """
+    x = torch.zeros_like(target)
+    residual, direction = target.clone(), target.clone()
+    norm = float(residual @ residual)
+    target_norm = norm
+    for step in range(max_steps):
+        if norm <= tolerance**2 * target_norm:
+            return _solution(x, norm, target_norm, step, negative_curvature=False)
+        image = product(direction)
+        curvature = float(direction @ image)
+        if not (0.0 < curvature < math.inf):
+            if step == 0:
+                return Solution(target.clone(), float((target - image).norm() / target.norm()), 0, True)
+            return _solution(x, norm, target_norm, step, negative_curvature=True)
+        length = norm / curvature
+        x = x + length * direction
+        residual = residual - length * image
+        previous_norm, norm = norm, float(residual @ residual)
+        direction = residual + (norm / previous_norm) * direction
+    return _solution(x, norm, target_norm, max_steps, negative_curvature=False)
+
+
+def implicit_weights(
+    validation_objective: Tensor,
+    training_objective: Tensor,
+    advantages: Tensor,
+    parameters: Sequence[Tensor],
+    curvature: LinearMap | None,
+    cg_steps: int = 10,
+) -> tuple[Tensor, Solution]:
+    """Weights w of the hypergradient ``sum_t w_t dA_t/dphi`` (Proposition 1).
+
+    :param validation_objective: scalar, extrinsic J on validation episodes
+    :param training_objective: scalar, J on training episodes, a function of ``advantages`` and ``parameters``
+    :param advantages: ``[n]`` leaf that requires a gradient
+    :param parameters: the actor's
+    :param curvature: product with the damped C, or None for the identity (one step of gradient ascent)
+    :return: ``[n]`` weights, and the solution of ``C x = g``
+    """
+    gradient = flat_gradient(validation_objective, parameters)
+    if curvature is None:
+        solution = Solution(gradient, 0.0, 0, False)
+    else:
+        solution = conjugate_gradient(curvature, gradient, cg_steps)
+    training_gradient = flat_gradient(training_objective, parameters, create_graph=True)
+    (weights,) = torch.autograd.grad(training_gradient @ solution.x, advantages)
+    return weights, solution
+
+
+def _solution(x: Tensor, norm: float, target_norm: float, steps: int, negative_curvature: bool) -> Solution:
+    residual = math.sqrt(norm / target_norm) if target_norm > 0.0 else 0.0
+    return Solution(x, residual, steps, negative_curvature)

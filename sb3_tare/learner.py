@@ -1,0 +1,292 @@
+"""The reward learner: an SB3 callback that relabels rollouts with a learned reward and has that reward trained.
+
+One mechanism serves an algorithm that owns a learner (:class:`~sb3_tare.mixin.LearnsReward`) and a bare callback on an
+unmodified host: a generator that yields whenever the host is to update its policy on what the rollout buffer holds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+from torch import Tensor
+
+from sb3_tare.buffers import narrow, widen
+from sb3_tare.episodes import MIN_PART_STEPS, split
+from sb3_tare.hosts import Host, host_of
+from sb3_tare.persistence import write_atomically, zip_path
+from sb3_tare.recorder import Recorder
+from sb3_tare.rollouts import Rollout
+from sb3_tare.settings import RewardSettings
+from sb3_tare.trainer import RewardTrainer
+
+FEW_ROWS = 64
+"""A rollout of fewer steps is warned about: a reward phase costs nearly as much for it as for 2,048."""
+
+
+class Update(NamedTuple):
+    """One policy update: the rows of the rollout that it uses, and the steps that validate it, if they are there yet."""
+
+    rows: Tensor
+    training: Rollout
+    validation: Rollout | None
+
+
+class RewardLearner(BaseCallback):
+    """Learns a reward while its host learns a policy from it (TARE, Algorithm 1).
+
+    As a callback of PPO, A2C, TRPO or MaskablePPO it belongs last in the list: it starts the policy's updates at the end of
+    each rollout, so that callbacks behind it would see the buffer narrowed to the last part. On
+    :class:`~sb3_tare.TAREPPO`, which owns a learner, nothing needs to be passed.
+
+    :param verbose: as for every SB3 callback
+    :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
+    :raises TypeError: for an unknown setting, or a host that is not supported
+    :raises ValueError: for a setting out of its range, or one that does not fit the host
+    """
+
+    def __init__(self, verbose: int = 0, **reward_kwargs: Any) -> None:
+        super().__init__(verbose)
+        self.settings = RewardSettings.from_kwargs(**reward_kwargs)
+        self._host_model: Any = None
+        self._trainer: RewardTrainer | None = None
+        self._drives_host = True
+        self._loaded_state: Mapping[str, Any] | None = None
+        self._suspended: Generator[None, None, None] | None = None
+        self._seconds = 0.0
+
+    @property
+    def trainer(self) -> RewardTrainer:
+        """Reward network, critic and optimisers.
+
+        :raises RuntimeError: before the learner has a model
+        """
+        if self._trainer is None:
+            raise RuntimeError("this RewardLearner has no model yet: pass it to learn(callback=...) first")
+        return self._trainer
+
+    def attach(self, model: Any, drives_host: bool = True) -> None:
+        """Build all networks for ``model``, once; :meth:`init_callback` does it where nothing else did.
+
+        :param drives_host: whether this callback runs the host's updates itself, at the end of each rollout
+        """
+        if self._host_model is model:
+            return
+        if self._host_model is not None:
+            raise ValueError(
+                "this RewardLearner already belongs to another model; make one for each, "
+                "and carry what was learned over with RewardLearner.save and RewardLearner.load"
+            )
+        host = host_of(model)
+        if getattr(model, "reward_learner", self) is not self:
+            raise ValueError(
+                f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
+            )
+        _check_host(self.settings, host, model)
+        seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
+        self._trainer = RewardTrainer(self.settings, model, host, seed)
+        self._recorder = Recorder(model.n_envs)
+        self._host_model, self._drives_host = model, drives_host
+        if self._loaded_state is not None:
+            self.load_state_dict(self._loaded_state)
+            self._loaded_state = None
+
+    def phase(self, train: Callable[[], None]) -> None:
+        """Run an iteration's policy updates with ``train``, and the reward steps around them."""
+        updates = self._updates()
+        try:
+            for _ in updates:
+                train()
+        finally:
+            updates.close()
+
+    def init_callback(self, model: Any) -> None:
+        """Called by SB3 when training is set up."""
+        self.attach(model)
+        super().init_callback(model)
+
+    def _init_callback(self) -> None:
+        self._check_parent()
+
+    def _on_training_start(self) -> None:
+        self._check_parent()
+        if self._suspended is not None:  # an interrupted run left it behind
+            self._suspended.close()
+            self._suspended = None
+
+    def _on_rollout_start(self) -> None:
+        self._resume()
+        self._recorder.begin(self.model._last_episode_starts)
+
+    def _on_step(self) -> bool:
+        self._recorder.add(self.locals["rewards"], self.locals["dones"], self.locals["infos"], self.locals["new_obs"])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if not self._drives_host:
+            return
+        # The host does this only after the callbacks, and its schedules would lag behind by an iteration.
+        self.model._update_current_progress_remaining(self.model.num_timesteps, self.model._total_timesteps)
+        n_updates = self._n_updates()
+        self._suspended = self._updates()
+        next(self._suspended)
+        for _ in range(n_updates - 1):
+            self.model.train()
+            next(self._suspended)
+        # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
+
+    def _on_training_end(self) -> None:
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._suspended is not None:
+            suspended, self._suspended = self._suspended, None
+            next(suspended, None)
+
+    def _updates(self) -> Generator[None, None, None]:
+        """Yield whenever the policy is to be updated on the rollout buffer as it is then."""
+        model, trainer, settings = self.model, self.trainer, self.settings
+        n_epochs = getattr(model, "n_epochs", None)
+        try:
+            with self._timed():
+                rollout = trainer.read(self._recorder)
+                updates = self._prepare(rollout)
+            for update in updates:
+                for _ in range(n_epochs if settings.interleave else 1):
+                    with self._timed():
+                        self._relabel(update)
+                    yield
+                    with self._timed():
+                        self._after(update)
+            with self._timed():
+                trainer.finish(rollout)
+            self._log()
+        finally:
+            widen(model.rollout_buffer)
+            if n_epochs is not None:
+                model.n_epochs = n_epochs
+            trainer.abandon()
+
+    def _prepare(self, rollout: Rollout) -> list[Update]:
+        """Split the rollout, measure the reward as it is, and take the step that has waited for this rollout."""
+        trainer, settings = self.trainer, self.settings
+        n_steps = rollout.episodes.n_steps
+        halves: list[Update] = []
+        if n_steps >= 2 * MIN_PART_STEPS:
+            parts = split(rollout.episodes, trainer.generator)
+            first, second = (rollout.select(part) for part in parts)
+            halves = [Update(parts[0].rows, first, second), Update(parts[1].rows, second, first)]
+            trainer.measure_alignment(first, second)  # before any step has seen these rewards
+        if settings.validation == "split":
+            return halves if settings.swap else halves[:1]
+        if trainer.waiting is not None:
+            trainer.reward_step(trainer.waiting, rollout)
+            trainer.waiting = None
+        return [Update(torch.arange(n_steps), rollout, None)]
+
+    def _relabel(self, update: Update) -> None:
+        advantages, returns = self.trainer.relabel(update.training)
+        buffer = self.model.rollout_buffer
+        widen(buffer)
+        narrow(buffer, update.rows.numpy(), advantages.cpu().numpy(), returns.cpu().numpy())
+        if self.settings.interleave:
+            self.model.n_epochs = 1
+
+    def _after(self, update: Update) -> None:
+        if self.settings.n_reward_updates == 0:
+            return
+        if update.validation is None:
+            self.trainer.waiting = update.training
+        else:
+            self.trainer.reward_step(update.training, update.validation)
+
+    def _n_updates(self) -> int:
+        parts = 2 if self.settings.validation == "split" and self.settings.swap else 1
+        return parts * (self.model.n_epochs if self.settings.interleave else 1)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - start
+
+    def _log(self) -> None:
+        for name, value in {**self.trainer.metrics(), "seconds": self._seconds}.items():
+            self.logger.record(f"reward/{name}", value)
+        self._seconds = 0.0
+
+    def _check_parent(self) -> None:
+        if isinstance(self.parent, EventCallback):
+            raise ValueError(
+                f"RewardLearner must see every step and rollout, which {type(self.parent).__name__} does not pass on: "
+                "put it beside that callback, in learn(callback=[..., RewardLearner()])"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs; on an algorithm that owns a learner, part of its parameters."""
+        return {**self.trainer.state_dict(), "times": torch.from_numpy(self._recorder.times.copy())}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take a :meth:`state_dict` over.
+
+        :raises RuntimeError: if it belongs to a reward model of another shape
+        """
+        self.trainer.load_state_dict(state, strict)
+        times = state["times"].cpu().numpy().copy()
+        if times.shape == self._recorder.times.shape:  # with another number of environments, all of them are reset
+            self._recorder.times = times
+
+    def save(self, path: str | Path) -> None:
+        """Write settings and state to a zip file, whole or not at all.
+
+        :raises RuntimeError: before the learner has a model
+        """
+        data, state = {"reward_kwargs": asdict(self.settings)}, {"reward_learner": self.state_dict()}
+        write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: torch.device | str = "auto", custom_objects: dict[str, Any] | None = None, **changes: Any
+    ) -> RewardLearner:
+        """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
+
+        :param device: where to load it first; it follows its model
+        :param custom_objects: replaces entries that cannot be read, as in SB3
+        :param changes: settings that differ from the saved ones
+        """
+        data, params, _ = load_from_zip_file(path, device=device, custom_objects=custom_objects)
+        if data is None or "reward_learner" not in params:
+            raise ValueError(f"{path} holds no RewardLearner; it must be a file that RewardLearner.save wrote")
+        learner = cls(**{**data["reward_kwargs"], **changes})
+        learner._loaded_state = params["reward_learner"]  # type: ignore[assignment]
+        return learner
+
+
+def _check_host(settings: RewardSettings, host: Host, model: Any) -> None:
+    if settings.interleave and not host.has_epochs:
+        raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+    n_rows = model.n_steps * model.n_envs
+    least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
+    if n_rows < least:
+        raise ValueError(
+            f"validation={settings.validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
+            f"times {model.n_envs} environments: raise n_steps"
+        )
+    if n_rows < FEW_ROWS:
+        warnings.warn(
+            f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase costs "
+            "nearly as much for it as for 2,048, so that training may take many times as long, and so few steps say little "
+            "about a held-out return: raise n_steps or the number of environments",
+            stacklevel=3,
+        )

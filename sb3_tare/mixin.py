@@ -1,0 +1,81 @@
+"""What makes an on-policy algorithm of SB3 learn its reward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from sb3_tare.learner import RewardLearner
+from sb3_tare.persistence import generator_states, restore_generators, write_atomically, zip_path
+from sb3_tare.settings import RewardSettings
+
+
+class LearnsReward:
+    """Mixed in before a supported algorithm, it installs a :class:`~sb3_tare.RewardLearner` and saves it in the zip.
+
+    :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
+    """
+
+    reward_learner: RewardLearner
+
+    def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.reward_kwargs = dict(reward_kwargs or {})
+        RewardSettings.from_kwargs(**self.reward_kwargs)  # complain before an environment is made
+        self._saved_generators: dict[str, Any] | None = None
+        super().__init__(*args, **kwargs)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()  # type: ignore[misc]
+        self.reward_learner = RewardLearner(**self.reward_kwargs)
+        self.reward_learner.attach(self, drives_host=False)
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> tuple[int, BaseCallback]:
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)  # type: ignore[misc]
+        if self._saved_generators is not None and not reset_num_timesteps:
+            restore_generators(self._saved_generators)
+        self._saved_generators = None
+        return prepared
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        """The learner comes first: it must see rewards before any other callback can touch them."""
+        if callback is None:
+            callbacks = []
+        elif isinstance(callback, BaseCallback):
+            callbacks = [callback]
+        elif isinstance(callback, list):
+            callbacks = callback
+        else:
+            callbacks = [ConvertCallback(callback)]
+        return super()._init_callback([self.reward_learner, *callbacks], progress_bar)  # type: ignore[misc]
+
+    def train(self) -> None:
+        """Update the policy on the learned reward, and the reward on held-out extrinsic returns."""
+        self.reward_learner.phase(super().train)  # type: ignore[misc]
+
+    def save(
+        self, path: str | Path | BinaryIO, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Save all that a continued run needs; a file is written whole or not at all.
+
+        The states of the global random generators are saved too. ``learn(..., reset_num_timesteps=False)`` on the loaded
+        model takes them up, so that the run goes on as if it had not been interrupted.
+        """
+        save = super().save  # type: ignore[misc]
+        self._saved_generators = generator_states()
+        try:
+            if isinstance(path, (str, Path)):
+                write_atomically(zip_path(path), lambda file: save(file, exclude, include))
+            else:
+                save(path, exclude, include)
+        finally:
+            self._saved_generators = None
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()  # type: ignore[misc]
+        return [*state_dicts, "reward_learner"], variables

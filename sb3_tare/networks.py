@@ -1,0 +1,194 @@
+"""Reward networks r_phi: the paper's five (section B.3 and appendix F), and one that sees state and action alone.
+
+Any ``torch.nn.Module`` class can stand in their place: it is built with ``(observation_dim, action_dim,
+**architecture_kwargs)`` and maps :class:`RewardInputs` to ``[n]`` rewards. Two attributes are looked at: ``sees_reward``
+(taken to be True where it is missing) and ``head``, the last ``nn.Linear``, which ``zero_head`` sets to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from sb3_tare.episodes import Episodes, Packing
+
+
+@dataclass(frozen=True)
+class RewardInputs:
+    """What a reward network sees of ``n`` steps.
+
+    :param observations: ``[n, observation_dim]`` features of the state
+    :param actions: ``[n, action_dim]`` actions as SB3 preprocesses them (one-hot where discrete)
+    :param rewards: ``[n]`` extrinsic rewards, standardised by their running statistics
+    :param extrinsic_rewards: ``[n]`` extrinsic rewards as the environment gave them, in its dtype
+    :param episodes: which rows belong together, in time order; no state may pass between its pieces
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    extrinsic_rewards: Tensor
+    episodes: Episodes
+
+    @property
+    def state_action(self) -> Tensor:
+        """``[n, observation_dim + action_dim]``"""
+        return torch.cat([self.observations, self.actions], dim=1)
+
+    @property
+    def reward_time(self) -> Tensor:
+        """``[n, 2]`` reward and log(1 + time step), which is of order one at any horizon."""
+        times = torch.log1p(self.episodes.times.to(self.rewards))
+        return torch.stack([self.rewards, times], dim=1)
+
+
+class BoundedHead(nn.Linear):
+    """Linear layer to one output, bounded to [-bound, bound] by a scaled tanh (appendix F: b = 20)."""
+
+    def __init__(self, in_features: int, bound: float) -> None:
+        super().__init__(in_features, 1)
+        if not bound > 0:
+            raise ValueError(f"bound must be positive, got {bound}")
+        self.bound = bound
+        nn.init.orthogonal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.bound * torch.tanh(super().forward(features).squeeze(-1) / self.bound)
+
+
+class EpisodeLSTM(nn.LSTM):
+    """LSTM over each piece of an episode from a state of zeros, in reversed or forward time, cost linear in rows."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int, reverse: bool) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        self.reverse = reverse
+
+    def forward(self, rows: Tensor, episodes: Episodes) -> Tensor:  # type: ignore[override]
+        packing: Packing = episodes.reversed_packing if self.reverse else episodes.forward_packing
+        outputs, _ = super().forward(PackedSequence(rows[packing.order], packing.batch_sizes))
+        return outputs.data[packing.inverse]
+
+
+class MultiplicativeEmbedding(nn.Module):
+    """Two layers on [s, a] and two on [r, t], multiplied element-wise at each layer (figure 7)."""
+
+    def __init__(self, state_action_dim: int, hidden_size: int) -> None:
+        super().__init__()
+        self.state_action = nn.ModuleList([_dense(state_action_dim, hidden_size), _dense(hidden_size, hidden_size)])
+        self.reward_time = nn.ModuleList([_dense(2, hidden_size), _dense(hidden_size, hidden_size)])
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        features, gates = inputs.state_action, inputs.reward_time
+        for feature_layer, gate_layer in zip(self.state_action, self.reward_time, strict=True):
+            gates = gate_layer(gates)
+            features = feature_layer(features) * gates
+        return features
+
+
+class LSTMbMul(nn.Module):
+    """The paper's default: multiplicative embedding, then an LSTM backwards in time.
+
+    :param hidden_size: width of the fully connected layers
+    :param lstm_hidden_size: width of the LSTM (table 1: 32)
+    :param bound: largest absolute output (table 1: 20)
+    """
+
+    sees_reward = True
+
+    def __init__(
+        self, observation_dim: int, action_dim: int, hidden_size: int = 64, lstm_hidden_size: int = 32, bound: float = 20.0
+    ) -> None:
+        super().__init__()
+        self.embedding = MultiplicativeEmbedding(observation_dim + action_dim, hidden_size)
+        self.lstm = EpisodeLSTM(hidden_size, lstm_hidden_size, num_layers=1, reverse=True)
+        self.head = BoundedHead(lstm_hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.lstm(self.embedding(inputs), inputs.episodes))
+
+
+class _ConcatLSTM(nn.Module):
+    sees_reward = True
+    reverse: bool
+
+    def __init__(self, observation_dim: int, action_dim: int, lstm_hidden_size: int = 32, bound: float = 20.0) -> None:
+        super().__init__()
+        self.lstm = EpisodeLSTM(observation_dim + action_dim + 2, lstm_hidden_size, num_layers=2, reverse=self.reverse)
+        self.head = BoundedHead(lstm_hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        rows = torch.cat([inputs.state_action, inputs.reward_time], dim=1)
+        return self.head(self.lstm(rows, inputs.episodes))
+
+
+class LSTMb(_ConcatLSTM):
+    """[s, a, r, t] through a two-layer LSTM backwards in time (appendix F)."""
+
+    reverse = True
+
+
+class LSTMf(_ConcatLSTM):
+    """[s, a, r, t] through a two-layer LSTM forwards in time (appendix F)."""
+
+    reverse = False
+
+
+class MLPMul(nn.Module):
+    """As :class:`LSTMbMul`, with two fully connected layers in place of the LSTM (appendix F)."""
+
+    sees_reward = True
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 20.0) -> None:
+        super().__init__()
+        self.embedding = MultiplicativeEmbedding(observation_dim + action_dim, hidden_size)
+        self.layers = nn.Sequential(_dense(hidden_size, hidden_size), _dense(hidden_size, hidden_size))
+        self.head = BoundedHead(hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.layers(self.embedding(inputs)))
+
+
+class MLPConcat(nn.Module):
+    """[s, a, r, t] through two fully connected layers (appendix F)."""
+
+    sees_reward = True
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 20.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_dense(observation_dim + action_dim + 2, hidden_size), _dense(hidden_size, hidden_size))
+        self.head = BoundedHead(hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.layers(torch.cat([inputs.state_action, inputs.reward_time], dim=1)))
+
+
+class StateAction(nn.Module):
+    """[s, a] through two fully connected layers: a reward that does not see the extrinsic one, as LIRPG's."""
+
+    sees_reward = False
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 20.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_dense(observation_dim + action_dim, hidden_size), _dense(hidden_size, hidden_size))
+        self.head = BoundedHead(hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.layers(inputs.state_action))
+
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    network.__name__: network for network in (LSTMbMul, LSTMb, LSTMf, MLPMul, MLPConcat, StateAction)
+}
+
+
+def _dense(in_features: int, out_features: int) -> nn.Sequential:
+    """Fully connected layer as in appendix F: orthogonal initialisation, layer normalisation, ReLU."""
+    linear = nn.Linear(in_features, out_features)
+    nn.init.orthogonal_(linear.weight, gain=math.sqrt(2))
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(linear, nn.LayerNorm(out_features), nn.ReLU())

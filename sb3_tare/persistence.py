@@ -1,0 +1,64 @@
+"""Files that are whole or not there, and the state of the global random generators."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path`` and put it in place once it is on the disk.
+
+    A kill or a full disk leaves the file that was there before, whole. Parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def zip_path(path: str | Path) -> Path:
+    """``path`` with the suffix that SB3 gives a model's file where it has none."""
+    path = Path(path)
+    return path if path.suffix else path.with_name(f"{path.name}.zip")
+
+
+def generator_states() -> dict[str, Any]:
+    """States of the generators that SB3 seeds: Python's, NumPy's, and torch's on the CPU and on each GPU."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state().numpy(),
+        "cuda": [state.numpy() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+    }
+
+
+def restore_generators(states: dict[str, Any]) -> None:
+    """Put the global generators back to ``states``."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(torch.from_numpy(states["torch"]))
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([torch.from_numpy(state) for state in states["cuda"]])
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,118 @@
+"""Gradients of a host's objective in its actor's parameters, and from them the weights of the reward's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from sb3_tare import implicit
+from sb3_tare.objectives import DistributionParameters, Objective, components, kl_divergence, parameters_of
+from sb3_tare.returns import standardise
+from sb3_tare.rollouts import Rollout
+from sb3_tare.settings import RewardSettings
+
+
+class Batch(NamedTuple):
+    """Steps and the advantages ``[n]`` they are given."""
+
+    rollout: Rollout
+    advantages: Tensor
+
+
+class PolicyGradients:
+    """Reads the policy through its public ``get_distribution`` and leaves its gradients, modes and generators alone.
+
+    :param policy: the host's
+    :param objective: the host's
+    :param standardises: whether the host standardises its advantages
+    :param settings: curvature and conjugate gradient
+    """
+
+    def __init__(self, policy: Any, objective: Objective, standardises: bool, settings: RewardSettings) -> None:
+        self.policy = policy
+        self.objective = objective
+        self.standardises = standardises
+        self.settings = settings
+
+    def prepared(self, advantages: Tensor) -> Tensor:
+        """Advantages as they enter the host's objective; over the whole part, not by mini-batch."""
+        return standardise(advantages) if self.standardises else advantages
+
+    def gradient(self, batch: Batch) -> Tensor:
+        """Ascent direction ``[p]`` of the objective in the actor's parameters."""
+        with evaluation_mode(self.policy):
+            objective = self._objective(batch)
+            return implicit.flat_gradient(objective, self._actor_parameters(objective)).detach()
+
+    def behaviour(self, rollout: Rollout) -> DistributionParameters:
+        """Action distributions of the policy as it is now, for the KL term of eq. 3."""
+        with evaluation_mode(self.policy), torch.no_grad():
+            return parameters_of(self._evaluate(rollout)[1])
+
+    def reward_weights(self, training: Batch, validation: Batch, curved: Batch) -> tuple[Tensor, implicit.Solution]:
+        """Weights w ``[n]`` of the hypergradient ``sum_t w_t dA_t/dphi`` over the training steps.
+
+        :param training: with parameterised advantages, prepared
+        :param validation: with extrinsic advantages, prepared
+        :param curved: where the curvature is measured, with parameterised advantages, prepared
+        """
+        with evaluation_mode(self.policy):
+            advantages = training.advantages.detach().requires_grad_()
+            validation_objective = self._objective(validation)
+            parameters = self._actor_parameters(validation_objective)
+            return implicit.implicit_weights(
+                validation_objective,
+                self._objective(Batch(training.rollout, advantages)),
+                advantages,
+                parameters,
+                self._curvature(curved, parameters),
+                self.settings.cg_steps,
+            )
+
+    def _curvature(self, batch: Batch, parameters: Sequence[Tensor]) -> implicit.LinearMap | None:
+        if self.settings.curvature == "identity":
+            return None
+        log_probs, parts = self._evaluate(batch.rollout)
+        if self.settings.curvature == "fisher":
+            # At theta' itself, where the KL's Hessian is the Fisher matrix and so positive semi-definite.
+            loss = self.settings.kl_coef * kl_divergence(parameters_of(parts), parts)
+        else:
+            assert batch.rollout.behaviour is not None
+            divergence = kl_divergence(batch.rollout.behaviour, parts)
+            loss = self.settings.kl_coef * divergence - self._value(log_probs, batch)
+        return implicit.hessian_product(loss, parameters, self.settings.damping)
+
+    def _objective(self, batch: Batch) -> Tensor:
+        return self._value(self._evaluate(batch.rollout)[0], batch)
+
+    def _value(self, log_probs: Tensor, batch: Batch) -> Tensor:
+        return self.objective(log_probs, batch.rollout.old_log_probs, batch.advantages)
+
+    def _evaluate(self, rollout: Rollout) -> tuple[Tensor, list[Distribution]]:
+        masks = {} if rollout.action_masks is None else {"action_masks": rollout.action_masks}
+        distribution = self.policy.get_distribution(rollout.observations, **masks)
+        return distribution.log_prob(rollout.actions), components(distribution)
+
+    def _actor_parameters(self, objective: Tensor) -> list[Tensor]:
+        """Those that the objective depends on; the critic's are none of them."""
+        excluded = ("log_std",) if self.settings.actor_parameters == "without_log_std" else ()
+        candidates = [p for name, p in self.policy.named_parameters() if p.requires_grad and name not in excluded]
+        gradients = torch.autograd.grad(objective, candidates, retain_graph=True, allow_unused=True)
+        return [p for p, gradient in zip(candidates, gradients, strict=True) if gradient is not None]
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Batch-norm statistics and dropout at rest; each submodule's mode is given back at the end."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, training in modes.items():
+            submodule.training = training

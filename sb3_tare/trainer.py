@@ -1,0 +1,273 @@
+"""Everything that is learned beside the policy, and how each rollout trains it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.functional import cosine_similarity, mse_loss
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam
+
+from sb3_tare.advantages import Advantages
+from sb3_tare.consistency import WindowMemory, consistency_loss
+from sb3_tare.hosts import Host
+from sb3_tare.policy_gradients import Batch, PolicyGradients
+from sb3_tare.recorder import Recorder
+from sb3_tare.reward_model import build_reward_model
+from sb3_tare.rollouts import Rollout, RolloutReader, map_tensors
+from sb3_tare.settings import RewardSettings
+
+RewardObjective = Callable[[Tensor, Tensor], Tensor]
+
+
+def along_hypergradient(weights: Tensor, advantages: Tensor) -> Tensor:
+    """Loss whose gradient in phi is minus the hypergradient ``sum_t w_t dA_t/dphi`` (eq. 13 and 14)."""
+    return -(weights * advantages).sum()
+
+
+class RewardTrainer:
+    """Reward model, second critic, their optimisers, and the rollouts they still need; for one host.
+
+    :param settings: of the learner
+    :param model: the host's algorithm
+    :param host: what kind of host it is
+    :param seed: of the initial weights and of all splits and shuffles
+    :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
+    """
+
+    def __init__(
+        self,
+        settings: RewardSettings,
+        model: Any,
+        host: Host,
+        seed: int,
+        objective: RewardObjective = along_hypergradient,
+    ) -> None:
+        self.settings = settings
+        self.objective = objective
+        self.device: torch.device = model.device
+        self.reward_model = build_reward_model(settings, model.policy, seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.advantages = Advantages(settings, model.gamma, model.gae_lambda)
+        self.gradients = PolicyGradients(model.policy, host.objective, model.normalize_advantage, settings)
+        self.reader = RolloutReader(model, policy_features=settings.features == "policy")
+        self.memory = WindowMemory(settings.consistency_rollouts, settings.consistency_window)
+        self.waiting: Rollout | None = None
+        """The rollout whose validation is the next one."""
+        self._optimisers = self._build_optimisers()
+        self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._relabelled: dict[int, tuple[Rollout, Tensor]] = {}
+
+    def read(self, recorder: Recorder) -> Rollout:
+        """Read the host's rollout, with all that the reward will need of it once the policy has moved on."""
+        rollout = self.reader.read(recorder)
+        self.reward_model.observe(rollout.extrinsic_rewards)
+        learned = self.reader.baseline(rollout, recorder, self.reward_model.values) if self.settings.critics == 2 else None
+        behaviour = self.gradients.behaviour(rollout) if self.settings.curvature == "hessian" else None
+        return replace(rollout, learned=learned, behaviour=behaviour)
+
+    def learned_rewards(self, rollout: Rollout) -> Tensor:
+        """``[n]`` learned rewards in extrinsic units, differentiable in phi.
+
+        :raises FloatingPointError: if one is not finite
+        """
+        rewards = self.reward_model(rollout)
+        if self.settings.center:
+            rewards = rewards - rewards.mean()
+        if not torch.isfinite(rewards).all():
+            raise FloatingPointError(
+                "the reward network returned rewards that are not finite; neither policy nor reward were updated with them. "
+                "Lower learning_rate or max_grad_norm, or bound the network's output"
+            )
+        return rewards
+
+    @torch.no_grad()
+    def relabel(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """Advantages and returns ``[n]`` on which the host is to train."""
+        rewards = self.learned_rewards(rollout)
+        parameterised = self.advantages.parameterised(rollout, rewards)
+        self._relabelled[id(rollout)] = rollout, rewards
+        return parameterised, self.advantages.host_returns(rollout, parameterised)
+
+    def reward_step(self, training: Rollout, validation: Rollout) -> None:
+        """``n_reward_updates`` steps along the hypergradient (Algorithm 1, lines 8 to 10).
+
+        :param training: what the policy was just updated on
+        :param validation: held-out steps
+        :raises FloatingPointError: if the gradient is not finite, before anything is changed
+        """
+        prepared = self.gradients.prepared
+        held_out = Batch(validation, prepared(self.advantages.extrinsic(validation)))
+        for _ in range(self.settings.n_reward_updates):
+            advantages = prepared(self.advantages.parameterised(training, self.learned_rewards(training)))
+            trained = Batch(training, advantages.detach())
+            weights, solution = self.gradients.reward_weights(trained, held_out, self._curved(trained, held_out))
+            norm = self._step("reward", self.objective(weights, advantages))
+            self.note(
+                hypergradient_norm=norm,
+                cg_residual=solution.residual,
+                cg_steps=solution.steps,
+                negative_curvature=float(solution.negative_curvature),
+            )
+
+    def measure_alignment(self, first: Rollout, second: Rollout) -> None:
+        """Does the learned reward point where held-out extrinsic reward grows, and does the extrinsic one itself?
+
+        Cosine of the policy gradient on ``first``, with either reward, and the extrinsic one on ``second``.
+        """
+        gradient, prepared, extrinsic = self.gradients.gradient, self.gradients.prepared, self.advantages.extrinsic
+        with torch.no_grad():
+            parameterised = self.advantages.parameterised(first, self.learned_rewards(first))
+        held_out = gradient(Batch(second, prepared(extrinsic(second))))
+        for name, advantages in (("learned", parameterised), ("extrinsic", extrinsic(first))):
+            cosine = cosine_similarity(gradient(Batch(first, prepared(advantages))), held_out, dim=0)
+            self.note(**{f"alignment_{name}": float(cosine)})
+
+    def finish(self, rollout: Rollout) -> None:
+        """After the policy's updates: train the second critic, and the reward's consistency where it is asked for."""
+        if self.settings.critics == 2:
+            self._fit_critic()
+        if self.settings.return_consistency > 0:
+            self.memory.add(rollout)
+            self._make_consistent()
+        self._note_rewards()
+        self._relabelled.clear()
+
+    def note(self, **metrics: float) -> None:
+        """Keep numbers for the log."""
+        for name, value in metrics.items():
+            self._metrics[name].append(value)
+
+    def metrics(self) -> dict[str, float]:
+        """Means of what was noted since the last call."""
+        means = {name: sum(values) / len(values) for name, values in self._metrics.items()}
+        self._metrics.clear()
+        return means
+
+    def abandon(self) -> None:
+        """Forget an iteration that was interrupted."""
+        self._relabelled.clear()
+        self._metrics.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs, as nested plain data and tensors."""
+        return {
+            "reward_model": self.reward_model.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+            "generator": self.generator.get_state(),
+            "waiting": None if self.waiting is None else self.waiting.state_dict(),
+            "memory": self.memory.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take a :meth:`state_dict` over; step sizes stay those of the settings.
+
+        :raises RuntimeError: if it belongs to a reward model of another shape
+        """
+        self.reward_model.load_state_dict(state["reward_model"], strict=strict)
+        for name, optimiser in self._optimisers.items():
+            step_sizes = [group["lr"] for group in optimiser.param_groups]
+            optimiser.load_state_dict(state["optimisers"][name])
+            for group, step_size in zip(optimiser.param_groups, step_sizes, strict=True):
+                group["lr"] = step_size
+        self.generator.set_state(state["generator"].cpu())
+        waiting = state["waiting"]
+        self.waiting = None if waiting is None else Rollout.from_state_dict(waiting, self.device)
+        self.memory.load_state_dict(state["memory"], self.device)
+
+    def _build_optimisers(self) -> dict[str, Adam]:
+        critic = [] if self.reward_model.critic is None else list(self.reward_model.critic.parameters())
+        critic_ids = {id(parameter) for parameter in critic}
+        reward = [parameter for parameter in self.reward_model.parameters() if id(parameter) not in critic_ids]
+        settings = self.settings
+        if not reward and (settings.n_reward_updates > 0 or settings.return_consistency > 0):
+            raise ValueError(
+                f"the reward network {settings.network_class.__name__} has no parameters to learn; "
+                "give it some, or set n_reward_updates=0"
+            )
+        rates: dict[str, tuple[list[Parameter], float]] = {
+            "reward": (reward, settings.learning_rate),
+            "critic": (critic, settings.critic_learning_rate),
+        }
+        if settings.return_consistency > 0:
+            # Adam forgets a loss's scale, so that the coefficient of this one is that of its steps.
+            rates["consistency"] = (reward, settings.return_consistency * settings.learning_rate)
+        return {name: Adam(parameters, lr=rate) for name, (parameters, rate) in rates.items() if parameters}
+
+    def _step(self, name: str, *losses: Tensor) -> float:
+        """One clipped step of the named optimiser on the sum of ``losses``; returns the gradient's norm."""
+        optimiser = self._optimisers[name]
+        optimiser.zero_grad()
+        for loss in losses:
+            loss.backward()
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        norm = float(clip_grad_norm_(parameters, self.settings.max_grad_norm))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient of the {name} step is not finite ({norm}); nothing was updated with it")
+        optimiser.step()
+        return norm
+
+    def _curved(self, trained: Batch, held_out: Batch) -> Batch:
+        """Where the curvature is measured, with the parameterised advantages of eq. 11 where it needs any."""
+        if self.settings.curvature_episodes == "training":
+            return trained
+        if self.settings.curvature != "hessian":
+            return held_out
+        with torch.no_grad():
+            rewards = self.learned_rewards(held_out.rollout)
+            parameterised = self.advantages.parameterised(held_out.rollout, rewards)
+        return Batch(held_out.rollout, self.gradients.prepared(parameterised))
+
+    def _fit_critic(self) -> None:
+        targets = [
+            (rollout, self.advantages.learned(rollout, rewards) + rollout.learned.values)
+            for rollout, rewards in self._relabelled.values()
+            if rollout.learned is not None
+        ]
+        scale = self.reward_model.scale
+        for _ in range(self.settings.critic_epochs):
+            for rollout, returns in targets:
+                shuffled = torch.randperm(len(returns), generator=self.generator).to(returns.device)
+                for rows in shuffled.split(self.settings.critic_batch_size):
+                    values = self.reward_model.values(map_tensors(rollout.states, lambda tensor, rows=rows: tensor[rows]))
+                    self.note(critic_loss=self._critic_step(values / scale, returns[rows] / scale))
+
+    def _critic_step(self, values: Tensor, returns: Tensor) -> float:
+        loss = mse_loss(values, returns)
+        self._step("critic", loss)
+        return float(loss)
+
+    def _make_consistent(self) -> None:
+        n_windows = self.settings.consistency_batch_size
+        for _ in range(self.settings.consistency_updates):
+            windows = self.memory.sample(n_windows, self.generator)
+            losses = [self._consistency(window) / n_windows for window in windows]
+            self._step("consistency", *losses)
+            self.note(consistency_loss=float(sum(loss.detach() for loss in losses)))
+
+    def _consistency(self, windows: Rollout) -> Tensor:
+        return consistency_loss(self.reward_model(windows), windows, self.reward_model.scale)
+
+    def _note_rewards(self) -> None:
+        learned = _joined(rewards for _, rewards in self._relabelled.values())
+        extrinsic = _joined(rollout.extrinsic_rewards for rollout, _ in self._relabelled.values())
+        self.note(
+            learned_mean=float(learned.mean()),
+            learned_std=float(learned.std()),
+            extrinsic_mean=float(extrinsic.mean()),
+            extrinsic_std=float(extrinsic.std()),
+        )
+        correlation = float(torch.corrcoef(torch.stack([learned, extrinsic]))[0, 1])
+        if math.isfinite(correlation):  # undefined where one of the two never varies
+            self.note(correlation=correlation)
+
+
+def _joined(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().double() for tensor in tensors])
