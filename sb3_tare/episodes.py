@@ -29,18 +29,40 @@ class End(IntEnum):
     """The episode goes on, but not here: the value of the next step's observation follows."""
 
 
-class Packing(NamedTuple):
-    """Rows regrouped by their place in the sequence: first those of all sequences' step 0, then of step 1, ...
+class Bucket(NamedTuple):
+    """Pieces of like length side by side, padded to the longest of them."""
 
-    The layout of :class:`torch.nn.utils.rnn.PackedSequence`; sequences are ranked by length, longest first.
+    shape: tuple[int, int]
+    """``(L, E)``: places in the sequence, pieces"""
+    rows: Tensor
+    """``[L * E]`` row at each place, any row of the piece where it has ended"""
+    places: Tensor
+    """``[m]`` the places that are not padding"""
+
+
+class Padding(NamedTuple):
+    """All rows in buckets of pieces whose lengths differ by less than a factor of two: cost linear in rows.
+
+    In a bucket padding comes last, so that it can change nothing before it.
     """
 
+    buckets: tuple[Bucket, ...]
     order: Tensor
-    """``[n]`` row found at each packed position"""
-    inverse: Tensor
-    """``[n]`` packed position of each row"""
-    batch_sizes: Tensor
-    """``[L]`` number of sequences longer than 0, 1, ... steps"""
+    """``[n]`` rows in the order of the buckets' places"""
+
+    def pad(self, rows: Tensor) -> list[Tensor]:
+        """``[n, ...]`` to a batch ``[L, E, ...]`` for each bucket; differentiable."""
+        return [rows.index_select(0, b.rows.to(rows.device)).view(*b.shape, *rows.shape[1:]) for b in self.buckets]
+
+    def unpad(self, batches: list[Tensor]) -> Tensor:
+        """The inverse of :meth:`pad`; differentiable."""
+        valid = [
+            batch.reshape(-1, *batch.shape[2:]).index_select(0, bucket.places.to(batch.device))
+            for bucket, batch in zip(self.buckets, batches, strict=True)
+        ]
+        inverse = torch.empty_like(self.order)
+        inverse[self.order] = torch.arange(len(self.order))
+        return torch.cat(valid).index_select(0, inverse.to(valid[0].device))
 
 
 @dataclass(frozen=True)
@@ -85,22 +107,27 @@ class Episodes:
         return self.first_times[self.pieces] + self.offsets
 
     @cached_property
-    def forward_packing(self) -> Packing:
-        """The rows in order of time."""
-        return self._pack(self.offsets)
+    def forward_padding(self) -> Padding:
+        """The pieces in order of time."""
+        return self._padding(reverse=False)
 
     @cached_property
-    def reversed_packing(self) -> Packing:
-        """The rows in reversed time: each sequence starts with the last row of its piece."""
-        return self._pack(self.lengths[self.pieces] - 1 - self.offsets)
+    def reversed_padding(self) -> Padding:
+        """The pieces in reversed time: each sequence starts with the last row of its piece."""
+        return self._padding(reverse=True)
 
-    def _pack(self, places: Tensor) -> Packing:
-        ranks = torch.empty_like(self.lengths)
-        ranks[torch.argsort(self.lengths, descending=True, stable=True)] = torch.arange(len(self))
-        order = torch.argsort(places * len(self) + ranks[self.pieces])
-        inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(self.n_steps)
-        return Packing(order, inverse, torch.bincount(places))
+    def _padding(self, reverse: bool) -> Padding:
+        octaves = torch.log2(self.lengths.double()).floor()
+        buckets = tuple(self._bucket(torch.nonzero(octaves == octave).flatten(), reverse) for octave in octaves.unique())
+        return Padding(buckets, torch.cat([bucket.rows[bucket.places] for bucket in buckets]))
+
+    def _bucket(self, pieces: Tensor, reverse: bool) -> Bucket:
+        begins, lengths = self.begins[pieces], self.lengths[pieces]
+        steps = torch.arange(int(lengths.max()))[:, None]
+        valid = steps < lengths
+        offsets = (lengths - 1 - steps if reverse else steps).clamp(min=0).minimum(lengths - 1)
+        places = torch.nonzero(valid.flatten()).flatten()
+        return Bucket((valid.shape[0], valid.shape[1]), (begins + offsets).flatten(), places)
 
     def select(self, pieces: Tensor) -> Part:
         """The given pieces (``[K]`` indices, ascending) and the rows where they lie."""

@@ -48,6 +48,33 @@ def hessian_product(objective: Tensor, parameters: Sequence[Tensor], damping: fl
     return lambda vector: flat_gradient(gradient @ vector, parameters) + damping * vector
 
 
+def gauss_newton_product(
+    loss: Callable[[list[Tensor]], Tensor], outputs: Sequence[Tensor], parameters: Sequence[Tensor], damping: float = 0.0
+) -> LinearMap:
+    """The map ``v -> (J' H J + damping) v``, J the Jacobian of ``outputs`` and H the Hessian of ``loss`` in them.
+
+    With a KL divergence from the outputs' own distribution it is the product with the Fisher matrix. ``J v`` is the
+    derivative of ``J' u`` in a dummy cotangent u. A quarter cheaper than :func:`hessian_product`, and positive
+    semi-definite wherever H is.
+
+    :param loss: scalar function of tensors shaped as ``outputs``
+    """
+    leaves = [output.detach().clone().requires_grad_() for output in outputs]
+    loss_gradient = torch.autograd.grad(loss(leaves), leaves, create_graph=True)
+    cotangents = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+    pulled_back = torch.autograd.grad(outputs, parameters, cotangents, create_graph=True, materialize_grads=True)
+    sizes = [parameter.numel() for parameter in parameters]
+
+    def product(vector: Tensor) -> Tensor:
+        tangents = [part.view_as(parameter) for part, parameter in zip(vector.split(sizes), parameters, strict=True)]
+        pushed = torch.autograd.grad(pulled_back, cotangents, tangents, retain_graph=True, materialize_grads=True)
+        curved = torch.autograd.grad(loss_gradient, leaves, pushed, retain_graph=True, materialize_grads=True)
+        pulled = torch.autograd.grad(outputs, parameters, curved, retain_graph=True, materialize_grads=True)
+        return torch.cat([part.reshape(-1) for part in pulled]) + damping * vector
+
+    return product
+
+
 def conjugate_gradient(product: LinearMap, target: Tensor, max_steps: int = 10, tolerance: float = 1e-10) -> Solution:
     """Solve ``C x = target`` for symmetric C from ``x = 0`` (Hestenes & Stiefel, 1952).
 
@@ -96,10 +123,7 @@ def implicit_weights(
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
     gradient = flat_gradient(validation_objective, parameters)
-    if curvature is None:
-        solution = Solution(gradient, 0.0, 0, False)
-    else:
-        solution = conjugate_gradient(curvature, gradient, cg_steps)
+    solution = conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
     training_gradient = flat_gradient(training_objective, parameters, create_graph=True)
     (weights,) = torch.autograd.grad(training_gradient @ solution.x, advantages)
     return weights, solution

@@ -54,6 +54,8 @@ class RewardLearner(BaseCallback):
     :raises ValueError: for a setting out of its range, or one that does not fit the host
     """
 
+    model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
+
     def __init__(self, verbose: int = 0, **reward_kwargs: Any) -> None:
         super().__init__(verbose)
         self.settings = RewardSettings.from_kwargs(**reward_kwargs)
@@ -155,10 +157,10 @@ class RewardLearner(BaseCallback):
     def _updates(self) -> Generator[None, None, None]:
         """Yield whenever the policy is to be updated on the rollout buffer as it is then."""
         model, trainer, settings = self.model, self.trainer, self.settings
-        n_epochs = getattr(model, "n_epochs", None)
+        n_epochs = getattr(model, "n_epochs", 1)
         try:
             with self._timed():
-                rollout = trainer.read(self._recorder)
+                rollout = trainer.read(self._recorder.record())
                 updates = self._prepare(rollout)
             for update in updates:
                 for _ in range(n_epochs if settings.interleave else 1):
@@ -172,7 +174,7 @@ class RewardLearner(BaseCallback):
             self._log()
         finally:
             widen(model.rollout_buffer)
-            if n_epochs is not None:
+            if settings.interleave:
                 model.n_epochs = n_epochs
             trainer.abandon()
 
@@ -257,7 +259,11 @@ class RewardLearner(BaseCallback):
 
     @classmethod
     def load(
-        cls, path: str | Path, device: torch.device | str = "auto", custom_objects: dict[str, Any] | None = None, **changes: Any
+        cls,
+        path: str | Path,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        **changes: Any,
     ) -> RewardLearner:
         """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
 
@@ -285,8 +291,8 @@ def _check_host(settings: RewardSettings, host: Host, model: Any) -> None:
         )
     if n_rows < FEW_ROWS:
         warnings.warn(
-            f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase costs "
-            "nearly as much for it as for 2,048, so that training may take many times as long, and so few steps say little "
-            "about a held-out return: raise n_steps or the number of environments",
+            f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
+            "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps say "
+            "little about a held-out return: raise n_steps or the number of environments",
             stacklevel=3,
         )

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from sb3_tare.episodes import Episodes, Packing
+from sb3_tare.episodes import Episodes
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,10 @@ class EpisodeLSTM(nn.LSTM):
         self.reverse = reverse
 
     def forward(self, rows: Tensor, episodes: Episodes) -> Tensor:  # type: ignore[override]
-        packing: Packing = episodes.reversed_packing if self.reverse else episodes.forward_packing
-        outputs, _ = super().forward(PackedSequence(rows[packing.order], packing.batch_sizes))
-        return outputs.data[packing.inverse]
+        # Padded batches, as the fused kernels for the CPU take no packed ones, and the backward pass of a packed one fills
+        # a tensor of all rows at each step.
+        padding = episodes.reversed_padding if self.reverse else episodes.forward_padding
+        return padding.unpad([super(EpisodeLSTM, self).forward(batch)[0] for batch in padding.pad(rows)])
 
 
 class MultiplicativeEmbedding(nn.Module):

@@ -30,39 +30,45 @@ def log_likelihood(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor)
     return (log_probs * advantages).mean()
 
 
-def components(distribution: Any) -> list[Distribution]:
-    """The independent torch distributions of which one of SB3's or sb3-contrib's action distributions consists.
+def parameters_of(distribution: Any) -> DistributionParameters:
+    """Parameters of one of SB3's or sb3-contrib's action distributions, one dictionary for each independent component.
 
-    A squashed Gaussian gives the Gaussian before squashing: a KL divergence does not change under an invertible map.
+    They are attached to the policy's graph. Of a squashed Gaussian they are those before squashing: a KL divergence does
+    not change under an invertible map.
+
+    :raises TypeError: if there is no KL divergence for such a distribution
     """
-    parts = getattr(distribution, "distributions", None) or distribution.distribution
-    return list(parts) if isinstance(parts, Sequence) else [parts]
+    components = getattr(distribution, "distributions", None) or distribution.distribution
+    return [_component(part) for part in (components if isinstance(components, Sequence) else [components])]
 
 
-def parameters_of(parts: Sequence[Distribution]) -> DistributionParameters:
-    """Detached parameters, enough to evaluate a KL divergence against another distribution of the same kind."""
-    return [{name: getattr(part, name).detach() for name in _parameter_names(part)} for part in parts]
+def detached(parameters: DistributionParameters) -> DistributionParameters:
+    """The same numbers, apart from any graph."""
+    return [{name: value.detach() for name, value in component.items()} for component in parameters]
 
 
-def kl_divergence(reference: DistributionParameters, parts: Sequence[Distribution]) -> Tensor:
-    """Mean over the batch of KL[reference || parts], summed over components and dimensions (eq. 3).
-
-    :param reference: ``parameters_of`` a distribution of the same kind over the same ``n`` observations
-    """
-    total: Tensor | float = 0.0
-    for constants, part in zip(reference, parts, strict=True):
-        kind = next(kind for kind in _KINDS if isinstance(part, kind))
-        divergence = torch_kl_divergence(kind(**constants, validate_args=False), part)
-        total = total + divergence.reshape(len(divergence), -1).sum(dim=1)
-    assert isinstance(total, Tensor)
-    return total.mean()
+def kl_divergence(reference: DistributionParameters, parameters: DistributionParameters) -> Tensor:
+    """Mean over the batch of KL[reference || distribution], summed over components and dimensions (eq. 3)."""
+    divergences = [
+        torch_kl_divergence(_distribution(constants), _distribution(component))
+        for constants, component in zip(reference, parameters, strict=True)
+    ]
+    return torch.cat([divergence.reshape(len(divergence), -1) for divergence in divergences], dim=1).sum(dim=1).mean()
 
 
-_KINDS: dict[type[Distribution], tuple[str, ...]] = {Normal: ("loc", "scale"), Categorical: ("logits",), Bernoulli: ("logits",)}
+def _component(part: Distribution) -> dict[str, Tensor]:
+    if isinstance(part, Normal):
+        return {"loc": part.loc, "scale": part.scale}
+    if isinstance(part, Categorical):
+        return {"logits": part.logits}
+    if isinstance(part, Bernoulli):
+        return {"binary_logits": part.logits}
+    raise TypeError(f"no KL divergence for {type(part).__name__}; supported: Normal, Categorical and Bernoulli")
 
 
-def _parameter_names(part: Distribution) -> tuple[str, ...]:
-    for kind, names in _KINDS.items():
-        if isinstance(part, kind):
-            return names
-    raise TypeError(f"no KL divergence for {type(part).__name__}; supported: {', '.join(kind.__name__ for kind in _KINDS)}")
+def _distribution(component: dict[str, Tensor]) -> Distribution:
+    if "loc" in component:
+        return Normal(component["loc"], component["scale"], validate_args=False)
+    if "logits" in component:
+        return Categorical(logits=component["logits"], validate_args=False)
+    return Bernoulli(logits=component["binary_logits"], validate_args=False)

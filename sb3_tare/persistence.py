@@ -7,14 +7,14 @@ import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path`` and put it in place once it is on the disk.
+def write_atomically(path: str | Path, write: Callable[[Any], None]) -> None:
+    """Let ``write`` fill a temporary binary file beside ``path`` and put it in place once it is on the disk.
 
     A kill or a full disk leaves the file that was there before, whole. Parent folders are made.
     """
@@ -43,7 +43,7 @@ def generator_states() -> dict[str, Any]:
     """States of the generators that SB3 seeds: Python's, NumPy's, and torch's on the CPU and on each GPU."""
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002 (SB3 uses the legacy generator)
         "torch": torch.get_rng_state().numpy(),
         "cuda": [state.numpy() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
     }
@@ -52,7 +52,7 @@ def generator_states() -> dict[str, Any]:
 def restore_generators(states: dict[str, Any]) -> None:
     """Put the global generators back to ``states``."""
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(torch.from_numpy(states["torch"]))
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([torch.from_numpy(state) for state in states["cuda"]])

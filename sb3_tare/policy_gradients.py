@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from sb3_tare import implicit
-from sb3_tare.objectives import DistributionParameters, Objective, components, kl_divergence, parameters_of
+from sb3_tare.objectives import DistributionParameters, Objective, detached, kl_divergence, parameters_of
 from sb3_tare.returns import standardise
 from sb3_tare.rollouts import Rollout
 from sb3_tare.settings import RewardSettings
@@ -38,6 +37,7 @@ class PolicyGradients:
         self.objective = objective
         self.standardises = standardises
         self.settings = settings
+        self._actor_names: tuple[str, ...] = ()
 
     def prepared(self, advantages: Tensor) -> Tensor:
         """Advantages as they enter the host's objective; over the whole part, not by mini-batch."""
@@ -52,7 +52,7 @@ class PolicyGradients:
     def behaviour(self, rollout: Rollout) -> DistributionParameters:
         """Action distributions of the policy as it is now, for the KL term of eq. 3."""
         with evaluation_mode(self.policy), torch.no_grad():
-            return parameters_of(self._evaluate(rollout)[1])
+            return detached(self._evaluate(rollout)[1])
 
     def reward_weights(self, training: Batch, validation: Batch, curved: Batch) -> tuple[Tensor, implicit.Solution]:
         """Weights w ``[n]`` of the hypergradient ``sum_t w_t dA_t/dphi`` over the training steps.
@@ -77,15 +77,26 @@ class PolicyGradients:
     def _curvature(self, batch: Batch, parameters: Sequence[Tensor]) -> implicit.LinearMap | None:
         if self.settings.curvature == "identity":
             return None
-        log_probs, parts = self._evaluate(batch.rollout)
+        log_probs, actions = self._evaluate(batch.rollout)
         if self.settings.curvature == "fisher":
-            # At theta' itself, where the KL's Hessian is the Fisher matrix and so positive semi-definite.
-            loss = self.settings.kl_coef * kl_divergence(parameters_of(parts), parts)
-        else:
-            assert batch.rollout.behaviour is not None
-            divergence = kl_divergence(batch.rollout.behaviour, parts)
-            loss = self.settings.kl_coef * divergence - self._value(log_probs, batch)
+            return self._fisher(actions, parameters)
+        assert batch.rollout.behaviour is not None
+        divergence = kl_divergence(batch.rollout.behaviour, actions)
+        loss = self.settings.kl_coef * divergence - self._value(log_probs, batch)
         return implicit.hessian_product(loss, parameters, self.settings.damping)
+
+    def _fisher(self, actions: DistributionParameters, parameters: Sequence[Tensor]) -> implicit.LinearMap:
+        """Hessian of the KL term at theta' itself: the Fisher matrix, which is positive semi-definite."""
+        reference = detached(actions)
+        names = [list(component) for component in actions]
+
+        def divergence(outputs: list[Tensor]) -> Tensor:
+            remaining = iter(outputs)
+            moved = [{name: next(remaining) for name in component} for component in names]
+            return self.settings.kl_coef * kl_divergence(reference, moved)
+
+        outputs = [value for component in actions for value in component.values()]
+        return implicit.gauss_newton_product(divergence, outputs, parameters, self.settings.damping)
 
     def _objective(self, batch: Batch) -> Tensor:
         return self._value(self._evaluate(batch.rollout)[0], batch)
@@ -93,17 +104,20 @@ class PolicyGradients:
     def _value(self, log_probs: Tensor, batch: Batch) -> Tensor:
         return self.objective(log_probs, batch.rollout.old_log_probs, batch.advantages)
 
-    def _evaluate(self, rollout: Rollout) -> tuple[Tensor, list[Distribution]]:
+    def _evaluate(self, rollout: Rollout) -> tuple[Tensor, DistributionParameters]:
         masks = {} if rollout.action_masks is None else {"action_masks": rollout.action_masks}
         distribution = self.policy.get_distribution(rollout.observations, **masks)
-        return distribution.log_prob(rollout.actions), components(distribution)
+        return distribution.log_prob(rollout.actions), parameters_of(distribution)
 
     def _actor_parameters(self, objective: Tensor) -> list[Tensor]:
         """Those that the objective depends on; the critic's are none of them."""
-        excluded = ("log_std",) if self.settings.actor_parameters == "without_log_std" else ()
-        candidates = [p for name, p in self.policy.named_parameters() if p.requires_grad and name not in excluded]
-        gradients = torch.autograd.grad(objective, candidates, retain_graph=True, allow_unused=True)
-        return [p for p, gradient in zip(candidates, gradients, strict=True) if gradient is not None]
+        trainable = {name: parameter for name, parameter in self.policy.named_parameters() if parameter.requires_grad}
+        if not self._actor_names:  # it depends on the same ones every time
+            gradients = torch.autograd.grad(objective, list(trainable.values()), retain_graph=True, allow_unused=True)
+            excluded = ("log_std",) if self.settings.actor_parameters == "without_log_std" else ()
+            names = (name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None)
+            self._actor_names = tuple(name for name in names if name not in excluded)
+        return [trainable[name] for name in self._actor_names if name in trainable]
 
 
 @contextmanager

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from sb3_tare.episodes import Episodes, cut_rollout
+
+
+@dataclass(frozen=True)
+class Record:
+    """A rollout's ``[T, N]`` arrays beside those that the buffer holds.
+
+    :param rewards: as the environment gave them, in its dtype
+    :param dones: bool
+    :param timeouts: bool, where a time limit ended the episode
+    :param times: int64, time step in the episode
+    :param terminal_observations: of the timeouts, by (step, environment)
+    :param last_observations: those that follow the last step, of all environments
+    """
+
+    rewards: np.ndarray
+    dones: np.ndarray
+    timeouts: np.ndarray
+    times: np.ndarray
+    terminal_observations: dict[tuple[int, int], Any]
+    last_observations: Any
+
+    def episodes(self) -> Episodes:
+        """The rollout cut into pieces of episodes."""
+        return cut_rollout(*(torch.from_numpy(array) for array in (self.dones, self.timeouts, self.times)))
 
 
 class Recorder:
@@ -25,8 +50,8 @@ class Recorder:
         self._rewards: list[np.ndarray] = []
         self._dones: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
-        self.terminal_observations: dict[tuple[int, int], Any] = {}
-        self.last_observations: Any = None
+        self._terminal_observations: dict[tuple[int, int], Any] = {}
+        self._last_observations: Any = None
 
     def begin(self, episode_starts: np.ndarray) -> None:
         """Start a rollout; ``episode_starts`` ``[N]`` is True where an environment was reset since the last one."""
@@ -45,35 +70,21 @@ class Recorder:
             if terminal_observation is not None:
                 check_finite(terminal_observation, "terminal observation")
                 if infos[env].get("TimeLimit.truncated", False):
-                    self.terminal_observations[len(self._rewards), int(env)] = terminal_observation
+                    self._terminal_observations[len(self._rewards), int(env)] = terminal_observation
         self._rewards.append(rewards.copy())
         self._dones.append(dones.astype(bool))
         self._times.append(self.times.copy())
         self.times = np.where(dones, 0, self.times + 1)
-        self.last_observations = observations
+        self._last_observations = observations
 
-    @property
-    def rewards(self) -> np.ndarray:
-        """``[T, N]`` in the environment's dtype."""
-        return np.stack(self._rewards)
-
-    @property
-    def dones(self) -> np.ndarray:
-        """``[T, N]`` bool."""
-        return np.stack(self._dones)
-
-    @property
-    def timeouts(self) -> np.ndarray:
-        """``[T, N]`` bool."""
-        timeouts = np.zeros_like(self.dones)
-        for step, env in self.terminal_observations:
+    def record(self) -> Record:
+        """What was recorded since :meth:`begin`."""
+        shape = (len(self._rewards), len(self.times))
+        rewards, dones, times = (np.concatenate(rows).reshape(shape) for rows in (self._rewards, self._dones, self._times))
+        timeouts = np.zeros_like(dones)
+        for step, env in self._terminal_observations:
             timeouts[step, env] = True
-        return timeouts
-
-    def episodes(self) -> Episodes:
-        """The recorded rollout, cut into pieces."""
-        arrays = (self.dones, self.timeouts, np.stack(self._times))
-        return cut_rollout(*(torch.from_numpy(array) for array in arrays))
+        return Record(rewards, dones, timeouts, times, self._terminal_observations, self._last_observations)
 
 
 def check_finite(values: Any, name: str) -> None:

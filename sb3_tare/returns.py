@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sb3_tare.episodes import Episodes, Packing
+from sb3_tare.episodes import Episodes, Padding
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def discounted_sum(deltas: Tensor, episodes: Episodes, discount: float) -> Tenso
     """
     if deltas.shape != (episodes.n_steps,):
         raise ValueError(f"deltas must have shape {(episodes.n_steps,)}, one entry a row, got {tuple(deltas.shape)}")
-    return _DiscountedSum.apply(deltas, episodes.reversed_packing, discount)
+    return _DiscountedSum.apply(deltas, episodes.reversed_padding, discount)
 
 
 def generalised_advantages(rewards: Tensor, baseline: Baseline, episodes: Episodes, gamma: float, gae_lambda: float) -> Tensor:
@@ -65,25 +65,27 @@ class _DiscountedSum(torch.autograd.Function):
     """One scan over the longest piece each way; a loop of torch operations under autograd costs ten times as much."""
 
     @staticmethod
-    def forward(ctx: Any, deltas: Tensor, packing: Packing, discount: float) -> Tensor:  # type: ignore[override]
-        ctx.packing, ctx.discount = packing, discount
-        return _scan(deltas, packing, discount, transposed=False)
+    def forward(ctx: Any, deltas: Tensor, padding: Padding, discount: float) -> Tensor:  # type: ignore[override]
+        ctx.padding, ctx.discount = padding, discount
+        return _scan(deltas, padding, discount, transposed=False)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _scan(gradient, ctx.packing, ctx.discount, transposed=True), None, None
+        return _scan(gradient, ctx.padding, ctx.discount, transposed=True), None, None
 
 
-def _scan(rows: Tensor, packing: Packing, discount: float, transposed: bool) -> Tensor:
-    sums: np.ndarray = rows.detach().cpu()[packing.order].numpy()
-    sizes = packing.batch_sizes.tolist()
-    begins = (packing.batch_sizes.cumsum(0) - packing.batch_sizes).tolist()
-    steps = range(1, len(sizes))
-    for k in reversed(steps) if transposed else steps:
-        later, earlier = begins[k - 1], begins[k]
-        size = sizes[k]
+def _scan(rows: Tensor, padding: Padding, discount: float, transposed: bool) -> Tensor:
+    """Discounted sums over reversed time, or their transpose, over what is not padding."""
+    batches = padding.pad(rows.detach().cpu())
+    for bucket, batch in zip(padding.buckets, batches, strict=True):
+        sums = batch.numpy()
         if transposed:
-            sums[later : later + size] += discount * sums[earlier : earlier + size]
+            padded = np.ones(len(bucket.rows), dtype=bool)
+            padded[bucket.places.numpy()] = False
+            sums.reshape(-1)[padded] = 0.0
+            for k in range(len(sums) - 1, 0, -1):
+                sums[k - 1] += discount * sums[k]
         else:
-            sums[earlier : earlier + size] += discount * sums[later : later + size]
-    return torch.from_numpy(sums)[packing.inverse].to(rows.device)
+            for k in range(1, len(sums)):
+                sums[k] += discount * sums[k - 1]
+    return padding.unpad(batches).to(rows.device)

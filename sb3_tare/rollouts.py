@@ -17,7 +17,7 @@ from torch import Tensor
 from sb3_tare.buffers import flat_rows
 from sb3_tare.episodes import Episodes, Part
 from sb3_tare.objectives import DistributionParameters
-from sb3_tare.recorder import Recorder
+from sb3_tare.recorder import Record
 from sb3_tare.returns import Baseline
 
 Observations = Tensor | dict[str, Tensor]
@@ -55,7 +55,7 @@ class Rollout:
 
     def select(self, part: Part) -> Rollout:
         """The rows of ``part``, one behind the other."""
-        return self._map(lambda tensor: tensor[part.rows.to(tensor.device)], episodes=part.episodes)
+        return self._map(lambda tensor: take(tensor, part.rows), episodes=part.episodes)
 
     def to(self, device: torch.device) -> Rollout:
         """The same on another device; the episodes' bookkeeping stays on the CPU."""
@@ -80,12 +80,14 @@ class Rollout:
         return rollout.to(device)
 
     def _map(self, function: Callable[[Tensor], Tensor], **changes: Any) -> Rollout:
-        mapped = {name: map_tensors(getattr(self, name), function) for name in self.__dataclass_fields__ if name != "episodes"}
+        mapped = {
+            name: _map_tensors(getattr(self, name), function) for name in self.__dataclass_fields__ if name != "episodes"
+        }
         return replace(self, **{**mapped, **changes})
 
 
 class RolloutReader:
-    """Turns what a host's buffer and a recorder hold into a :class:`Rollout`. The policy must be in evaluation mode.
+    """Turns what a host's buffer and a record hold into a :class:`Rollout`. The policy must be in evaluation mode.
 
     :param model: the host
     :param policy_features: whether the reward sees the features that the policy's extractor makes, or observations
@@ -96,13 +98,13 @@ class RolloutReader:
         self.policy_features = policy_features
 
     @torch.no_grad()
-    def read(self, recorder: Recorder) -> Rollout:
+    def read(self, record: Record) -> Rollout:
         """The host's rollout, without the second critic's baseline.
 
         :raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded
         """
         buffer = self.model.rollout_buffer
-        if buffer.generator_ready or recorder.rewards.shape != buffer.rewards.shape:
+        if buffer.generator_ready or record.rewards.shape != buffer.rewards.shape:
             raise RuntimeError(
                 "the rollout buffer was read with get() or replaced before the reward learner saw it; "
                 "a callback that does so must come behind the RewardLearner"
@@ -119,32 +121,32 @@ class RolloutReader:
             encoded_actions=preprocess_obs(policy_actions, self.model.action_space, normalize_images=False).flatten(1),  # type: ignore[union-attr]
             action_masks=None if masks is None else self._rows(masks),
             old_log_probs=self._rows(buffer.log_probs),
-            extrinsic_rewards=self._rows(recorder.rewards),
-            episodes=recorder.episodes(),
-            extrinsic=self._host_baseline(buffer, recorder),
+            extrinsic_rewards=self._rows(record.rewards),
+            episodes=record.episodes(),
+            extrinsic=self._host_baseline(buffer, record),
         )
 
     @torch.no_grad()
-    def baseline(self, rollout: Rollout, recorder: Recorder, critic: Callable[[Observations], Tensor]) -> Baseline:
+    def baseline(self, rollout: Rollout, record: Record, critic: Callable[[Observations], Tensor]) -> Baseline:
         """What ``critic``, a map from states to values ``[n]``, says about a whole rollout."""
         values = critic(rollout.states)
-        last_values = critic(self._states(obs_as_tensor(recorder.last_observations, self.model.device)))
+        last_values = critic(self._states(obs_as_tensor(record.last_observations, self.model.device)))
         bootstraps = torch.zeros_like(values, dtype=torch.float64)
-        n_steps = len(recorder.dones)
-        for (step, env), observation in recorder.terminal_observations.items():
+        n_steps = len(record.dones)
+        for (step, env), observation in record.terminal_observations.items():
             terminal_state = self._states(self.model.policy.obs_to_tensor(observation)[0])
             bootstraps[env * n_steps + step] = self.model.gamma * critic(terminal_state)[0]
-        return Baseline(values, _next_values(values, last_values, recorder.dones), bootstraps)
+        return Baseline(values, _next_values(values, last_values, record.dones), bootstraps)
 
-    def _host_baseline(self, buffer: RolloutBuffer, recorder: Recorder) -> Baseline:
-        last_observations = obs_as_tensor(recorder.last_observations, self.model.device)
+    def _host_baseline(self, buffer: RolloutBuffer, record: Record) -> Baseline:
+        last_observations = obs_as_tensor(record.last_observations, self.model.device)
         last_values = self.model.policy.predict_values(last_observations).flatten()
         # The host has added its bootstrapped values to the rewards in place. Their difference is exact in float64, so
         # that adding it to the recorded rewards gives the host's own back to the bit.
-        added = buffer.rewards.astype(np.float64) - recorder.rewards.astype(np.float64)
-        bootstraps = self._rows(np.where(recorder.timeouts, added, 0.0))
+        added = buffer.rewards.astype(np.float64) - record.rewards.astype(np.float64)
+        bootstraps = self._rows(np.where(record.timeouts, added, 0.0))
         values = self._rows(buffer.values)
-        return Baseline(values, _next_values(values, last_values, recorder.dones), bootstraps)
+        return Baseline(values, _next_values(values, last_values, record.dones), bootstraps)
 
     def _states(self, observations: Observations) -> Observations:
         if not self.policy_features:
@@ -167,14 +169,19 @@ def _next_values(values: Tensor, last_values: Tensor, dones: np.ndarray) -> Tens
     return following.masked_fill(torch.as_tensor(dones.T, device=values.device), 0.0).flatten()
 
 
-def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def take(values: Any, rows: Tensor) -> Any:
+    """``rows`` of each tensor of a nested structure."""
+    return _map_tensors(values, lambda tensor: tensor[rows.to(tensor.device)])
+
+
+def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Apply ``function`` to every tensor of a nested structure."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
-        return {key: map_tensors(item, function) for key, item in value.items()}
+        return {key: _map_tensors(item, function) for key, item in value.items()}
     if isinstance(value, list):
-        return [map_tensors(item, function) for item in value]
+        return [_map_tensors(item, function) for item in value]
     if isinstance(value, Baseline):
-        return Baseline(*(map_tensors(getattr(value, name), function) for name in Baseline.__dataclass_fields__))
+        return Baseline(*(_map_tensors(getattr(value, name), function) for name in Baseline.__dataclass_fields__))
     return value

@@ -19,9 +19,9 @@ from sb3_tare.advantages import Advantages
 from sb3_tare.consistency import WindowMemory, consistency_loss
 from sb3_tare.hosts import Host
 from sb3_tare.policy_gradients import Batch, PolicyGradients
-from sb3_tare.recorder import Recorder
+from sb3_tare.recorder import Record
 from sb3_tare.reward_model import build_reward_model
-from sb3_tare.rollouts import Rollout, RolloutReader, map_tensors
+from sb3_tare.rollouts import Rollout, RolloutReader, take
 from sb3_tare.settings import RewardSettings
 
 RewardObjective = Callable[[Tensor, Tensor], Tensor]
@@ -65,11 +65,11 @@ class RewardTrainer:
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._relabelled: dict[int, tuple[Rollout, Tensor]] = {}
 
-    def read(self, recorder: Recorder) -> Rollout:
+    def read(self, record: Record) -> Rollout:
         """Read the host's rollout, with all that the reward will need of it once the policy has moved on."""
-        rollout = self.reader.read(recorder)
+        rollout = self.reader.read(record)
         self.reward_model.observe(rollout.extrinsic_rewards)
-        learned = self.reader.baseline(rollout, recorder, self.reward_model.values) if self.settings.critics == 2 else None
+        learned = self.reader.baseline(rollout, record, self.reward_model.values) if self.settings.critics == 2 else None
         behaviour = self.gradients.behaviour(rollout) if self.settings.curvature == "hessian" else None
         return replace(rollout, learned=learned, behaviour=behaviour)
 
@@ -199,7 +199,7 @@ class RewardTrainer:
         if settings.return_consistency > 0:
             # Adam forgets a loss's scale, so that the coefficient of this one is that of its steps.
             rates["consistency"] = (reward, settings.return_consistency * settings.learning_rate)
-        return {name: Adam(parameters, lr=rate) for name, (parameters, rate) in rates.items() if parameters}
+        return {name: Adam(parameters, lr=rate, fused=True) for name, (parameters, rate) in rates.items() if parameters}
 
     def _step(self, name: str, *losses: Tensor) -> float:
         """One clipped step of the named optimiser on the sum of ``losses``; returns the gradient's norm."""
@@ -236,13 +236,13 @@ class RewardTrainer:
             for rollout, returns in targets:
                 shuffled = torch.randperm(len(returns), generator=self.generator).to(returns.device)
                 for rows in shuffled.split(self.settings.critic_batch_size):
-                    values = self.reward_model.values(map_tensors(rollout.states, lambda tensor, rows=rows: tensor[rows]))
+                    values = self.reward_model.values(take(rollout.states, rows))
                     self.note(critic_loss=self._critic_step(values / scale, returns[rows] / scale))
 
     def _critic_step(self, values: Tensor, returns: Tensor) -> float:
         loss = mse_loss(values, returns)
         self._step("critic", loss)
-        return float(loss)
+        return float(loss.detach())
 
     def _make_consistent(self) -> None:
         n_windows = self.settings.consistency_batch_size
