@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,22 +42,28 @@ class Recorder:
     :param n_envs: number of environments
     """
 
-    def __init__(self, n_envs: int) -> None:
-        self.times = np.zeros(n_envs, dtype=np.int64)
-        self.clear()
+    _rewards: list[np.ndarray]
+    _dones: list[np.ndarray]
+    _terminal_observations: dict[tuple[int, int], Any]
+    _last_observations: Any
 
-    def clear(self) -> None:
-        """Forget the rollout, but not how far its episodes have come."""
-        self._rewards: list[np.ndarray] = []
-        self._dones: list[np.ndarray] = []
-        self._times: list[np.ndarray] = []
-        self._terminal_observations: dict[tuple[int, int], Any] = {}
-        self._last_observations: Any = None
+    def __init__(self, n_envs: int) -> None:
+        self._first_times = np.zeros(n_envs, dtype=np.int64)
+        self._clear()
+
+    @property
+    def times(self) -> np.ndarray:
+        """``[N]`` time step of the next observation in its episode."""
+        return self._all_times()[-1]
+
+    @times.setter
+    def times(self, times: np.ndarray) -> None:
+        self._first_times = times
+        self._clear()
 
     def begin(self, episode_starts: np.ndarray) -> None:
         """Start a rollout; ``episode_starts`` ``[N]`` is True where an environment was reset since the last one."""
-        self.clear()
-        self.times[episode_starts.astype(bool)] = 0
+        self.times = np.where(episode_starts, 0, self.times)
 
     def add(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], observations: Any) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
@@ -65,36 +72,50 @@ class Recorder:
         """
         check_finite(rewards, "reward")
         check_finite(observations, "observation")
-        for env in np.nonzero(dones)[0]:
+        for env in dones.nonzero()[0]:
             terminal_observation = infos[env].get("terminal_observation")
             if terminal_observation is not None:
                 check_finite(terminal_observation, "terminal observation")
                 if infos[env].get("TimeLimit.truncated", False):
                     self._terminal_observations[len(self._rewards), int(env)] = terminal_observation
         self._rewards.append(rewards.copy())
-        self._dones.append(dones.astype(bool))
-        self._times.append(self.times.copy())
-        self.times = np.where(dones, 0, self.times + 1)
+        self._dones.append(dones.copy())
         self._last_observations = observations
 
     def record(self) -> Record:
         """What was recorded since :meth:`begin`."""
-        shape = (len(self._rewards), len(self.times))
-        rewards, dones, times = (np.concatenate(rows).reshape(shape) for rows in (self._rewards, self._dones, self._times))
+        rewards = np.concatenate(self._rewards).reshape(len(self._rewards), -1)
+        dones = self._all_dones()
         timeouts = np.zeros_like(dones)
         for step, env in self._terminal_observations:
             timeouts[step, env] = True
-        return Record(rewards, dones, timeouts, times, self._terminal_observations, self._last_observations)
+        return Record(rewards, dones, timeouts, self._all_times()[:-1], self._terminal_observations, self._last_observations)
+
+    def _clear(self) -> None:
+        self._rewards, self._dones = [], []
+        self._terminal_observations = {}
+        self._last_observations = None
+
+    def _all_dones(self) -> np.ndarray:
+        shape = (len(self._dones), len(self._first_times))
+        return np.concatenate(self._dones).astype(bool).reshape(shape) if self._dones else np.zeros(shape, dtype=bool)
+
+    def _all_times(self) -> np.ndarray:
+        """``[T + 1, N]`` steps since the last end, or since the start of the episode that was under way."""
+        dones = self._all_dones()
+        steps = np.arange(len(dones) + 1)[:, None]
+        begins = np.concatenate([-self._first_times[None], np.where(dones, steps[1:], np.iinfo(np.int64).min)])
+        return steps - np.maximum.accumulate(begins)
 
 
 def check_finite(values: Any, name: str) -> None:
     """:raises ValueError: if ``values``, an array or a dictionary of arrays, holds NaN or infinity"""
-    arrays = values if isinstance(values, dict) else {"": values}
-    for key, array in arrays.items():
-        array = np.asarray(array)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            where = f"{name} {key!r}" if key else name
-            raise ValueError(
-                f"the environment returned a {where} that is not finite: {array[~np.isfinite(array)][:3]}; "
-                "mend the environment, or wrap it so that NaN and infinity never leave it"
-            )
+    if isinstance(values, dict):
+        for key, array in values.items():
+            check_finite(array, f"{name} {key!r}")
+    # NaN and infinity survive a sum, which takes half the time of looking at each entry; it may overflow without them
+    elif values.dtype.kind == "f" and not math.isfinite(np.add.reduce(values, axis=None)) and not np.isfinite(values).all():
+        raise ValueError(
+            f"the environment returned a {name} that is not finite: {values[~np.isfinite(values)][:3]}; "
+            "mend the environment, or wrap it so that NaN and infinity never leave it"
+        )
