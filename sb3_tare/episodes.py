@@ -201,10 +201,11 @@ def split(episodes: Episodes, generator: torch.Generator) -> tuple[Part, Part]:
 def _split_longest(episodes: Episodes, generator: torch.Generator) -> tuple[Part, Part]:
     """One part is half of the steps, from either end of the longest piece; the other part is all the rest."""
     half = episodes.n_steps // 2
-    longest = int(episodes.lengths.argmax())
-    length = int(episodes.lengths[longest])
-    from_front = bool(torch.randint(2, (1,), generator=generator))
-    halved = episodes.bisect(longest, half if from_front else length - half)
-    alone = longest if from_front else longest + 1
-    others = [piece for piece in range(len(halved)) if piece != alone]
-    return halved.select(torch.tensor([alone])), halved.select(torch.tensor(others))
+    alone = int(episodes.lengths.argmax())
+    length = int(episodes.lengths[alone])
+    if length > half:
+        from_front = bool(torch.randint(2, (1,), generator=generator))
+        episodes = episodes.bisect(alone, half if from_front else length - half)
+        alone += not from_front
+    others = [piece for piece in range(len(episodes)) if piece != alone]
+    return episodes.select(torch.tensor([alone])), episodes.select(torch.tensor(others))

@@ -24,7 +24,7 @@ class Solution(NamedTuple):
     x: Tensor
     """``[p]`` finite whenever the right-hand side is"""
     residual: float
-    """``|b - C x| / |b|``, zero for ``b = 0``"""
+    """``|b - C x| / |b|``, zero for ``b = 0``, infinite where C gave something that is not finite"""
     steps: int
     """Products with C that entered ``x``"""
     negative_curvature: bool
@@ -45,6 +45,8 @@ def hessian_product(objective: Tensor, parameters: Sequence[Tensor], damping: fl
     The gradient's graph is built once and kept: reverse over reverse beats ``torch.func`` on policies of SB3's sizes.
     """
     gradient = flat_gradient(objective, parameters, create_graph=True)
+    if not gradient.requires_grad:  # the objective is linear
+        return lambda vector: damping * vector
     return lambda vector: flat_gradient(gradient @ vector, parameters) + damping * vector
 
 
@@ -78,31 +80,30 @@ def gauss_newton_product(
 def conjugate_gradient(product: LinearMap, target: Tensor, max_steps: int = 10, tolerance: float = 1e-10) -> Solution:
     """Solve ``C x = target`` for symmetric C from ``x = 0`` (Hestenes & Stiefel, 1952).
 
-    A direction p with ``p' C p <= 0`` (or not finite) ends the search: the iterate so far is returned, and ``target``
-    itself in the first step, where it is still an ascent direction. Positive definite C never gets there.
+    A direction p with ``p' C p <= 0``, or too small or large to divide by, ends the search: the iterate so far is returned,
+    and ``target`` itself in the first step, where it is still an ascent direction. Positive definite C never gets there.
 
     :param target: ``[p]``, finite
     :param tolerance: relative residual at which to stop early
     """
-    x = torch.zeros_like(target)
-    residual, direction = target.clone(), target.clone()
-    norm = float(residual @ residual)
-    target_norm = norm
+    b = target.double()  # its squares would leave the range of single precision
+    x, residual, direction = torch.zeros_like(b), b, b
+    norm = target_norm = float(b @ b)
     for step in range(max_steps):
         if norm <= tolerance**2 * target_norm:
-            return _solution(x, norm, target_norm, step, negative_curvature=False)
-        image = product(direction)
+            return Solution(x.to(target), _relative(norm, target_norm), step, False)
+        image = product(direction.to(target)).double()
         curvature = float(direction @ image)
-        if not (0.0 < curvature < math.inf):
-            if step == 0:
-                return Solution(target.clone(), float((target - image).norm() / target.norm()), 0, True)
-            return _solution(x, norm, target_norm, step, negative_curvature=True)
-        length = norm / curvature
-        x = x + length * direction
-        residual = residual - length * image
+        moved = x + norm / curvature * direction if 0.0 < curvature < math.inf else None
+        if moved is None or not torch.isfinite(moved.to(target)).all():
+            if step > 0:
+                return Solution(x.to(target), _relative(norm, target_norm), step, True)
+            remainder = float((b - image).square().sum())
+            return Solution(target.clone(), _relative(remainder, target_norm), 0, True)
+        residual = residual - norm / curvature * image
         previous_norm, norm = norm, float(residual @ residual)
-        direction = residual + (norm / previous_norm) * direction
-    return _solution(x, norm, target_norm, max_steps, negative_curvature=False)
+        x, direction = moved, residual + norm / previous_norm * direction
+    return Solution(x.to(target), _relative(norm, target_norm), max_steps, False)
 
 
 def implicit_weights(
@@ -129,6 +130,7 @@ def implicit_weights(
     return weights, solution
 
 
-def _solution(x: Tensor, norm: float, target_norm: float, steps: int, negative_curvature: bool) -> Solution:
-    residual = math.sqrt(norm / target_norm) if target_norm > 0.0 else 0.0
-    return Solution(x, residual, steps, negative_curvature)
+def _relative(norm: float, target_norm: float) -> float:
+    """Relative residual of squared norms; infinite where the product itself was not finite."""
+    ratio = norm / target_norm if target_norm > 0.0 else 0.0
+    return math.sqrt(ratio) if math.isfinite(ratio) else math.inf

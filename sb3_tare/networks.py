@@ -80,7 +80,7 @@ class MultiplicativeEmbedding(nn.Module):
     def __init__(self, state_action_dim: int, hidden_size: int) -> None:
         super().__init__()
         self.state_action = nn.ModuleList([_dense(state_action_dim, hidden_size), _dense(hidden_size, hidden_size)])
-        self.reward_time = nn.ModuleList([_dense(2, hidden_size), _dense(hidden_size, hidden_size)])
+        self.reward_time = nn.ModuleList([_dense(2, hidden_size, biased=True), _dense(hidden_size, hidden_size)])
 
     def forward(self, inputs: RewardInputs) -> Tensor:
         features, gates = inputs.state_action, inputs.reward_time
@@ -186,9 +186,15 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
 }
 
 
-def _dense(in_features: int, out_features: int) -> nn.Sequential:
-    """Fully connected layer as in appendix F: orthogonal initialisation, layer normalisation, ReLU."""
+def _dense(in_features: int, out_features: int, biased: bool = False) -> nn.Sequential:
+    """Fully connected layer as in appendix F: orthogonal initialisation, layer normalisation, ReLU.
+
+    :param biased: draw the bias as the weights of one more input. Normalisation takes an input's size away, and without a
+        bias nothing would be left of a reward at time zero but its sign.
+    """
     linear = nn.Linear(in_features, out_features)
-    nn.init.orthogonal_(linear.weight, gain=math.sqrt(2))
-    nn.init.zeros_(linear.bias)
+    weights = nn.init.orthogonal_(torch.empty(out_features, in_features + biased), gain=math.sqrt(2))
+    with torch.no_grad():
+        linear.weight.copy_(weights[:, :in_features])
+        linear.bias.copy_(weights[:, in_features] if biased else torch.zeros(out_features))
     return nn.Sequential(linear, nn.LayerNorm(out_features), nn.ReLU())

@@ -37,7 +37,7 @@ class PolicyGradients:
         self.objective = objective
         self.standardises = standardises
         self.settings = settings
-        self._actor_names: tuple[str, ...] = ()
+        self._actor_names: dict[tuple[str, ...], list[str]] = {}
 
     def prepared(self, advantages: Tensor) -> Tensor:
         """Advantages as they enter the host's objective; over the whole part, not by mini-batch."""
@@ -88,14 +88,15 @@ class PolicyGradients:
     def _fisher(self, actions: DistributionParameters, parameters: Sequence[Tensor]) -> implicit.LinearMap:
         """Hessian of the KL term at theta' itself: the Fisher matrix, which is positive semi-definite."""
         reference = detached(actions)
-        names = [list(component) for component in actions]
+        places = [(k, name) for k, component in enumerate(actions) for name in component if component[name].requires_grad]
 
         def divergence(outputs: list[Tensor]) -> Tensor:
-            remaining = iter(outputs)
-            moved = [{name: next(remaining) for name in component} for component in names]
+            moved = [dict(component) for component in reference]
+            for (k, name), output in zip(places, outputs, strict=True):
+                moved[k][name] = output
             return self.settings.kl_coef * kl_divergence(reference, moved)
 
-        outputs = [value for component in actions for value in component.values()]
+        outputs = [actions[k][name] for k, name in places]
         return implicit.gauss_newton_product(divergence, outputs, parameters, self.settings.damping)
 
     def _objective(self, batch: Batch) -> Tensor:
@@ -112,12 +113,12 @@ class PolicyGradients:
     def _actor_parameters(self, objective: Tensor) -> list[Tensor]:
         """Those that the objective depends on; the critic's are none of them."""
         trainable = {name: parameter for name, parameter in self.policy.named_parameters() if parameter.requires_grad}
-        if not self._actor_names:  # it depends on the same ones every time
+        if tuple(trainable) not in self._actor_names:  # it depends on the same of them every time
             gradients = torch.autograd.grad(objective, list(trainable.values()), retain_graph=True, allow_unused=True)
             excluded = ("log_std",) if self.settings.actor_parameters == "without_log_std" else ()
-            names = (name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None)
-            self._actor_names = tuple(name for name in names if name not in excluded)
-        return [trainable[name] for name in self._actor_names if name in trainable]
+            used = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None]
+            self._actor_names[tuple(trainable)] = [name for name in used if name not in excluded]
+        return [trainable[name] for name in self._actor_names[tuple(trainable)]]
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def discounted_sum(deltas: Tensor, episodes: Episodes, discount: float) -> Tenso
     """
     if deltas.shape != (episodes.n_steps,):
         raise ValueError(f"deltas must have shape {(episodes.n_steps,)}, one entry a row, got {tuple(deltas.shape)}")
-    return _DiscountedSum.apply(deltas, episodes.reversed_padding, discount)
+    return _DiscountedSum.apply(deltas, episodes.reversed_padding, discount, False)
 
 
 def generalised_advantages(rewards: Tensor, baseline: Baseline, episodes: Episodes, gamma: float, gae_lambda: float) -> Tensor:
@@ -65,13 +65,13 @@ class _DiscountedSum(torch.autograd.Function):
     """One scan over the longest piece each way; a loop of torch operations under autograd costs ten times as much."""
 
     @staticmethod
-    def forward(ctx: Any, deltas: Tensor, padding: Padding, discount: float) -> Tensor:  # type: ignore[override]
-        ctx.padding, ctx.discount = padding, discount
-        return _scan(deltas, padding, discount, transposed=False)
+    def forward(ctx: Any, rows: Tensor, padding: Padding, discount: float, transposed: bool) -> Tensor:  # type: ignore[override]
+        ctx.padding, ctx.discount, ctx.transposed = padding, discount, transposed
+        return _scan(rows, padding, discount, transposed)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _scan(gradient, ctx.padding, ctx.discount, transposed=True), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        return _DiscountedSum.apply(gradient, ctx.padding, ctx.discount, not ctx.transposed), None, None, None
 
 
 def _scan(rows: Tensor, padding: Padding, discount: float, transposed: bool) -> Tensor:

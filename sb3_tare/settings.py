@@ -126,7 +126,7 @@ class RewardSettings:
     center: bool = False
     gae_lambda: float | None = None
     critics: int = 2
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: float = 3e-3
     critic_batch_size: int = 512
     critic_epochs: int = 4
     validation: str = "split"
