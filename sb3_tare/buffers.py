@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,13 @@ def flat_rows(array: np.ndarray) -> np.ndarray:
     return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
 
-def narrow(buffer: RolloutBuffer, rows: np.ndarray, advantages: np.ndarray, returns: np.ndarray) -> None:
+def narrow(
+    buffer: RolloutBuffer,
+    rows: np.ndarray,
+    advantages: np.ndarray,
+    returns: np.ndarray,
+    between_passes: Callable[[], None] | None = None,
+) -> None:
     """Make ``buffer`` hold ``rows`` alone, as one environment's rollout, until :func:`widen` or its own ``reset()``.
 
     The buffer changes in place, since SB3's training loop holds a reference to it. While it is narrow its class is a
@@ -24,6 +30,7 @@ def narrow(buffer: RolloutBuffer, rows: np.ndarray, advantages: np.ndarray, retu
     :param rows: ``[n]`` ascending, ``env * T + t``
     :param advantages: ``[n]``
     :param returns: ``[n]``
+    :param between_passes: called before each pass of ``get()`` over the rows but the first
     """
     original = dict(buffer.__dict__)
     shape = (buffer.buffer_size, buffer.n_envs)
@@ -42,6 +49,13 @@ def narrow(buffer: RolloutBuffer, rows: np.ndarray, advantages: np.ndarray, retu
     buffer.generator_ready = False
     buffer.__class__ = _narrowed(type(buffer))
     buffer.__dict__["_original"] = original
+    buffer.__dict__["_between_passes"] = between_passes
+    buffer.__dict__["_n_passes"] = 0
+
+
+def relabel(buffer: RolloutBuffer, advantages: np.ndarray, returns: np.ndarray) -> None:
+    """Give the rows of a narrowed buffer other advantages and returns, ``[n]`` each."""
+    buffer.advantages, buffer.returns = advantages[:, None], returns[:, None]
 
 
 def widen(buffer: RolloutBuffer) -> None:
@@ -67,6 +81,9 @@ def _narrowed(buffer_class: type[RolloutBuffer]) -> type[RolloutBuffer]:
             # Where the split made it, slightly larger mini-batches avoid it; a whole rollout keeps the user's size.
             original = self.__dict__["_original"]
             is_part = self.buffer_size < original["buffer_size"] * original["n_envs"]
+            if self._n_passes > 0 and self._between_passes is not None:
+                self._between_passes()
+            self._n_passes += 1
             while is_part and batch_size is not None and batch_size > 1 and self.buffer_size % batch_size == 1:
                 batch_size += 1
             return super().get(batch_size)

@@ -15,12 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 from torch import Tensor
 
-from sb3_tare.buffers import narrow, widen
+from sb3_tare.buffers import narrow, relabel, widen
 from sb3_tare.episodes import MIN_PART_STEPS, split
 from sb3_tare.hosts import Host, host_of
 from sb3_tare.persistence import write_atomically, zip_path
@@ -64,6 +65,7 @@ class RewardLearner(BaseCallback):
         self._drives_host = True
         self._loaded_state: Mapping[str, Any] | None = None
         self._suspended: Generator[None, None, None] | None = None
+        self._in_rollout = False
         self._seconds = 0.0
 
     @property
@@ -121,6 +123,7 @@ class RewardLearner(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._check_parent()
+        self._in_rollout = False
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()
             self._suspended = None
@@ -128,12 +131,16 @@ class RewardLearner(BaseCallback):
     def _on_rollout_start(self) -> None:
         self._resume()
         self._recorder.begin(self.model._last_episode_starts)
+        self._in_rollout = True
 
     def _on_step(self) -> bool:
+        if not self._in_rollout:  # nobody has told of the rollout: a list inside an EventCallback, or in its lists
+            raise _no_rollouts(self.parent)
         self._recorder.add(self.locals["rewards"], self.locals["dones"], self.locals["infos"], self.locals["new_obs"])
         return True
 
     def _on_rollout_end(self) -> None:
+        self._in_rollout = False
         if not self._drives_host:
             return
         # The host does this only after the callbacks, and its schedules would lag behind by an iteration.
@@ -156,26 +163,22 @@ class RewardLearner(BaseCallback):
 
     def _updates(self) -> Generator[None, None, None]:
         """Yield whenever the policy is to be updated on the rollout buffer as it is then."""
-        model, trainer, settings = self.model, self.trainer, self.settings
-        n_epochs = getattr(model, "n_epochs", 1)
+        trainer = self.trainer
         try:
             with self._timed():
                 rollout = trainer.read(self._recorder.record())
                 updates = self._prepare(rollout)
             for update in updates:
-                for _ in range(n_epochs if settings.interleave else 1):
-                    with self._timed():
-                        self._relabel(update)
-                    yield
-                    with self._timed():
-                        self._after(update)
+                with self._timed():
+                    self._narrow(update)
+                yield
+                with self._timed():
+                    self._after(update)
             with self._timed():
                 trainer.finish(rollout)
             self._log()
         finally:
-            widen(model.rollout_buffer)
-            if settings.interleave:
-                model.n_epochs = n_epochs
+            widen(self.model.rollout_buffer)
             trainer.abandon()
 
     def _prepare(self, rollout: Rollout) -> list[Update]:
@@ -195,13 +198,21 @@ class RewardLearner(BaseCallback):
             trainer.waiting = None
         return [Update(torch.arange(n_steps), rollout, None)]
 
-    def _relabel(self, update: Update) -> None:
-        advantages, returns = self.trainer.relabel(update.training)
+    def _narrow(self, update: Update) -> None:
+        """Leave the host nothing but the update's rows, with what the learned reward makes of them."""
+
+        def relabelled() -> tuple[np.ndarray, np.ndarray]:
+            advantages, returns = self.trainer.relabel(update.training)
+            return advantages.cpu().numpy(), returns.cpu().numpy()
+
+        def between_epochs() -> None:
+            with self._timed():
+                self._after(update)
+                relabel(buffer, *relabelled())
+
         buffer = self.model.rollout_buffer
         widen(buffer)
-        narrow(buffer, update.rows.numpy(), advantages.cpu().numpy(), returns.cpu().numpy())
-        if self.settings.interleave:
-            self.model.n_epochs = 1
+        narrow(buffer, update.rows.numpy(), *relabelled(), between_epochs if self.settings.interleave else None)
 
     def _after(self, update: Update) -> None:
         if self.settings.n_reward_updates == 0:
@@ -212,8 +223,7 @@ class RewardLearner(BaseCallback):
             self.trainer.reward_step(update.training, update.validation)
 
     def _n_updates(self) -> int:
-        parts = 2 if self.settings.validation == "split" and self.settings.swap else 1
-        return parts * (self.model.n_epochs if self.settings.interleave else 1)
+        return 2 if self.settings.validation == "split" and self.settings.swap else 1
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -230,10 +240,7 @@ class RewardLearner(BaseCallback):
 
     def _check_parent(self) -> None:
         if isinstance(self.parent, EventCallback):
-            raise ValueError(
-                f"RewardLearner must see every step and rollout, which {type(self.parent).__name__} does not pass on: "
-                "put it beside that callback, in learn(callback=[..., RewardLearner()])"
-            )
+            raise _no_rollouts(self.parent)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs; on an algorithm that owns a learner, part of its parameters."""
@@ -277,6 +284,14 @@ class RewardLearner(BaseCallback):
         learner = cls(**{**data["reward_kwargs"], **changes})
         learner._loaded_state = params["reward_learner"]  # type: ignore[assignment]
         return learner
+
+
+def _no_rollouts(parent: BaseCallback | None) -> ValueError:
+    name = "an EventCallback" if parent is None else type(parent).__name__
+    return ValueError(
+        f"RewardLearner must see every step and rollout, which {name} does not pass on: "
+        "put it beside that callback, in learn(callback=[..., RewardLearner()])"
+    )
 
 
 def _check_host(settings: RewardSettings, host: Host, model: Any) -> None:

@@ -68,14 +68,15 @@ class LearnsReward:
         model takes them up, so that the run goes on as if it had not been interrupted.
         """
         save = super().save  # type: ignore[misc]
-        self._saved_generators = generator_states()
+        to_be_taken_up = self._saved_generators  # of a loaded model that has not gone on yet
+        self._saved_generators = to_be_taken_up or generator_states()
         try:
             if isinstance(path, (str, Path)):
                 write_atomically(zip_path(path), lambda file: save(file, exclude, include))
             else:
                 save(path, exclude, include)
         finally:
-            self._saved_generators = None
+            self._saved_generators = to_be_taken_up
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()  # type: ignore[misc]

@@ -109,12 +109,14 @@ class Recorder:
 
 
 def check_finite(values: Any, name: str) -> None:
-    """:raises ValueError: if ``values``, an array or a dictionary of arrays, holds NaN or infinity"""
+    """:raises ValueError: if ``values``, an array, a number or a dictionary of them, holds NaN or infinity"""
     if isinstance(values, dict):
         for key, array in values.items():
             check_finite(array, f"{name} {key!r}")
+        return
+    values = np.asarray(values)
     # NaN and infinity survive a sum, which takes half the time of looking at each entry; it may overflow without them
-    elif values.dtype.kind == "f" and not math.isfinite(np.add.reduce(values, axis=None)) and not np.isfinite(values).all():
+    if values.dtype.kind == "f" and not math.isfinite(np.add.reduce(values, axis=None)) and not np.isfinite(values).all():
         raise ValueError(
             f"the environment returned a {name} that is not finite: {values[~np.isfinite(values)][:3]}; "
             "mend the environment, or wrap it so that NaN and infinity never leave it"

@@ -60,8 +60,6 @@ class RewardModel(nn.Module):
                 f"the reward network must return one reward a step, shape {tuple(rollout.extrinsic_rewards.shape)}, "
                 f"got {tuple(learned.shape)}"
             )
-        if self.settings.center:
-            learned = learned - learned.mean()
         return learned * self.scale
 
     def values(self, states: Observations) -> Tensor:
@@ -100,10 +98,17 @@ class RewardModel(nn.Module):
 
 
 def build_reward_model(settings: RewardSettings, policy: Any, seed: int) -> RewardModel:
-    """A reward model with initial weights drawn from ``seed``; the global generators stay as they are."""
+    """A reward model with initial weights drawn from ``seed``; the global generators stay as they are.
+
+    It is in evaluation mode for good: a reward must not depend on which steps stand beside it, nor on chance.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return RewardModel(settings, policy).to(policy.device)
+        model = RewardModel(settings, policy).to(policy.device).eval()
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.train()  # it changes nothing but that cuDNN can differentiate
+    return model
 
 
 def _build_network(settings: RewardSettings, features_dim: int, action_dim: int) -> nn.Module:

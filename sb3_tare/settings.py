@@ -169,13 +169,11 @@ class RewardSettings:
         for name in _NOT_NEGATIVE:
             _check_number(name, getattr(self, name), at_least=0.0)
         for name, least in _COUNTS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            _check_count(name, getattr(self, name), least)
         if self.gae_lambda is not None:
             _check_number("gae_lambda", self.gae_lambda, at_least=0.0, at_most=1.0)
-        if self.seed is not None and (not isinstance(self.seed, int) or self.seed < 0):
-            raise ValueError(f"seed must be a whole number of at least 0 or None, got {self.seed!r}")
+        if self.seed is not None:
+            _check_count("seed", self.seed, least=0, otherwise=" or None")
         if not isinstance(self.architecture_kwargs, Mapping):
             raise ValueError(f"architecture_kwargs must be a mapping, got {self.architecture_kwargs!r}")
         self._check_combinations()
@@ -215,6 +213,11 @@ def _check_choice(name: str, value: Any) -> None:
     choices = _CHOICES[name]
     if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _check_count(name: str, value: Any, least: int, otherwise: str = "") -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}{otherwise}, got {value!r}")
 
 
 def _check_number(

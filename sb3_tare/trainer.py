@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -167,14 +168,15 @@ class RewardTrainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Take a :meth:`state_dict` over; step sizes stay those of the settings.
+        """Take a copy of a :meth:`state_dict` over; step sizes stay those of the settings.
 
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
-        for name, optimiser in self._optimisers.items():
+        for name in self._optimisers.keys() & state["optimisers"].keys():  # consistency may be taken up or dropped
+            optimiser = self._optimisers[name]
             step_sizes = [group["lr"] for group in optimiser.param_groups]
-            optimiser.load_state_dict(state["optimisers"][name])
+            optimiser.load_state_dict(deepcopy(state["optimisers"][name]))
             for group, step_size in zip(optimiser.param_groups, step_sizes, strict=True):
                 group["lr"] = step_size
         self.generator.set_state(state["generator"].cpu())
