@@ -1,45 +1,32 @@
 """The reward learner: an SB3 callback that relabels rollouts with a learned reward and has that reward trained.
 
 One mechanism serves an algorithm that owns a learner (:class:`~sb3_tare.mixin.LearnsReward`) and a bare callback on an
-unmodified host: a generator that yields whenever the host is to update its policy on what the rollout buffer holds.
+unmodified host: :class:`~sb3_tare.iteration.Iteration`, a generator that yields whenever the host is to update its policy.
 """
 
 from __future__ import annotations
 
 import secrets
-import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
-from torch import Tensor
 
-from sb3_tare.buffers import narrow, relabel, widen
-from sb3_tare.episodes import MIN_PART_STEPS, split
+from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.hosts import Host, host_of
+from sb3_tare.iteration import Iteration
 from sb3_tare.persistence import write_atomically, zip_path
 from sb3_tare.recorder import Recorder
-from sb3_tare.rollouts import Rollout
 from sb3_tare.settings import RewardSettings
 from sb3_tare.trainer import RewardTrainer
 
 FEW_ROWS = 64
 """A rollout of fewer steps is warned about: a reward phase costs nearly as much for it as for 2,048."""
-
-
-class Update(NamedTuple):
-    """One policy update: the rows of the rollout that it uses, and the steps that validate it, if they are there yet."""
-
-    rows: Tensor
-    training: Rollout
-    validation: Rollout | None
 
 
 class RewardLearner(BaseCallback):
@@ -61,12 +48,11 @@ class RewardLearner(BaseCallback):
         super().__init__(verbose)
         self.settings = RewardSettings.from_kwargs(**reward_kwargs)
         self._host_model: Any = None
-        self._trainer: RewardTrainer | None = None
+        self._iteration: Iteration | None = None
         self._drives_host = True
         self._loaded_state: Mapping[str, Any] | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._in_rollout = False
-        self._seconds = 0.0
 
     @property
     def trainer(self) -> RewardTrainer:
@@ -74,9 +60,9 @@ class RewardLearner(BaseCallback):
 
         :raises RuntimeError: before the learner has a model
         """
-        if self._trainer is None:
+        if self._iteration is None:
             raise RuntimeError("this RewardLearner has no model yet: pass it to learn(callback=...) first")
-        return self._trainer
+        return self._iteration.trainer
 
     def attach(self, model: Any, drives_host: bool = True) -> None:
         """Build all networks for ``model``, once; :meth:`init_callback` does it where nothing else did.
@@ -97,7 +83,7 @@ class RewardLearner(BaseCallback):
             )
         _check_host(self.settings, host, model)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
-        self._trainer = RewardTrainer(self.settings, model, host, seed)
+        self._iteration = Iteration(model, RewardTrainer(self.settings, model, host, seed))
         self._recorder = Recorder(model.n_envs)
         self._host_model, self._drives_host = model, drives_host
         if self._loaded_state is not None:
@@ -145,10 +131,10 @@ class RewardLearner(BaseCallback):
             return
         # The host does this only after the callbacks, and its schedules would lag behind by an iteration.
         self.model._update_current_progress_remaining(self.model.num_timesteps, self.model._total_timesteps)
-        n_updates = self._n_updates()
+        assert self._iteration is not None
         self._suspended = self._updates()
         next(self._suspended)
-        for _ in range(n_updates - 1):
+        for _ in range(self._iteration.n_updates - 1):
             self.model.train()
             next(self._suspended)
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
@@ -162,81 +148,10 @@ class RewardLearner(BaseCallback):
             next(suspended, None)
 
     def _updates(self) -> Generator[None, None, None]:
-        """Yield whenever the policy is to be updated on the rollout buffer as it is then."""
-        trainer = self.trainer
-        try:
-            with self._timed():
-                rollout = trainer.read(self._recorder.record())
-                updates = self._prepare(rollout)
-            for update in updates:
-                with self._timed():
-                    self._narrow(update)
-                yield
-                with self._timed():
-                    self._after(update)
-            with self._timed():
-                trainer.finish(rollout)
-            self._log()
-        finally:
-            widen(self.model.rollout_buffer)
-            trainer.abandon()
-
-    def _prepare(self, rollout: Rollout) -> list[Update]:
-        """Split the rollout, measure the reward as it is, and take the step that has waited for this rollout."""
-        trainer, settings = self.trainer, self.settings
-        n_steps = rollout.episodes.n_steps
-        halves: list[Update] = []
-        if n_steps >= 2 * MIN_PART_STEPS:
-            parts = split(rollout.episodes, trainer.generator)
-            first, second = (rollout.select(part) for part in parts)
-            halves = [Update(parts[0].rows, first, second), Update(parts[1].rows, second, first)]
-            trainer.measure_alignment(first, second)  # before any step has seen these rewards
-        if settings.validation == "split":
-            return halves if settings.swap else halves[:1]
-        if trainer.waiting is not None:
-            trainer.reward_step(trainer.waiting, rollout)
-            trainer.waiting = None
-        return [Update(torch.arange(n_steps), rollout, None)]
-
-    def _narrow(self, update: Update) -> None:
-        """Leave the host nothing but the update's rows, with what the learned reward makes of them."""
-
-        def relabelled() -> tuple[np.ndarray, np.ndarray]:
-            advantages, returns = self.trainer.relabel(update.training)
-            return advantages.cpu().numpy(), returns.cpu().numpy()
-
-        def between_epochs() -> None:
-            with self._timed():
-                self._after(update)
-                relabel(buffer, *relabelled())
-
-        buffer = self.model.rollout_buffer
-        widen(buffer)
-        narrow(buffer, update.rows.numpy(), *relabelled(), between_epochs if self.settings.interleave else None)
-
-    def _after(self, update: Update) -> None:
-        if self.settings.n_reward_updates == 0:
-            return
-        if update.validation is None:
-            self.trainer.waiting = update.training
-        else:
-            self.trainer.reward_step(update.training, update.validation)
-
-    def _n_updates(self) -> int:
-        return 2 if self.settings.validation == "split" and self.settings.swap else 1
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds += time.perf_counter() - start
-
-    def _log(self) -> None:
-        for name, value in {**self.trainer.metrics(), "seconds": self._seconds}.items():
+        assert self._iteration is not None
+        yield from self._iteration.updates(self._recorder.record())
+        for name, value in {**self.trainer.metrics.means(), "seconds": self._iteration.seconds}.items():
             self.logger.record(f"reward/{name}", value)
-        self._seconds = 0.0
 
     def _check_parent(self) -> None:
         if isinstance(self.parent, EventCallback):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from torch.optim import Adam
 from sb3_tare.advantages import Advantages
 from sb3_tare.consistency import WindowMemory, consistency_loss
 from sb3_tare.hosts import Host
+from sb3_tare.metrics import Metrics
 from sb3_tare.policy_gradients import Batch, PolicyGradients
 from sb3_tare.recorder import Record
 from sb3_tare.reward_model import build_reward_model
@@ -63,11 +63,13 @@ class RewardTrainer:
         self.waiting: Rollout | None = None
         """The rollout whose validation is the next one."""
         self._optimisers = self._build_optimisers()
-        self._metrics: dict[str, list[float]] = defaultdict(list)
+        self.metrics = Metrics()
         self._relabelled: dict[int, tuple[Rollout, Tensor]] = {}
 
     def read(self, record: Record) -> Rollout:
-        """Read the host's rollout, with all that the reward will need of it once the policy has moved on."""
+        """Begin an iteration: read the rollout, with all that the reward will need of it once the policy has moved on."""
+        self._relabelled.clear()
+        self.metrics.clear()
         rollout = self.reader.read(record)
         self.reward_model.observe(rollout.extrinsic_rewards)
         learned = self.reader.baseline(rollout, record, self.reward_model.values) if self.settings.critics == 2 else None
@@ -111,7 +113,7 @@ class RewardTrainer:
             trained = Batch(training, advantages.detach())
             weights, solution = self.gradients.reward_weights(trained, held_out, self._curved(trained, held_out))
             norm = self._step("reward", self.objective(weights, advantages))
-            self.note(
+            self.metrics.note(
                 hypergradient_norm=norm,
                 cg_residual=solution.residual,
                 cg_steps=solution.steps,
@@ -129,7 +131,7 @@ class RewardTrainer:
         held_out = gradient(Batch(second, prepared(extrinsic(second))))
         for name, advantages in (("learned", parameterised), ("extrinsic", extrinsic(first))):
             cosine = cosine_similarity(gradient(Batch(first, prepared(advantages))), held_out, dim=0)
-            self.note(**{f"alignment_{name}": float(cosine)})
+            self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
     def finish(self, rollout: Rollout) -> None:
         """After the policy's updates: train the second critic, and the reward's consistency where it is asked for."""
@@ -138,24 +140,9 @@ class RewardTrainer:
         if self.settings.return_consistency > 0:
             self.memory.add(rollout)
             self._make_consistent()
-        self._note_rewards()
-        self._relabelled.clear()
-
-    def note(self, **metrics: float) -> None:
-        """Keep numbers for the log."""
-        for name, value in metrics.items():
-            self._metrics[name].append(value)
-
-    def metrics(self) -> dict[str, float]:
-        """Means of what was noted since the last call."""
-        means = {name: sum(values) / len(values) for name, values in self._metrics.items()}
-        self._metrics.clear()
-        return means
-
-    def abandon(self) -> None:
-        """Forget an iteration that was interrupted."""
-        self._relabelled.clear()
-        self._metrics.clear()
+        learned = torch.cat([rewards for _, rewards in self._relabelled.values()])
+        extrinsic = torch.cat([part.extrinsic_rewards for part, _ in self._relabelled.values()])
+        self.metrics.note_rewards(learned, extrinsic)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs, as nested plain data and tensors."""
@@ -239,7 +226,7 @@ class RewardTrainer:
                 shuffled = torch.randperm(len(returns), generator=self.generator).to(returns.device)
                 for rows in shuffled.split(self.settings.critic_batch_size):
                     values = self.reward_model.values(take(rollout.states, rows))
-                    self.note(critic_loss=self._critic_step(values / scale, returns[rows] / scale))
+                    self.metrics.note(critic_loss=self._critic_step(values / scale, returns[rows] / scale))
 
     def _critic_step(self, values: Tensor, returns: Tensor) -> float:
         loss = mse_loss(values, returns)
@@ -252,24 +239,7 @@ class RewardTrainer:
             windows = self.memory.sample(n_windows, self.generator)
             losses = [self._consistency(window) / n_windows for window in windows]
             self._step("consistency", *losses)
-            self.note(consistency_loss=float(sum(loss.detach() for loss in losses)))
+            self.metrics.note(consistency_loss=float(sum(loss.detach() for loss in losses)))
 
     def _consistency(self, windows: Rollout) -> Tensor:
         return consistency_loss(self.reward_model(windows), windows, self.reward_model.scale)
-
-    def _note_rewards(self) -> None:
-        learned = _joined(rewards for _, rewards in self._relabelled.values())
-        extrinsic = _joined(rollout.extrinsic_rewards for rollout, _ in self._relabelled.values())
-        self.note(
-            learned_mean=float(learned.mean()),
-            learned_std=float(learned.std()),
-            extrinsic_mean=float(extrinsic.mean()),
-            extrinsic_std=float(extrinsic.std()),
-        )
-        correlation = float(torch.corrcoef(torch.stack([learned, extrinsic]))[0, 1])
-        if math.isfinite(correlation):  # undefined where one of the two never varies
-            self.note(correlation=correlation)
-
-
-def _joined(tensors: Iterable[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().double() for tensor in tensors])

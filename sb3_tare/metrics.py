@@ -1,0 +1,42 @@
+"""Numbers for the log."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+
+class Metrics:
+    """Collects numbers by name; the log gets their means."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, **values: float) -> None:
+        """Keep a number under each name."""
+        for name, value in values.items():
+            self._values[name].append(value)
+
+    def note_rewards(self, learned: Tensor, extrinsic: Tensor) -> None:
+        """Keep mean and standard deviation of both rewards ``[n]``, and their correlation where both vary."""
+        learned, extrinsic = learned.double(), extrinsic.double()
+        self.note(
+            learned_mean=float(learned.mean()),
+            learned_std=float(learned.std()),
+            extrinsic_mean=float(extrinsic.mean()),
+            extrinsic_std=float(extrinsic.std()),
+        )
+        correlation = float(torch.corrcoef(torch.stack([learned, extrinsic]))[0, 1])
+        if math.isfinite(correlation):
+            self.note(correlation=correlation)
+
+    def means(self) -> dict[str, float]:
+        """Mean by name of what was kept since :meth:`clear`."""
+        return {name: sum(values) / len(values) for name, values in self._values.items()}
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()
