@@ -1,4 +1,4 @@
-"""Layouts of episodes, inputs of reward networks and tiny policies for the tests."""
+"""Layouts of episodes, random numbers and inputs of reward networks for the tests."""
 
 from __future__ import annotations
 

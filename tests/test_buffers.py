@@ -10,7 +10,7 @@ from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, Maska
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from toys import BOX, OBSERVATION
 
-from sb3_tare.buffers import flat_rows, narrow, widen
+from sb3_tare.buffers import flat_rows, narrow, relabel, widen
 
 N_STEPS, N_ENVS = 5, 3
 N_ROWS = N_STEPS * N_ENVS
@@ -210,15 +210,6 @@ def test_a_widened_buffer_fills_again():
     assert buffer.full
 
 
-def test_whoever_holds_the_buffer_sees_it_narrow_and_wide():
-    buffer = full_buffer()
-    held = buffer
-    narrowed(buffer)
-    assert held.buffer_size == len(ROWS)
-    widen(buffer)
-    assert held.buffer_size == N_STEPS
-
-
 # Mini-batches
 
 
@@ -239,3 +230,37 @@ def test_a_mini_batch_of_one_row_that_the_user_asked_for_is_served():
 def test_a_whole_rollout_keeps_the_users_mini_batches():
     buffer = narrowed(full_buffer(), np.arange(N_ROWS))
     assert [len(batch.advantages) for batch in buffer.get(7)] == [7, 7, 1]
+
+
+# Between passes
+
+
+def test_between_two_passes_and_only_there_it_calls_back():
+    buffer, events = full_buffer(), []
+    narrow(buffer, ROWS, np.zeros(5), np.zeros(5), lambda: events.append("between"))
+    for _ in range(3):
+        events.extend(len(batch.advantages) for batch in buffer.get(3))
+    assert events == [3, 2, "between", 3, 2, "between", 3, 2]
+
+
+@every_kind
+def test_relabelled_between_two_passes_it_serves_the_new_advantages_and_returns(kind):
+    buffer = full_buffer(kind)
+    numbers = ROWS.astype(np.float32)
+    narrow(buffer, ROWS, numbers, numbers, lambda: relabel(buffer, 300.0 + numbers, 400.0 + numbers))
+    first, second = samples(buffer, 2), samples(buffer, 2)
+    np.testing.assert_array_equal(first["advantages"], numbers)
+    np.testing.assert_array_equal(second["advantages"], 300.0 + numbers)
+    np.testing.assert_array_equal(second["returns"], 400.0 + numbers)
+    for name in first.keys() - {"advantages", "returns"}:
+        fields = first[name] if isinstance(first[name], dict) else {None: first[name]}
+        assert all(torch.equal(value, second[name] if key is None else second[name][key]) for key, value in fields.items())
+
+
+def test_relabelling_is_undone_by_widening():
+    buffer = full_buffer()
+    before = contents(buffer)
+    narrowed(buffer)
+    relabel(buffer, np.zeros(5), np.zeros(5))
+    widen(buffer)
+    assert_equal(before, contents(buffer))

@@ -219,6 +219,16 @@ def test_each_part_holds_a_quarter_of_the_steps_and_two_at_least(episodes, seed)
         assert len(part.rows) >= max(episodes.n_steps / 4, 2)
 
 
+@pytest.mark.parametrize("lengths", [[3, 1], [1, 4], [6, 1], [20, 2, 2], [1, 10, 1, 1], [3, 100, 5, 4, 9], [1000]])
+def test_one_overlong_piece_leaves_each_part_its_quarter_too(lengths):
+    episodes = episodes_of(lengths)
+    for seed in range(20):
+        parts = split(episodes, generator(seed))
+        assert min(len(part.rows) for part in parts) >= max(episodes.n_steps / 4, 2)
+        for part in parts:
+            assert_describes_its_rows(part, episodes)
+
+
 @LAWS
 @given(SPLITTABLE, SEEDS)
 def test_at_most_one_piece_is_cut_and_that_in_two(episodes, seed):
@@ -234,6 +244,14 @@ def test_no_piece_is_cut_where_none_is_longer_than_half_of_the_steps(episodes, s
     assume(int(episodes.lengths.max()) <= episodes.n_steps / 2)
     parts = split(episodes, generator(seed))
     assert sorted(piece for part in parts for piece in pieces_of(part.episodes)) == sorted(pieces_of(episodes))
+
+
+@pytest.mark.parametrize("lengths", [[2, 2], [60, 40], [30, 70], [75, 25], [3, 2], [2, 6]])
+def test_two_pieces_stay_whole_where_each_holds_a_quarter_of_the_steps(lengths):
+    episodes = episodes_of(lengths)
+    for seed in range(10):
+        parts = split(episodes, generator(seed))
+        assert sorted(part.rows.tolist() for part in parts) == [rows_of(episodes, piece) for piece in range(2)]
 
 
 @pytest.mark.parametrize("lengths", [[2, 1, 1], [1, 2, 1], [1, 1, 2]])

@@ -1,5 +1,6 @@
 """TAREPPO keeps the conventions that Stable-Baselines3 holds PPO to."""
 
+import itertools
 import math
 
 import numpy as np
@@ -61,7 +62,7 @@ class SpyPPO(PPO):
     def train(self):
         buffer = self.rollout_buffer
         rows = {name: getattr(buffer, name).copy() for name in ("log_probs", "advantages", "returns", "rewards")}
-        self.given.append({**rows, "n_epochs": self.n_epochs})
+        self.given.append(rows)
         self.before.append(self.everything())
         super().train()
         self.after.append(self.everything())
@@ -636,28 +637,85 @@ def test_the_presets_values_hold_where_nothing_else_is_said():
     assert (settings.reward_mode, settings.gae_lambda) == ("replace", 0.5)
 
 
+# How often each of the two is updated
+
+
 @pytest.mark.parametrize(
-    ("settings", "n_updates", "whole"),
+    ("settings", "n_updates", "n_reward_steps"),
     [
-        ({}, 2, False),
-        ({"swap": False}, 1, False),
-        ({"validation": "next_rollout"}, 1, True),
-        ({"interleave": True}, 4, False),
-        ({"interleave": True, "swap": False}, 2, False),
+        ({}, 2, 2),
+        ({"swap": False}, 1, 1),
+        ({"n_reward_updates": 3}, 2, 6),
+        # SMALL has two epochs.
+        ({"interleave": True}, 2, 4),
+        ({"interleave": True, "swap": False}, 1, 2),
+        ({"interleave": True, "n_reward_updates": 3}, 2, 12),
     ],
     ids=str,
 )
-def test_the_host_updates_once_for_each_part_and_once_for_each_epoch_if_interleaved(settings, n_updates, whole):
+def test_the_host_updates_once_for_each_part_and_the_reward_after_it_or_after_each_epoch(settings, n_updates, n_reward_steps):
     model = spy(**settings).learn(ITERATION)
     sizes = [part["advantages"].size for part in model.given]
-    epochs = [part["n_epochs"] for part in model.given]
     assert len(sizes) == n_updates
-    assert all((size == ITERATION) == whole for size in sizes)
-    assert epochs == [1 if settings.get("interleave") else 2] * n_updates
-    assert model.n_epochs == 2
-    assert model._n_updates == sum(epochs)
-    if settings.get("swap", True) and not whole:
-        assert sizes[0] + sizes[-1] == ITERATION
+    assert max(sizes) < ITERATION
+    assert len(sizes) == 1 or sum(sizes) == ITERATION
+    assert model._n_updates == n_updates * SMALL["n_epochs"]
+    assert model.get_parameters()["reward_learner"]["optimisers"]["reward"]["state"][0]["step"] == n_reward_steps
+
+
+def test_the_next_rollout_validates_the_one_before_which_trains_as_a_whole():
+    model = spy(validation="next_rollout", n_reward_updates=2).learn(3 * ITERATION)
+    assert [part["advantages"].size for part in model.given] == [ITERATION] * 3
+    assert model.get_parameters()["reward_learner"]["optimisers"]["reward"]["state"][0]["step"] == 4
+
+
+def test_interleaved_epochs_train_on_a_reward_that_moves():
+    served = []
+
+    class Spy(RolloutBuffer):
+        def get(self, batch_size=None):
+            for batch in super().get(batch_size):
+                served[-1].append(batch)
+                yield batch
+
+    class Host(PPO):
+        def train(self):
+            served.append([])
+            super().train()
+
+    class Learns(LearnsReward, Host):
+        pass
+
+    for interleave in (False, True):
+        served.clear()
+        host = {**SMALL, "batch_size": 128, "rollout_buffer_class": Spy, "n_epochs": 3}
+        Learns("MlpPolicy", vec_env(), reward_kwargs={"interleave": interleave, "zero_head": False}, **host).learn(ITERATION)
+        assert [len(passes) for passes in served] == [3, 3]
+        for passes in served:
+            rows = [batch.old_log_prob.argsort() for batch in passes]
+            advantages = [batch.advantages[order] for batch, order in zip(passes, rows, strict=True)]
+            moved = [not torch.equal(first, second) for first, second in itertools.pairwise(advantages)]
+            assert moved == [interleave] * 2
+
+
+@pytest.mark.parametrize("settings", [{"n_reward_updates": 0, "zero_head": False}, {"reward_coef": 0.0}], ids=str)
+def test_interleaving_changes_nothing_for_a_policy_to_which_the_reward_step_makes_no_difference(settings):
+    # Dropout and batch normalisation, so that the reward step in the middle of an update would show in any draw or mode.
+    host = {"policy_kwargs": {**TINY_NET, "features_extractor_class": NormDropoutExtractor}, "n_epochs": 3}
+    runs = [policy_of(tare(host=host, interleave=interleave, **settings).learn(2 * ITERATION)) for interleave in (False, True)]
+    assert not differences(*runs)
+
+
+def test_interleaving_a_single_epoch_changes_nothing():
+    host = {"n_epochs": 1}
+    runs = [all_of(tare(host=host, interleave=interleave).learn(3 * ITERATION)) for interleave in (False, True)]
+    assert not differences(*runs)
+
+
+def test_an_update_that_stops_early_takes_as_many_reward_steps_as_it_made_epochs():
+    model = spy(host={"target_kl": 1e-6, "n_epochs": 5, "learning_rate": 1e-2}, interleave=True).learn(ITERATION)
+    steps = model.get_parameters()["reward_learner"]["optimisers"]["reward"]["state"][0]["step"]
+    assert steps == model._n_updates < 10
 
 
 def test_without_reward_updates_the_reward_network_stays_as_it_is():

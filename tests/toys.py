@@ -1,6 +1,8 @@
 """Toy environments whose whole state can be copied, tiny models of them, and comparisons to the last bit."""
 
+import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +20,8 @@ from torch import nn
 from sb3_tare import TAREPPO, RewardInputs
 
 torch.set_num_threads(1)
+# SB3 makes a folder for each call of learn() in the temporary folder otherwise.
+os.environ.setdefault("SB3_LOGDIR", os.path.join(tempfile.gettempdir(), "sb3_tare_tests"))
 
 BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
@@ -227,11 +231,6 @@ class Watch(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._call("training_end")
-
-
-def raise_interrupt(*_: Any) -> None:
-    """What Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

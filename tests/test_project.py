@@ -1,0 +1,143 @@
+"""What the project promises about itself: layers, README, wheel, examples, studies."""
+
+import ast
+import csv
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import sb3_tare
+from sb3_tare import RewardSettings
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "sb3_tare"
+TENSORS_ONLY = ("episodes", "returns", "networks", "objectives", "implicit", "unrolled")
+MAY_IMPORT = {
+    "episodes": set(),
+    "returns": {"episodes"},
+    "networks": {"episodes"},
+    "objectives": set(),
+    "implicit": set(),
+    "unrolled": set(),
+    "buffers": set(),
+    "persistence": set(),
+    "recorder": {"episodes"},
+    "rollouts": {"buffers", "episodes", "objectives", "recorder", "returns"},
+    "settings": {"networks"},
+    "hosts": {"objectives"},
+    "advantages": {"returns", "rollouts", "settings"},
+    "reward_model": {"networks", "rollouts", "settings"},
+    "policy_gradients": {"implicit", "objectives", "returns", "rollouts", "settings"},
+    "consistency": {"episodes", "rollouts"},
+}
+
+
+def imports(module: str) -> set[str]:
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "sb3_tare":
+            found.update(f"sb3_tare.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("module", TENSORS_ONLY)
+def test_the_mathematics_knows_tensors_and_not_stable_baselines(module):
+    assert not [name for name in imports(module) if name.startswith(("stable_baselines3", "sb3_contrib", "gymnasium"))]
+
+
+@pytest.mark.parametrize("module", MAY_IMPORT)
+def test_arrows_between_modules_run_one_way(module):
+    ours = {name.removeprefix("sb3_tare.") for name in imports(module) if name.startswith("sb3_tare")}
+    assert ours <= MAY_IMPORT[module]
+
+
+def test_the_readme_lists_every_setting_with_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    documented = {name: ast.literal_eval(default) for name, default in rows}
+    defaults = RewardSettings()
+    assert documented == {field.name: getattr(defaults, field.name) for field in dataclasses.fields(RewardSettings)}
+
+
+def test_every_setting_is_explained_in_the_docstring():
+    explained = re.findall(r":param (\w+):", RewardSettings.__doc__ or "")
+    assert explained == sorted(explained, key=explained.index)
+    assert set(explained) == {field.name for field in dataclasses.fields(RewardSettings)}
+
+
+def run(*command: str, cwd: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads that wait for one another starve on a busy machine
+    result = subprocess.run([sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_wheel_holds_the_package_and_works_away_from_the_repository(tmp_path):
+    run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "sb3_tare/py.typed" in names
+    assert {f"sb3_tare/{path.relative_to(PACKAGE)}" for path in PACKAGE.rglob("*.py")} <= set(names)
+    assert not [name for name in names if name.startswith(("tests", "examples"))]
+    run("-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        "import sb3_tare; print(sb3_tare.__file__)\n"
+        "sb3_tare.TAREPPO('MlpPolicy', 'CartPole-v1', n_steps=64, device='cpu').learn(64)"
+    )
+    assert str(tmp_path / "site") in run("-c", script, cwd=tmp_path)
+
+
+def test_the_version_is_the_changelogs():
+    assert f"## {sb3_tare.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_first_example_trains_saves_and_says_what_it_earned(tmp_path):
+    arguments = ("--env", "Hopper-v5", "--steps", "2048", "--save", str(tmp_path / "model.zip"))
+    assert re.search(
+        r"Hopper-v5: mean return .* before training, .* after",
+        run(str(ROOT / "examples/train_hopper.py"), *arguments, cwd=tmp_path),
+    )
+    assert (tmp_path / "model.zip").exists()
+
+
+@pytest.mark.parametrize("example", ["callback_in_existing_project.py", "own_reward_network.py"])
+def test_the_other_examples_run(example, tmp_path):
+    assert "reward/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
+
+
+def test_a_learning_study_writes_its_curves_and_goes_on_where_it_was(tmp_path):
+    command = ("-m", "sb3_tare.experiments.learning", "--envs", "Pendulum-v1", "--steps", "2048", "--bin", "1024")
+    command += ("--seeds", "1", "--out", str(tmp_path))
+    run(*command, "--variants", "ppo", cwd=tmp_path)
+    table = tmp_path / "learning.csv"
+    first = table.read_text()
+    assert "ppo" in run(*command, "--variants", "ppo", "tare_paper", cwd=tmp_path)
+    rows = list(csv.DictReader(table.open()))
+    assert [(row["variant"], row["timesteps"]) for row in rows] == [
+        ("ppo", "1024"), ("ppo", "2048"), ("tare_paper", "1024"), ("tare_paper", "2048")
+    ]  # fmt: skip
+    assert table.read_text().startswith(first)
+    assert {"torch", "stable-baselines3"} <= set(json.loads((tmp_path / "settings.json").read_text())["versions"])
+
+
+def test_the_speed_study_measures_phases_and_gradients(tmp_path):
+    out = tmp_path / "speed.json"
+    command = ("-m", "sb3_tare.experiments.speed", "--envs", "Pendulum-v1", "--pairs", "1", "--warm-up", "0")
+    run(*command, "--inner-steps", "1", "--repetitions", "1", "--out", str(out), cwd=tmp_path)
+    results = json.loads(out.read_text())
+    (comparison,) = results["algorithms"]
+    assert all(seconds > 0 for seconds in comparison["seconds_per_step"]["TAREPPO"].values())
+    assert comparison["seconds_per_step"]["PPO"]["reward"] == 0
+    assert set(results["gradients"]) == {"implicit", "unrolled, 1 steps"}
