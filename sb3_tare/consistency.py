@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb3_tare.episodes import Episodes, Part
+from sb3_tare.episodes import End, Episodes, Part
 from sb3_tare.rollouts import Rollout
 
 
@@ -30,8 +30,9 @@ class WindowMemory:
         self.window = window
 
     def add(self, rollout: Rollout) -> None:
-        """Store what the reward network needs of a rollout."""
-        self.rollouts.append(replace(rollout, observations=rollout.states, learned=None, behaviour=None))
+        """Store a rollout without what only its policy needed."""
+        nothing = rollout.extrinsic_rewards.new_empty((rollout.episodes.n_steps, 0))
+        self.rollouts.append(replace(rollout, observations=nothing, action_masks=None, learned=None, behaviour=None))
 
     def sample(self, n_windows: int, generator: torch.Generator) -> list[Rollout]:
         """Windows of one stored rollout each; pieces are drawn in proportion to their steps, places in them evenly."""
@@ -49,7 +50,8 @@ class WindowMemory:
         piece_lengths = episodes.lengths[pieces]
         lengths = piece_lengths.clamp(max=self.window)
         skipped = episodes.offsets[rows] * (piece_lengths - lengths + 1) // piece_lengths
-        windows = Episodes(lengths, episodes.first_times[pieces] + skipped, episodes.ends[pieces])
+        ends = torch.where(skipped + lengths < piece_lengths, int(End.CUT), episodes.ends[pieces])
+        windows = Episodes(lengths, episodes.first_times[pieces] + skipped, ends)
         begins = episodes.begins[pieces] + skipped
         return rollout.select(Part(windows, begins[windows.pieces] + windows.offsets))
 

@@ -199,7 +199,7 @@ def split(episodes: Episodes, generator: torch.Generator) -> tuple[Part, Part]:
 
 
 def _split_longest(episodes: Episodes, generator: torch.Generator) -> tuple[Part, Part]:
-    """One part is half of the steps, from either end of the longest piece; the other part is all the rest."""
+    """One part is half of the steps, from either end of the longest piece; the other, before or after it, is all the rest."""
     half = episodes.n_steps // 2
     alone = int(episodes.lengths.argmax())
     length = int(episodes.lengths[alone])
@@ -208,4 +208,5 @@ def _split_longest(episodes: Episodes, generator: torch.Generator) -> tuple[Part
         episodes = episodes.bisect(alone, half if from_front else length - half)
         alone += not from_front
     others = [piece for piece in range(len(episodes)) if piece != alone]
-    return episodes.select(torch.tensor([alone])), episodes.select(torch.tensor(others))
+    parts = episodes.select(torch.tensor([alone])), episodes.select(torch.tensor(others))
+    return parts if torch.randint(2, (1,), generator=generator) else parts[::-1]

@@ -78,9 +78,9 @@ class Iteration:
             trainer.measure_alignment(first, second)  # before any step has seen these rewards
         if settings.validation == "split":
             return halves if settings.swap else halves[:1]
-        if trainer.waiting is not None:
-            trainer.reward_step(trainer.waiting, rollout)
-            trainer.waiting = None
+        waiting = trainer.take_waiting()
+        if waiting is not None:
+            trainer.reward_step(waiting, rollout)
         return [Update(torch.arange(n_steps), rollout, None)]
 
     def _narrow(self, update: Update) -> None:
@@ -103,7 +103,7 @@ class Iteration:
         if self.settings.n_reward_updates == 0:
             return
         if update.validation is None:
-            self.trainer.waiting = update.training
+            self.trainer.wait(update.training)
         else:
             self.trainer.reward_step(update.training, update.validation)
 

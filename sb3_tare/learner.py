@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
@@ -21,8 +22,8 @@ from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.hosts import Host, host_of
 from sb3_tare.iteration import Iteration
 from sb3_tare.persistence import write_atomically, zip_path
-from sb3_tare.recorder import Recorder
-from sb3_tare.settings import RewardSettings
+from sb3_tare.recorder import Recorder, check_finite
+from sb3_tare.settings import PRESETS, RewardSettings
 from sb3_tare.trainer import RewardTrainer
 
 FEW_ROWS = 64
@@ -45,12 +46,14 @@ class RewardLearner(BaseCallback):
     model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
 
     def __init__(self, verbose: int = 0, **reward_kwargs: Any) -> None:
+        if not isinstance(verbose, int):
+            raise TypeError(f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments")
         super().__init__(verbose)
-        self.settings = RewardSettings.from_kwargs(**reward_kwargs)
+        self.settings = RewardSettings(**reward_kwargs)
         self._host_model: Any = None
         self._iteration: Iteration | None = None
         self._drives_host = True
-        self._loaded_state: Mapping[str, Any] | None = None
+        self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._in_rollout = False
 
@@ -83,12 +86,12 @@ class RewardLearner(BaseCallback):
             )
         _check_host(self.settings, host, model)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
-        self._iteration = Iteration(model, RewardTrainer(self.settings, model, host, seed))
-        self._recorder = Recorder(model.n_envs)
-        self._host_model, self._drives_host = model, drives_host
-        if self._loaded_state is not None:
-            self.load_state_dict(self._loaded_state)
-            self._loaded_state = None
+        trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), Recorder(model.n_envs)
+        if self._loaded is not None:
+            state, times = self._loaded
+            trainer.load_state_dict(state)
+            self.go_on_from(times)
+        self._iteration, self._host_model, self._drives_host = Iteration(model, trainer), model, drives_host
 
     def phase(self, train: Callable[[], None]) -> None:
         """Run an iteration's policy updates with ``train``, and the reward steps around them."""
@@ -115,7 +118,10 @@ class RewardLearner(BaseCallback):
             self._suspended = None
 
     def _on_rollout_start(self) -> None:
+        if self._in_rollout:
+            raise ValueError("this RewardLearner stands twice in the list of callbacks; once is right")
         self._resume()
+        check_finite(self.model._last_obs, "observation")
         self._recorder.begin(self.model._last_episode_starts)
         self._in_rollout = True
 
@@ -141,6 +147,7 @@ class RewardLearner(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._resume()
+        self.locals, self.globals = {}, {}  # an algorithm that owns its learner would keep all of them
 
     def _resume(self) -> None:
         if self._suspended is not None:
@@ -159,7 +166,7 @@ class RewardLearner(BaseCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs; on an algorithm that owns a learner, part of its parameters."""
-        return {**self.trainer.state_dict(), "times": torch.from_numpy(self._recorder.times.copy())}
+        return self.trainer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take a :meth:`state_dict` over.
@@ -167,16 +174,24 @@ class RewardLearner(BaseCallback):
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.trainer.load_state_dict(state, strict)
-        times = state["times"].cpu().numpy().copy()
-        if times.shape == self._recorder.times.shape:  # with another number of environments, all of them are reset
-            self._recorder.times = times
+
+    @property
+    def times(self) -> list[int]:
+        """How many steps each environment is into its episode. Not part of the state, as the environments are not."""
+        return self._recorder.times.tolist()
+
+    def go_on_from(self, times: list[int]) -> None:
+        """Expect environments that are ``times`` steps into their episodes, if there are as many of them."""
+        if len(times) == len(self._recorder.times):  # another number of environments means that all are reset
+            self._recorder.go_on_from(np.array(times, dtype=np.int64))
 
     def save(self, path: str | Path) -> None:
         """Write settings and state to a zip file, whole or not at all.
 
         :raises RuntimeError: before the learner has a model
         """
-        data, state = {"reward_kwargs": asdict(self.settings)}, {"reward_learner": self.state_dict()}
+        state = {"reward_learner": self.state_dict()}
+        data = {"reward_kwargs": asdict(self.settings), "times": self.times}
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod
@@ -196,8 +211,8 @@ class RewardLearner(BaseCallback):
         data, params, _ = load_from_zip_file(path, device=device, custom_objects=custom_objects)
         if data is None or "reward_learner" not in params:
             raise ValueError(f"{path} holds no RewardLearner; it must be a file that RewardLearner.save wrote")
-        learner = cls(**{**data["reward_kwargs"], **changes})
-        learner._loaded_state = params["reward_learner"]  # type: ignore[assignment]
+        learner = cls(**{**data["reward_kwargs"], **PRESETS.get(changes.get("preset", ""), {}), **changes})
+        learner._loaded = params["reward_learner"], data["times"]  # type: ignore[assignment]
         return learner
 
 
@@ -212,6 +227,8 @@ def _no_rollouts(parent: BaseCallback | None) -> ValueError:
 def _check_host(settings: RewardSettings, host: Host, model: Any) -> None:
     if settings.interleave and not host.has_epochs:
         raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+    if model.device.type == "mps":
+        raise ValueError("device='mps' has no double precision, which advantages are computed in: use device='cpu'")
     n_rows = model.n_steps * model.n_envs
     least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
     if n_rows < least:

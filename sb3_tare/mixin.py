@@ -24,23 +24,36 @@ class LearnsReward:
     reward_learner: RewardLearner
 
     def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        if reward_kwargs is not None and not isinstance(reward_kwargs, Mapping):
+            raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
         self.reward_kwargs = dict(reward_kwargs or {})
-        RewardSettings.from_kwargs(**self.reward_kwargs)  # complain before an environment is made
-        self._saved_generators: dict[str, Any] | None = None
+        RewardSettings(**self.reward_kwargs)  # complain before an environment is made
+        self._continuation: dict[str, Any] | None = None
+        """Of a loaded model: where its environments and the global random generators were."""
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
+        continuation = self._continuation
         super()._setup_model()  # type: ignore[misc]
         self.reward_learner = RewardLearner(**self.reward_kwargs)
         self.reward_learner.attach(self, drives_host=False)
+        if continuation is not None:
+            self.reward_learner.go_on_from(continuation["times"])
+            same_seed = continuation["seed"] == self.seed  # type: ignore[attr-defined]
+            self._continuation = continuation if same_seed else None
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed the global generators, which then do not go on where a loaded model's were."""
+        super().set_random_seed(seed)  # type: ignore[misc]
+        self._continuation = None
 
     def _setup_learn(
         self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> tuple[int, BaseCallback]:
         prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)  # type: ignore[misc]
-        if self._saved_generators is not None and not reset_num_timesteps:
-            restore_generators(self._saved_generators)
-        self._saved_generators = None
+        if self._continuation is not None and not reset_num_timesteps:
+            restore_generators(self._continuation["generators"])
+        self._continuation = None
         return prepared
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
@@ -65,18 +78,22 @@ class LearnsReward:
         """Save all that a continued run needs; a file is written whole or not at all.
 
         The states of the global random generators are saved too. ``learn(..., reset_num_timesteps=False)`` on the loaded
-        model takes them up, so that the run goes on as if it had not been interrupted.
+        model takes them up, so that the run goes on as if it had not been interrupted, unless it is given another seed.
         """
         save = super().save  # type: ignore[misc]
-        to_be_taken_up = self._saved_generators  # of a loaded model that has not gone on yet
-        self._saved_generators = to_be_taken_up or generator_states()
+        to_be_taken_up = self._continuation  # of a loaded model that has not gone on yet
+        self._continuation = to_be_taken_up or {
+            "generators": generator_states(),
+            "times": self.reward_learner.times,
+            "seed": self.seed,  # type: ignore[attr-defined]
+        }
         try:
             if isinstance(path, (str, Path)):
                 write_atomically(zip_path(path), lambda file: save(file, exclude, include))
             else:
                 save(path, exclude, include)
         finally:
-            self._saved_generators = to_be_taken_up
+            self._continuation = to_be_taken_up
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()  # type: ignore[misc]

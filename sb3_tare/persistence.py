@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,17 @@ def write_atomically(path: str | Path, write: Callable[[Any], None]) -> None:
 
     A kill or a full disk leaves the file that was there before, whole. Parent folders are made.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a link goes on pointing where it did
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with temporary.open("xb+") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -45,7 +44,7 @@ def generator_states() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": np.random.get_state(),  # noqa: NPY002 (SB3 uses the legacy generator)
         "torch": torch.get_rng_state().numpy(),
-        "cuda": [state.numpy() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+        "cuda": [state.numpy() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
     }
 
 
@@ -56,9 +55,3 @@ def restore_generators(states: dict[str, Any]) -> None:
     torch.set_rng_state(torch.from_numpy(states["torch"]))
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([torch.from_numpy(state) for state in states["cuda"]])
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -52,7 +52,12 @@ class PolicyGradients:
     def behaviour(self, rollout: Rollout) -> DistributionParameters:
         """Action distributions of the policy as it is now, for the KL term of eq. 3."""
         with evaluation_mode(self.policy), torch.no_grad():
-            return detached(self._evaluate(rollout)[1])
+            return detached(parameters_of(self._evaluate(rollout)[1]))
+
+    def signature(self) -> Tensor:
+        """``[2]`` sum and norm of the policy's parameters, by which another policy can be told from this one."""
+        vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self.policy.parameters()])
+        return torch.stack([vector.sum(), vector.norm()]).cpu()
 
     def reward_weights(self, training: Batch, validation: Batch, curved: Batch) -> tuple[Tensor, implicit.Solution]:
         """Weights w ``[n]`` of the hypergradient ``sum_t w_t dA_t/dphi`` over the training steps.
@@ -77,7 +82,8 @@ class PolicyGradients:
     def _curvature(self, batch: Batch, parameters: Sequence[Tensor]) -> implicit.LinearMap | None:
         if self.settings.curvature == "identity":
             return None
-        log_probs, actions = self._evaluate(batch.rollout)
+        log_probs, distribution = self._evaluate(batch.rollout)
+        actions = parameters_of(distribution)
         if self.settings.curvature == "fisher":
             return self._fisher(actions, parameters)
         assert batch.rollout.behaviour is not None
@@ -105,10 +111,10 @@ class PolicyGradients:
     def _value(self, log_probs: Tensor, batch: Batch) -> Tensor:
         return self.objective(log_probs, batch.rollout.old_log_probs, batch.advantages)
 
-    def _evaluate(self, rollout: Rollout) -> tuple[Tensor, DistributionParameters]:
+    def _evaluate(self, rollout: Rollout) -> tuple[Tensor, Any]:
         masks = {} if rollout.action_masks is None else {"action_masks": rollout.action_masks}
         distribution = self.policy.get_distribution(rollout.observations, **masks)
-        return distribution.log_prob(rollout.actions), parameters_of(distribution)
+        return distribution.log_prob(rollout.actions), distribution
 
     def _actor_parameters(self, objective: Tensor) -> list[Tensor]:
         """Those that the objective depends on; the critic's are none of them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,28 +41,30 @@ class Recorder:
     :param n_envs: number of environments
     """
 
+    _first_times: np.ndarray
     _rewards: list[np.ndarray]
     _dones: list[np.ndarray]
     _terminal_observations: dict[tuple[int, int], Any]
     _last_observations: Any
 
     def __init__(self, n_envs: int) -> None:
-        self._first_times = np.zeros(n_envs, dtype=np.int64)
-        self._clear()
+        self.go_on_from(np.zeros(n_envs, dtype=np.int64))
 
     @property
     def times(self) -> np.ndarray:
         """``[N]`` time step of the next observation in its episode."""
         return self._all_times()[-1]
 
-    @times.setter
-    def times(self, times: np.ndarray) -> None:
-        self._first_times = times
-        self._clear()
-
     def begin(self, episode_starts: np.ndarray) -> None:
         """Start a rollout; ``episode_starts`` ``[N]`` is True where an environment was reset since the last one."""
-        self.times = np.where(episode_starts, 0, self.times)
+        self.go_on_from(np.where(episode_starts, 0, self.times))
+
+    def go_on_from(self, times: np.ndarray) -> None:
+        """Start anew with environments that are ``times`` ``[N]`` steps into their episodes."""
+        self._first_times = times
+        self._rewards, self._dones = [], []
+        self._terminal_observations = {}
+        self._last_observations = None
 
     def add(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], observations: Any) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
@@ -83,18 +84,18 @@ class Recorder:
         self._last_observations = observations
 
     def record(self) -> Record:
-        """What was recorded since :meth:`begin`."""
+        """What was recorded since :meth:`begin`.
+
+        :raises RuntimeError: if that is nothing
+        """
+        if not self._rewards:
+            raise RuntimeError("no rollout was recorded: train() can only follow a rollout, in learn()")
         rewards = np.concatenate(self._rewards).reshape(len(self._rewards), -1)
         dones = self._all_dones()
         timeouts = np.zeros_like(dones)
         for step, env in self._terminal_observations:
             timeouts[step, env] = True
         return Record(rewards, dones, timeouts, self._all_times()[:-1], self._terminal_observations, self._last_observations)
-
-    def _clear(self) -> None:
-        self._rewards, self._dones = [], []
-        self._terminal_observations = {}
-        self._last_observations = None
 
     def _all_dones(self) -> np.ndarray:
         shape = (len(self._dones), len(self._first_times))
@@ -115,8 +116,7 @@ def check_finite(values: Any, name: str) -> None:
             check_finite(array, f"{name} {key!r}")
         return
     values = np.asarray(values)
-    # NaN and infinity survive a sum, which takes half the time of looking at each entry; it may overflow without them
-    if values.dtype.kind == "f" and not math.isfinite(np.add.reduce(values, axis=None)) and not np.isfinite(values).all():
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(
             f"the environment returned a {name} that is not finite: {values[~np.isfinite(values)][:3]}; "
             "mend the environment, or wrap it so that NaN and infinity never leave it"

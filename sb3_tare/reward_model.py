@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_
 from torch import Tensor, nn
 
 from sb3_tare.networks import RewardInputs
-from sb3_tare.rollouts import Observations, Rollout
+from sb3_tare.rollouts import Observations, Rollout, Unit
 from sb3_tare.settings import RewardSettings
 
 REWARD_CLIP = 10.0
@@ -35,18 +35,20 @@ class RewardModel(nn.Module):
         self.extractor: BaseFeaturesExtractor | None = None
         if settings.features == "own":
             self.extractor = policy.make_features_extractor()
-        features_dim = policy.features_extractor.features_dim
-        self.network = _build_network(settings, features_dim, get_flattened_obs_dim(policy.action_space))
+        features_dim = int(policy.features_extractor.features_dim)
+        self.network = _build_network(settings, features_dim, int(get_flattened_obs_dim(policy.action_space)))
         self.critic = _build_critic(features_dim) if settings.critics == 2 else None
 
     @property
-    def scale(self) -> float:
-        """Unit of the network's output: the extrinsic reward's standard deviation, or its size where it never varies."""
-        if not self.settings.normalize_reward:
-            return 1.0
-        mean, deviation = abs(float(self.statistics.mean)), math.sqrt(float(self.statistics.var))
-        varies = self.statistics.count > 0 and deviation > 1e-6 * mean
-        return deviation if varies else mean if mean > 0 and self.statistics.count > 0 else 1.0
+    def unit(self) -> Unit:
+        """Of the rewards seen so far: their standard deviation, or their size where they never vary.
+
+        It is zero as long as every reward was zero: nothing can be learned from those, and nothing is.
+        """
+        if not self.settings.normalize_reward or self.statistics.count == 0:
+            return Unit(0.0, 1.0)
+        mean, deviation = float(self.statistics.mean), math.sqrt(float(self.statistics.var))
+        return Unit(mean, deviation if deviation > 1e-6 * abs(mean) else abs(mean))
 
     def observe(self, extrinsic_rewards: Tensor) -> None:
         """Let ``[n]`` new extrinsic rewards enter the running statistics."""
@@ -60,12 +62,12 @@ class RewardModel(nn.Module):
                 f"the reward network must return one reward a step, shape {tuple(rollout.extrinsic_rewards.shape)}, "
                 f"got {tuple(learned.shape)}"
             )
-        return learned * self.scale
+        return learned * rollout.unit.scale
 
-    def values(self, states: Observations) -> Tensor:
-        """Value ``[n]`` of the learned rewards to come from ``states``."""
+    def values(self, states: Observations, scale: float) -> Tensor:
+        """Value ``[n]`` of the learned rewards to come from ``states``, in a unit of size ``scale``."""
         assert self.critic is not None
-        return self.critic(self._features(states).detach()).flatten() * self.scale
+        return self.critic(self._features(states).detach()).flatten() * scale
 
     def get_extra_state(self) -> dict[str, float]:
         """The running statistics, which are part of the state dictionary."""
@@ -78,8 +80,8 @@ class RewardModel(nn.Module):
 
     def _inputs(self, rollout: Rollout) -> RewardInputs:
         rewards = rollout.extrinsic_rewards
-        if self.settings.normalize_reward:
-            standardised = (rewards - float(self.statistics.mean)) / self.scale
+        if self.settings.normalize_reward and rollout.unit.scale > 0:
+            standardised = (rewards - rollout.unit.mean) / rollout.unit.scale
             rewards = standardised.clamp(-REWARD_CLIP, REWARD_CLIP)
         features = self._features(rollout.states)
         return RewardInputs(
@@ -106,8 +108,8 @@ def build_reward_model(settings: RewardSettings, policy: Any, seed: int) -> Rewa
         torch.default_generator.manual_seed(seed)
         model = RewardModel(settings, policy).to(policy.device).eval()
     for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            module.train()  # it changes nothing but that cuDNN can differentiate
+        if isinstance(module, nn.RNNBase) and module.dropout == 0.0:
+            module.train()  # which then changes nothing but that cuDNN can differentiate
     return model
 
 

@@ -24,6 +24,14 @@ Observations = Tensor | dict[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Unit:
+    """In which learned rewards are expressed: the extrinsic reward's running mean and size when they were first used."""
+
+    mean: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class Rollout:
     """Steps of a rollout, or of a part of one, as rows; all that the reward learner ever uses of them.
 
@@ -37,6 +45,7 @@ class Rollout:
     :param extrinsic_rewards: ``[n]`` as the environment gave them (through ``VecNormalize``, if there is one), in its dtype
     :param episodes: its pieces of episodes
     :param extrinsic: the host's critic
+    :param unit: of the learned rewards, kept so that a later reward step is one on the rewards that trained the policy
     :param learned: the second critic, or None
     :param behaviour: parameters of the action distributions under the policy that acted, where the curvature needs them
     """
@@ -50,6 +59,7 @@ class Rollout:
     extrinsic_rewards: Tensor
     episodes: Episodes
     extrinsic: Baseline
+    unit: Unit = Unit(0.0, 1.0)
     learned: Baseline | None = None
     behaviour: DistributionParameters | None = None
 
@@ -74,6 +84,7 @@ class Rollout:
                 **state,
                 "episodes": Episodes(**{name: value.cpu() for name, value in state["episodes"].items()}),
                 "extrinsic": Baseline(**state["extrinsic"]),
+                "unit": Unit(**state["unit"]),
                 "learned": None if learned is None else Baseline(**learned),
             }
         )
@@ -106,8 +117,13 @@ class RolloutReader:
         buffer = self.model.rollout_buffer
         if buffer.generator_ready or record.rewards.shape != buffer.rewards.shape:
             raise RuntimeError(
-                "the rollout buffer was read with get() or replaced before the reward learner saw it; "
-                "a callback that does so must come behind the RewardLearner"
+                "the rollout buffer does not hold what the environment gave, step by step: either another RewardLearner has "
+                "taken it (a model can have one), or a callback has read it with get()"
+            )
+        if not np.array_equal(buffer.rewards[~record.timeouts], record.rewards.astype(np.float32)[~record.timeouts]):
+            raise RuntimeError(
+                "rewards in the rollout buffer differ from those that the environment gave: something edits them in place, "
+                "which a learned reward would undo. Let an environment wrapper change rewards instead"
             )
         observations = self._rows(buffer.observations)
         actions = self._rows(buffer.actions).float()

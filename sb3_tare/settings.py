@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from torch import nn
@@ -53,7 +54,7 @@ _COUNTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RewardSettings:
     """Settings of :class:`~sb3_tare.RewardLearner`: its keyword arguments, and the keys of ``reward_kwargs``.
 
@@ -148,20 +149,21 @@ class RewardSettings:
     consistency_batch_size: int = 256
     seed: int | None = None
 
-    @classmethod
-    def from_kwargs(cls, **kwargs: Any) -> RewardSettings:
-        """Settings with the preset's values where ``kwargs`` names none."""
-        known = [setting.name for setting in fields(cls)]
-        for name in kwargs:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-                raise TypeError(f"unknown reward setting {name!r}; {hint}")
-        preset = kwargs.get("preset")
+    def __init__(self, **settings: Any) -> None:
+        known = {setting.name: setting for setting in fields(self)}
+        for name in settings.keys() - known.keys():
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise TypeError(f"unknown reward setting {name!r}; {hint}")
+        preset = settings.get("preset")
         _check_choice("preset", preset)
-        return cls(**{**PRESETS.get(preset, {}), **kwargs}) if preset else cls(**kwargs)
+        chosen = {**(PRESETS[preset] if preset else {}), **settings}
+        for name, setting in known.items():
+            default = {} if name == "architecture_kwargs" else setting.default
+            object.__setattr__(self, name, chosen.get(name, default))  # as dataclasses do it where they are frozen
+        self._check()
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         for name in _CHOICES:
             _check_choice(name, getattr(self, name))
         for name in _POSITIVE:
@@ -216,15 +218,16 @@ def _check_choice(name: str, value: Any) -> None:
 
 
 def _check_count(name: str, value: Any, least: int, otherwise: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}{otherwise}, got {value!r}")
 
 
 def _check_number(
     name: str, value: Any, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
 ) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not above < value or not at_least <= value <= at_most:
         bounds = [f"above {above}"] if above > -math.inf else [f"at least {at_least}"] if at_least > -math.inf else []
         bounds += [f"at most {at_most}"] if at_most < math.inf else []
-        raise ValueError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}")
+        hint = "; yaml reads 3e-4 as text and 3.0e-4 as a number" if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}{hint}")

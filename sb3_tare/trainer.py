@@ -60,8 +60,8 @@ class RewardTrainer:
         self.gradients = PolicyGradients(model.policy, host.objective, model.normalize_advantage, settings)
         self.reader = RolloutReader(model, policy_features=settings.features == "policy")
         self.memory = WindowMemory(settings.consistency_rollouts, settings.consistency_window)
-        self.waiting: Rollout | None = None
-        """The rollout whose validation is the next one."""
+        self._waiting: Rollout | None = None
+        self._waiting_policy = torch.zeros(2, dtype=torch.float64)
         self._optimisers = self._build_optimisers()
         self.metrics = Metrics()
         self._relabelled: dict[int, tuple[Rollout, Tensor]] = {}
@@ -72,9 +72,12 @@ class RewardTrainer:
         self.metrics.clear()
         rollout = self.reader.read(record)
         self.reward_model.observe(rollout.extrinsic_rewards)
-        learned = self.reader.baseline(rollout, record, self.reward_model.values) if self.settings.critics == 2 else None
+        unit = self.reward_model.unit
         behaviour = self.gradients.behaviour(rollout) if self.settings.curvature == "hessian" else None
-        return replace(rollout, learned=learned, behaviour=behaviour)
+        if self.settings.critics == 1:
+            return replace(rollout, unit=unit, behaviour=behaviour)
+        learned = self.reader.baseline(rollout, record, lambda states: self.reward_model.values(states, unit.scale))
+        return replace(rollout, unit=unit, behaviour=behaviour, learned=learned)
 
     def learned_rewards(self, rollout: Rollout) -> Tensor:
         """``[n]`` learned rewards in extrinsic units, differentiable in phi.
@@ -120,6 +123,15 @@ class RewardTrainer:
                 negative_curvature=float(solution.negative_curvature),
             )
 
+    def wait(self, rollout: Rollout) -> None:
+        """Keep what the policy was just updated on until the updated policy has collected its validation."""
+        self._waiting, self._waiting_policy = rollout, self.gradients.signature()
+
+    def take_waiting(self) -> Rollout | None:
+        """The rollout that waits, unless the policy is no longer the one that was updated on it."""
+        waiting, self._waiting = self._waiting, None
+        return waiting if torch.allclose(self.gradients.signature(), self._waiting_policy) else None
+
     def measure_alignment(self, first: Rollout, second: Rollout) -> None:
         """Does the learned reward point where held-out extrinsic reward grows, and does the extrinsic one itself?
 
@@ -135,11 +147,12 @@ class RewardTrainer:
 
     def finish(self, rollout: Rollout) -> None:
         """After the policy's updates: train the second critic, and the reward's consistency where it is asked for."""
-        if self.settings.critics == 2:
-            self._fit_critic()
         if self.settings.return_consistency > 0:
             self.memory.add(rollout)
-            self._make_consistent()
+        if self.reward_model.unit.scale > 0:
+            self._fit_critic()
+            if self.settings.return_consistency > 0:
+                self._make_consistent()
         learned = torch.cat([rewards for _, rewards in self._relabelled.values()])
         extrinsic = torch.cat([part.extrinsic_rewards for part, _ in self._relabelled.values()])
         self.metrics.note_rewards(learned, extrinsic)
@@ -150,7 +163,8 @@ class RewardTrainer:
             "reward_model": self.reward_model.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
             "generator": self.generator.get_state(),
-            "waiting": None if self.waiting is None else self.waiting.state_dict(),
+            "waiting": None if self._waiting is None else self._waiting.state_dict(),
+            "waiting_policy": self._waiting_policy,
             "memory": self.memory.state_dict(),
         }
 
@@ -167,14 +181,19 @@ class RewardTrainer:
             for group, step_size in zip(optimiser.param_groups, step_sizes, strict=True):
                 group["lr"] = step_size
         self.generator.set_state(state["generator"].cpu())
-        waiting = state["waiting"]
-        self.waiting = None if waiting is None else Rollout.from_state_dict(waiting, self.device)
+        waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
+        self._waiting = None if waiting is None else Rollout.from_state_dict(waiting, self.device)
+        if self.settings.validation == "split" or (
+            self.settings.curvature == "hessian" and not (waiting or {}).get("behaviour")
+        ):
+            self._waiting = None  # these settings do not wait, or would need of it what others did not keep
         self.memory.load_state_dict(state["memory"], self.device)
 
     def _build_optimisers(self) -> dict[str, Adam]:
         critic = [] if self.reward_model.critic is None else list(self.reward_model.critic.parameters())
         critic_ids = {id(parameter) for parameter in critic}
-        reward = [parameter for parameter in self.reward_model.parameters() if id(parameter) not in critic_ids]
+        learned = (parameter for parameter in self.reward_model.parameters() if parameter.requires_grad)
+        reward = [parameter for parameter in learned if id(parameter) not in critic_ids]
         settings = self.settings
         if not reward and (settings.n_reward_updates > 0 or settings.return_consistency > 0):
             raise ValueError(
@@ -220,13 +239,13 @@ class RewardTrainer:
             for rollout, rewards in self._relabelled.values()
             if rollout.learned is not None
         ]
-        scale = self.reward_model.scale
+        scale = self.reward_model.unit.scale
         for _ in range(self.settings.critic_epochs):
             for rollout, returns in targets:
                 shuffled = torch.randperm(len(returns), generator=self.generator).to(returns.device)
                 for rows in shuffled.split(self.settings.critic_batch_size):
-                    values = self.reward_model.values(take(rollout.states, rows))
-                    self.metrics.note(critic_loss=self._critic_step(values / scale, returns[rows] / scale))
+                    values = self.reward_model.values(take(rollout.states, rows), scale=1.0)
+                    self.metrics.note(critic_loss=self._critic_step(values, returns[rows] / scale))
 
     def _critic_step(self, values: Tensor, returns: Tensor) -> float:
         loss = mse_loss(values, returns)
@@ -242,4 +261,5 @@ class RewardTrainer:
             self.metrics.note(consistency_loss=float(sum(loss.detach() for loss in losses)))
 
     def _consistency(self, windows: Rollout) -> Tensor:
-        return consistency_loss(self.reward_model(windows), windows, self.reward_model.scale)
+        windows = replace(windows, unit=self.reward_model.unit)  # one unit for all rollouts
+        return consistency_loss(self.reward_model(windows), windows, windows.unit.scale)

@@ -1,7 +1,9 @@
 """The learner logs under reward/; what SB3 logs stays what it is, and the episode reward stays extrinsic."""
 
 import csv
+import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -111,6 +113,16 @@ def test_numbers_are_of_one_iteration_and_not_of_all(tmp_path):
     written = [row["reward/extrinsic_mean"] for row in rows(tmp_path) if "reward/extrinsic_mean" in row]
     # What an iteration learned is written with the next one, as SB3's train/ entries are.
     np.testing.assert_allclose(written, means, rtol=1e-4)
+
+
+def test_seconds_are_those_of_one_iteration(tmp_path, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    model = tare()
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(4 * ITERATION)
+    seconds = [row["reward/seconds"] for row in rows(tmp_path) if "reward/seconds" in row]
+    assert seconds[0] == seconds[1] == seconds[2] > 0
 
 
 @pytest.mark.parametrize("bare", [True, False])

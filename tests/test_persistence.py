@@ -78,9 +78,6 @@ def test_the_parameters_carry_all_that_a_reward_learner_has_learned():
     assert statistics["count"] == 4 * ITERATION
     assert state["waiting"]["observations"].shape == (2 * ITERATION, 3)
     assert len(state["memory"]) == 2
-    # Two environments, whose episodes have come some way.
-    assert state["times"].shape == (2,)
-    assert state["times"].any()
 
 
 def test_what_is_saved_is_independent_of_what_is_learned_afterwards():
@@ -227,10 +224,10 @@ def test_episodes_that_were_cut_by_saving_count_on(tmp_path):
     model.save(tmp_path / "model")
     loaded = TAREPPO.load(tmp_path / "model", env=copy.deepcopy(model.get_env()), force_reset=False)
     loaded.learn(ITERATION, reset_num_timesteps=False)
-    assert loaded.get_parameters()["reward_learner"]["times"].tolist() == [2 * ITERATION]
+    assert loaded.reward_learner.times == [2 * ITERATION]
     reset = TAREPPO.load(tmp_path / "model", env=vec_env(1, lambda: Toy(horizon=1000)))
     reset.learn(ITERATION, reset_num_timesteps=False)
-    assert reset.get_parameters()["reward_learner"]["times"].tolist() == [ITERATION]
+    assert reset.reward_learner.times == [ITERATION]
 
 
 def test_a_model_may_be_loaded_with_another_number_of_environments(tmp_path):
@@ -238,7 +235,7 @@ def test_a_model_may_be_loaded_with_another_number_of_environments(tmp_path):
     model.save(tmp_path / "model")
     loaded = TAREPPO.load(tmp_path / "model", env=vec_env(3))
     loaded.learn(2 * 3 * ITERATION)
-    assert loaded.get_parameters()["reward_learner"]["times"].shape == (3,)
+    assert len(loaded.reward_learner.times) == 3
     assert not not_finite(all_of(loaded))
 
 

@@ -109,8 +109,9 @@ def reward_gradient_problem(env: str) -> tuple[RewardTrainer, Rollout, Rollout]:
     model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"validation": "next_rollout"})
     model.learn(model.n_steps)
     trainer = model.reward_learner.trainer
-    assert trainer.waiting is not None
-    first, second = (trainer.waiting.select(part) for part in split(trainer.waiting.episodes, trainer.generator))
+    rollout = trainer.take_waiting()
+    assert rollout is not None
+    first, second = (rollout.select(part) for part in split(rollout.episodes, trainer.generator))
     return trainer, first, second
 
 
