@@ -101,7 +101,7 @@ class RewardSettings:
         :param cg_steps: steps of conjugate gradient (table 1: 10)
         :param actor_parameters: those that enter the gradient: ``"all"`` of the actor's, or ``"without_log_std"``
         :param learning_rate: Adam step size of the reward (table 1: 1e-3)
-        :param max_grad_norm: clip of the reward's gradient (table 1: 0.5)
+        :param max_grad_norm: clip of the gradients of reward and second critic (table 1: 0.5)
 
     Return consistency, for networks that do not see the reward
         :param return_consistency: step size, relative to ``learning_rate``, of Adam steps that make the learned reward sum

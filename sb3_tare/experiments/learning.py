@@ -120,24 +120,32 @@ def main() -> None:
     arguments = parser.parse_args()
 
     table, settings = arguments.out / "learning.csv", arguments.out / "settings.json"
-    protocol = {"steps": arguments.steps, "bin": arguments.bin}
-    if settings.exists() and json.loads(settings.read_text())["protocol"] != protocol:
-        parser.error(f"{arguments.out} holds a study of another protocol: {settings.read_text()}")
     rows = _read(table)
     done = {Run(row["variant"], row["env"], int(row["seed"])) for row in rows}
     runs = [Run(*run) for run in product(arguments.variants, arguments.envs, range(arguments.seeds))]
     missing = [run for run in sorted(runs, key=lambda run: run.seed) if run not in done]
-    versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
-    text = json.dumps({"protocol": protocol, "variants": VARIANTS, "versions": versions}, indent=2)
-    write_atomically(settings, lambda file: file.write(text.encode()))
+    if missing:
+        study = {
+            "protocol": {"steps": arguments.steps, "bin": arguments.bin},
+            "variants": VARIANTS,
+            "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        }
+        if settings.exists() and json.loads(settings.read_text()) != study:
+            parser.error(f"{settings} is of other settings or versions than these: {json.dumps(study)}. Use another folder")
+        write_atomically(settings, lambda file: file.write(json.dumps(study, indent=2).encode()))
+        rows = _run(missing, rows, table, arguments)
+    Console(width=120).print(summary(rows, last_steps=arguments.steps // 5))
+
+
+def _run(missing: list[Run], rows: list[dict[str, Any]], table: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Add the missing runs' rows; each run is written when it ends."""
     with Progress() as progress, ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         task = progress.add_task("runs", total=len(missing))
-        futures = [pool.submit(train, run, arguments.steps, arguments.bin) for run in missing]
-        for future in as_completed(futures):
-            rows += future.result()
+        for future in as_completed([pool.submit(train, run, arguments.steps, arguments.bin) for run in missing]):
+            rows = [*rows, *future.result()]
             _write(table, rows)
             progress.advance(task)
-    Console(width=120).print(summary(rows, last_steps=arguments.steps // 5))
+    return rows
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
