@@ -282,7 +282,7 @@ def test_callbacks_before_it_see_what_the_host_collected():
 def test_a_callback_that_consumes_the_buffer_first_is_told_so():
     model = ppo()
     consume = Watch(rollout_end=lambda watch: list(watch.model.rollout_buffer.get(32)) and None)
-    with pytest.raises(RuntimeError, match=r"rollout buffer was read with get\(\).*must come behind the RewardLearner"):
+    with pytest.raises(RuntimeError, match=r"rollout buffer does not hold what the environment gave.*a callback has read it"):
         model.learn(ITERATION, callback=[consume, RewardLearner()])
 
 

@@ -61,7 +61,7 @@ class SpyPPO(PPO):
 
     def train(self):
         buffer = self.rollout_buffer
-        rows = {name: getattr(buffer, name).copy() for name in ("log_probs", "advantages", "returns", "rewards")}
+        rows = {name: getattr(buffer, name).copy() for name in ("log_probs", "advantages", "returns", "values")}
         self.given.append(rows)
         self.before.append(self.everything())
         super().train()
@@ -258,6 +258,29 @@ def test_a_time_limit_of_gymnasium_is_a_timeout_and_a_termination_is_none():
         assert rollouts[0].episodes.ends.tolist() == expected
 
 
+def test_at_a_timeout_the_second_critic_values_the_terminal_observation():
+    expected = []
+
+    def value(watch):
+        model, terminal = watch.model, [0.0, 0.0]
+        for env in np.flatnonzero(watch.locals["dones"]):
+            observation, _ = model.policy.obs_to_tensor(watch.locals["infos"][env]["terminal_observation"])
+            with torch.no_grad():
+                features = model.policy.extract_features(observation)
+                terminal[env] = model.gamma * float(model.reward_learner.trainer.reward_model.critic(features))
+        expected.append(terminal)
+
+    model = tare(vec_env(2), zero_head=False)
+    rollouts = recorded_rollouts(model.reward_learner)
+    model.learn(3 * 2 * ITERATION, callback=Watch(step=value))
+    # The critic claims no value before it has learned one.
+    assert not rollouts[0].learned.bootstraps.any()
+    for index in (1, 2):
+        of_rollout = rollouts[index].unit.scale * np.array(expected)[index * ITERATION : (index + 1) * ITERATION]
+        assert np.count_nonzero(of_rollout) == 2 * 3
+        np.testing.assert_allclose(rollouts[index].learned.bootstraps, of_rollout.T.ravel(), rtol=1e-5)
+
+
 # Equality with PPO
 
 
@@ -309,24 +332,50 @@ def test_the_first_rollout_is_the_one_that_ppo_collects(validation):
         np.testing.assert_array_equal(values, seen[1][name], err_msg=name)
 
 
-def test_with_a_head_of_zero_both_parts_train_on_the_advantages_of_the_host():
-    host_rows = {}
+def by_log_prob(arrays, *names):
+    """The named columns of each row, by its log-probability, which no two rows share."""
+    columns = (arrays[name].ravel().tolist() for name in ("log_probs", *names))
+    return {log_prob: rest for log_prob, *rest in zip(*columns, strict=True)}
+
+
+def run_parts(names, **settings):
+    """The named columns as the host collected them, and as its updates on the two parts were given them."""
+    of_host = {}
 
     def note(watch):
-        buffer = watch.model.rollout_buffer
-        rows = zip(*(getattr(buffer, name).ravel().tolist() for name in ("log_probs", "advantages", "returns")), strict=True)
-        host_rows.update({log_prob: rest for log_prob, *rest in rows})
+        of_host.update(by_log_prob(vars(watch.model.rollout_buffer), *names))
 
     # Episodes are short, so that the split cuts none in two: where it does, the first half bootstraps.
-    model = spy(vec_env(2, lambda: Toy(horizon=4)), n_reward_updates=0)
+    model = spy(vec_env(2, lambda: Toy(horizon=4)), n_reward_updates=0, **settings)
     model.learn(2 * ITERATION, callback=Watch(rollout_end=note))
-    parts = [list(zip(*(part[name].ravel().tolist() for name in ("log_probs", "advantages", "returns")), strict=True))
-             for part in model.given]  # fmt: skip
+    parts = [by_log_prob(part, *names) for part in model.given]
     assert len(parts) == 2
     assert min(map(len, parts)) >= ITERATION / 2
-    trained = {log_prob: rest for part in parts for log_prob, *rest in part}
-    assert len(host_rows) == 2 * ITERATION
-    assert trained == host_rows
+    assert len(of_host) == 2 * ITERATION
+    return of_host, {**parts[0], **parts[1]}
+
+
+def test_with_a_head_of_zero_both_parts_train_on_the_advantages_of_the_host():
+    of_host, trained = run_parts(("advantages", "returns"))
+    assert trained == of_host
+
+
+@pytest.mark.parametrize("reward_mode", ["add", "replace"])
+def test_with_two_critics_that_of_the_policy_learns_extrinsic_returns_whatever_trains_the_actor(reward_mode):
+    settings = {"reward_mode": reward_mode, "zero_head": False}
+    of_host, trained = run_parts(("returns",), **settings)
+    assert trained == of_host
+    of_host, trained = run_parts(("advantages",), **settings)
+    assert all(trained[row] != of_host[row] for row in of_host)
+
+
+@pytest.mark.parametrize("reward_mode", ["add", "replace"])
+def test_with_one_critic_it_learns_the_returns_that_train_the_actor(reward_mode):
+    settings = {"reward_mode": reward_mode, "zero_head": False, "critics": 1}
+    of_host, trained = run_parts(("returns", "advantages", "values"), **settings)
+    for returns, advantages, values in trained.values():
+        assert returns == pytest.approx(advantages + values, abs=1e-6)
+    assert all(trained[row][0] != of_host[row][0] for row in of_host)
 
 
 def test_schedules_go_on_as_those_of_ppo():
@@ -632,9 +681,11 @@ def test_arguments_of_a_network_of_the_users_reach_it():
     assert model.reward_learner.trainer.reward_model.network.scale == 2.5
 
 
-def test_the_presets_values_hold_where_nothing_else_is_said():
-    settings = tare(preset="paper", gae_lambda=0.5).reward_learner.settings
-    assert (settings.reward_mode, settings.gae_lambda) == ("replace", 0.5)
+def test_the_papers_setting_is_a_preset_that_yields_to_what_else_is_said():
+    paper = {"reward_mode": "replace", "validation": "split", "swap": True, "gae_lambda": 1.0, "n_reward_updates": 1}
+    settings = tare(preset="paper").reward_learner.settings
+    assert {name: getattr(settings, name) for name in paper} == paper
+    assert tare(preset="paper", gae_lambda=0.5).reward_learner.settings.gae_lambda == 0.5
 
 
 # How often each of the two is updated
