@@ -65,10 +65,12 @@ class RewardTrainer:
         self._optimisers = self._build_optimisers()
         self.metrics = Metrics()
         self._relabelled: dict[int, tuple[Rollout, Tensor]] = {}
+        self._forward: dict[int, tuple[Rollout, Tensor]] = {}
 
     def read(self, record: Record) -> Rollout:
         """Begin an iteration: read the rollout, with all that the reward will need of it once the policy has moved on."""
         self._relabelled.clear()
+        self._forward.clear()
         self.metrics.clear()
         rollout = self.reader.read(record)
         self.reward_model.observe(rollout.extrinsic_rewards)
@@ -82,8 +84,15 @@ class RewardTrainer:
     def learned_rewards(self, rollout: Rollout) -> Tensor:
         """``[n]`` learned rewards in extrinsic units, differentiable in phi.
 
+        The forward pass is kept until phi moves: relabelling, alignment and the reward step that follows share it.
+
         :raises FloatingPointError: if one is not finite
         """
+        if id(rollout) not in self._forward:
+            self._forward[id(rollout)] = rollout, self._finite_rewards(rollout)
+        return self._forward[id(rollout)][1]
+
+    def _finite_rewards(self, rollout: Rollout) -> Tensor:
         rewards = self.reward_model(rollout)
         if self.settings.center:
             rewards = rewards - rewards.mean()
@@ -94,10 +103,9 @@ class RewardTrainer:
             )
         return rewards
 
-    @torch.no_grad()
     def relabel(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Advantages and returns ``[n]`` on which the host is to train."""
-        rewards = self.learned_rewards(rollout)
+        rewards = self.learned_rewards(rollout).detach()
         parameterised = self.advantages.parameterised(rollout, rewards)
         self._relabelled[id(rollout)] = rollout, rewards
         return parameterised, self.advantages.host_returns(rollout, parameterised)
@@ -138,8 +146,7 @@ class RewardTrainer:
         Cosine of the policy gradient on ``first``, with either reward, and the extrinsic one on ``second``.
         """
         gradient, prepared, extrinsic = self.gradients.gradient, self.gradients.prepared, self.advantages.extrinsic
-        with torch.no_grad():
-            parameterised = self.advantages.parameterised(first, self.learned_rewards(first))
+        parameterised = self.advantages.parameterised(first, self.learned_rewards(first).detach())
         held_out = gradient(Batch(second, prepared(extrinsic(second))))
         for name, advantages in (("learned", parameterised), ("extrinsic", extrinsic(first))):
             cosine = cosine_similarity(gradient(Batch(first, prepared(advantages))), held_out, dim=0)
@@ -147,6 +154,7 @@ class RewardTrainer:
 
     def finish(self, rollout: Rollout) -> None:
         """After the policy's updates: train the second critic, and the reward's consistency where it is asked for."""
+        self._forward.clear()
         if self.settings.return_consistency > 0:
             self.memory.add(rollout)
         if self.reward_model.unit.scale > 0:
@@ -174,6 +182,7 @@ class RewardTrainer:
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
+        self._forward.clear()
         for name in self._optimisers.keys() & state["optimisers"].keys():  # consistency may be taken up or dropped
             optimiser = self._optimisers[name]
             step_sizes = [group["lr"] for group in optimiser.param_groups]
@@ -220,6 +229,8 @@ class RewardTrainer:
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient of the {name} step is not finite ({norm}); nothing was updated with it")
         optimiser.step()
+        if name != "critic":
+            self._forward.clear()
         return norm
 
     def _curved(self, trained: Batch, held_out: Batch) -> Batch:
@@ -228,9 +239,8 @@ class RewardTrainer:
             return trained
         if self.settings.curvature != "hessian":
             return held_out
-        with torch.no_grad():
-            rewards = self.learned_rewards(held_out.rollout)
-            parameterised = self.advantages.parameterised(held_out.rollout, rewards)
+        rewards = self.learned_rewards(held_out.rollout).detach()
+        parameterised = self.advantages.parameterised(held_out.rollout, rewards)
         return Batch(held_out.rollout, self.gradients.prepared(parameterised))
 
     def _fit_critic(self) -> None:

@@ -206,7 +206,8 @@ def test_a_widened_buffer_fills_again():
     buffer.reset()
     assert (buffer.pos, buffer.full) == (0, False)
     for _ in range(N_STEPS):
-        buffer.add(np.ones((N_ENVS, 3)), np.ones((N_ENVS, 2)), np.ones(N_ENVS), np.ones(N_ENVS), torch.ones(N_ENVS), torch.ones(N_ENVS))  # fmt: skip # noqa: E501
+        ones = np.ones(N_ENVS)
+        buffer.add(np.ones((N_ENVS, 3)), np.ones((N_ENVS, 2)), ones, ones, torch.ones(N_ENVS), torch.ones(N_ENVS))
     assert buffer.full
 
 

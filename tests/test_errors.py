@@ -433,7 +433,15 @@ def test_after_an_error_learning_goes_on_once_the_cause_is_mended():
 # Files and states
 
 
-@pytest.mark.parametrize("use", [lambda learner, path: learner.save(path), lambda learner, path: learner.trainer, lambda learner, path: learner.state_dict()])  # fmt: skip # noqa: E501
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda learner, path: learner.save(path),
+        lambda learner, _: learner.trainer,
+        lambda learner, _: learner.state_dict(),
+    ],
+    ids=["save", "trainer", "state_dict"],
+)
 def test_a_learner_without_a_model_has_nothing_to_save(use, tmp_path):
     with refused(RuntimeError, "no model yet", "learn(callback=...)"):
         use(RewardLearner(), tmp_path / "learner")
