@@ -204,6 +204,8 @@ class RewardLearner(BaseCallback):
     ) -> RewardLearner:
         """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
 
+        The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well.
+
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
         :param changes: settings that differ from the saved ones
@@ -212,7 +214,7 @@ class RewardLearner(BaseCallback):
         if data is None or "reward_learner" not in params:
             raise ValueError(f"{path} holds no RewardLearner; it must be a file that RewardLearner.save wrote")
         learner = cls(**{**data["reward_kwargs"], **PRESETS.get(changes.get("preset", ""), {}), **changes})
-        learner._loaded = params["reward_learner"], data["times"]  # type: ignore[assignment]
+        learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
         return learner
 
 

@@ -223,3 +223,12 @@ def test_settings_that_are_no_mapping_are_refused():
         TAREPPO("MlpPolicy", Walk(), reward_kwargs="paper")
     with pytest.raises(TypeError, match="settings are keyword arguments"):
         RewardLearner("paper")
+
+
+def test_what_tareppo_has_learned_can_go_on_as_a_callback(tmp_path):
+    model = tare().learn(3 * N_STEPS)
+    model.save(tmp_path / "model")
+    learner = RewardLearner.load(tmp_path / "model")
+    learner.attach(PPO("MlpPolicy", Walk(), n_steps=N_STEPS, device="cpu"))
+    ours, theirs = (owner.trainer.reward_model.state_dict() for owner in (learner, model.reward_learner))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if isinstance(ours[name], torch.Tensor))

@@ -112,6 +112,13 @@ def test_the_first_example_trains_saves_and_says_what_it_earned(tmp_path):
     assert (tmp_path / "model.zip").exists()
 
 
+def test_the_readmes_programs_run(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
+
+
 @pytest.mark.parametrize("example", ["callback_in_existing_project.py", "own_reward_network.py"])
 def test_the_other_examples_run(example, tmp_path):
     assert "reward/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
