@@ -23,7 +23,7 @@ class Advantages:
         self.gamma = gamma
         self.extrinsic_lambda = gae_lambda
         self.learned_lambda = gae_lambda if settings.gae_lambda is None else settings.gae_lambda
-        self.coefficient = settings.reward_coef
+        self.coefficient = settings.reward_coef if settings.reward_mode == "add" else 1.0
         variants: dict[tuple[str, int], Callable[[Rollout, Tensor], Tensor]] = {
             ("replace", 1): self._replace_with_policy_critic,
             ("replace", 2): self.learned,
@@ -33,8 +33,6 @@ class Advantages:
         self.parameterised = variants[settings.reward_mode, settings.critics]
         """A_phi ``[n]`` that the policy is trained on, of a rollout and its learned rewards ``[n]``; differentiable."""
         self._one_critic = settings.critics == 1
-        if settings.reward_mode == "replace":
-            self.coefficient = 1.0
 
     def extrinsic(self, rollout: Rollout) -> Tensor:
         """The host's own advantages, with its own critic."""

@@ -49,6 +49,8 @@ class Padding(NamedTuple):
     buckets: tuple[Bucket, ...]
     order: Tensor
     """``[n]`` rows in the order of the buckets' places"""
+    inverse: Tensor
+    """``[n]`` where each row stands in that order"""
 
     def pad(self, rows: Tensor) -> list[Tensor]:
         """``[n, ...]`` to a batch ``[L, E, ...]`` for each bucket; differentiable."""
@@ -60,9 +62,7 @@ class Padding(NamedTuple):
             batch.reshape(-1, *batch.shape[2:]).index_select(0, bucket.places.to(batch.device))
             for bucket, batch in zip(self.buckets, batches, strict=True)
         ]
-        inverse = torch.empty_like(self.order)
-        inverse[self.order] = torch.arange(len(self.order))
-        return torch.cat(valid).index_select(0, inverse.to(valid[0].device))
+        return torch.cat(valid).index_select(0, self.inverse.to(valid[0].device))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ class Episodes:
     def _padding(self, reverse: bool) -> Padding:
         octaves = torch.log2(self.lengths.double()).floor()
         buckets = tuple(self._bucket(torch.nonzero(octaves == octave).flatten(), reverse) for octave in octaves.unique())
-        return Padding(buckets, torch.cat([bucket.rows[bucket.places] for bucket in buckets]))
+        order = torch.cat([bucket.rows[bucket.places] for bucket in buckets])
+        return Padding(buckets, order, torch.argsort(order))
 
     def _bucket(self, pieces: Tensor, reverse: bool) -> Bucket:
         begins, lengths = self.begins[pieces], self.lengths[pieces]

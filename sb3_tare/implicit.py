@@ -56,8 +56,8 @@ def gauss_newton_product(
     """The map ``v -> (J' H J + damping) v``, J the Jacobian of ``outputs`` and H the Hessian of ``loss`` in them.
 
     With a KL divergence from the outputs' own distribution it is the product with the Fisher matrix. ``J v`` is the
-    derivative of ``J' u`` in a dummy cotangent u. A quarter cheaper than :func:`hessian_product`, and positive
-    semi-definite wherever H is.
+    derivative of ``J' u`` in a dummy cotangent u. Cheaper than :func:`hessian_product`, and positive semi-definite wherever
+    H is.
 
     :param loss: scalar function of tensors shaped as ``outputs``
     """

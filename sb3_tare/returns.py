@@ -62,7 +62,7 @@ def standardise(advantages: Tensor) -> Tensor:
 
 
 class _DiscountedSum(torch.autograd.Function):
-    """One scan over the longest piece each way; a loop of torch operations under autograd costs ten times as much."""
+    """One scan over the longest piece each way; a loop of torch operations under autograd costs far more."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, padding: Padding, discount: float, transposed: bool) -> Tensor:  # type: ignore[override]

@@ -14,6 +14,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import (
+    AS_HOST,
     BOX,
     ITERATION,
     OBSERVATION,
@@ -38,8 +39,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch 
 
 A2C_SMALL = {"n_steps": 64, "seed": 0, "policy_kwargs": TINY_NET}
 TRPO_SMALL = {"n_steps": 64, "batch_size": 32, "n_critic_updates": 2, "seed": 0, "policy_kwargs": TINY_NET}
-AS_HOST = {"validation": "next_rollout", "n_reward_updates": 0}
-"""The whole rollout trains the policy, on a learned reward that is and stays zero."""
 
 
 def host(algorithm, env=None, **kwargs):

@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback,
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecMonitor, VecNormalize
 from toys import (
+    AS_HOST,
     BOX,
     ITERATION,
     OBSERVATION,
@@ -40,8 +41,6 @@ from sb3_tare import ARCHITECTURES, TAREPPO, LearnsReward
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
-AS_PPO = {"validation": "next_rollout", "n_reward_updates": 0}
-"""The whole rollout trains the policy, on a learned reward that is and stays zero."""
 
 IMAGE = spaces.Box(0, 255, (8, 8, 3), dtype=np.uint8)
 TINY_CNN = {"features_extractor_class": TinyCNN, "net_arch": [8]}
@@ -95,7 +94,7 @@ def assert_learns(model, iterations=2):
     return model
 
 
-def assert_learns_as_ppo(env_of, policy="MlpPolicy", iterations=3, reward_kwargs=AS_PPO, **host):
+def assert_learns_as_ppo(env_of, policy="MlpPolicy", iterations=3, reward_kwargs=AS_HOST, **host):
     """With no reward learned, the policy is that of PPO to the last bit."""
     learned = []
     for make in (lambda: ppo(env_of(), policy, **host), lambda: tare(env_of(), policy, host=host, **reward_kwargs)):
@@ -305,7 +304,7 @@ def test_it_leaves_the_global_generators_as_ppo_leaves_them():
     ids=str,
 )
 def test_a_learned_reward_of_zero_trains_the_policy_as_ppo(critics, host):
-    assert_learns_as_ppo(lambda: vec_env(2), reward_kwargs={**AS_PPO, "critics": critics}, **host)
+    assert_learns_as_ppo(lambda: vec_env(2), reward_kwargs={**AS_HOST, "critics": critics}, **host)
 
 
 def test_the_reward_that_the_environment_gives_trains_the_policy_as_ppo_with_one_critic():
@@ -313,7 +312,7 @@ def test_the_reward_that_the_environment_gives_trains_the_policy_as_ppo_with_one
         def forward(self, inputs):
             return inputs.extrinsic_rewards + 0.0 * super().forward(inputs).to(inputs.extrinsic_rewards)
 
-    kwargs = {"architecture": Copy, "reward_mode": "replace", "critics": 1, "normalize_reward": False, **AS_PPO}
+    kwargs = {"architecture": Copy, "reward_mode": "replace", "critics": 1, "normalize_reward": False, **AS_HOST}
     assert_learns_as_ppo(lambda: vec_env(2), reward_kwargs=kwargs)
 
 

@@ -26,6 +26,9 @@ os.environ.setdefault("SB3_LOGDIR", os.path.join(tempfile.gettempdir(), "sb3_tar
 BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
 TINY_NET = {"net_arch": [16]}
+AS_HOST = {"validation": "next_rollout", "n_reward_updates": 0}
+"""The whole rollout trains the policy, on a learned reward that is and stays zero."""
+
 SMALL = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 0, "policy_kwargs": TINY_NET}
 """Arguments of a PPO that learns from a rollout in a few milliseconds."""
 ITERATION = SMALL["n_steps"]
