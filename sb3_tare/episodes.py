@@ -156,17 +156,18 @@ class Part(NamedTuple):
     """``[n]`` their rows in the rollout's flat arrays, ascending"""
 
 
-def cut_rollout(dones: Tensor, timeouts: Tensor, times: Tensor) -> Episodes:
-    """Cut a rollout at the ends of its episodes and at its own edge.
+def cut_rollout(dones: Tensor, timeouts: Tensor, times: Tensor, cuts: Tensor | None = None) -> Episodes:
+    """Cut a rollout at the ends of its episodes, at its own edge, and where else it was interrupted.
 
     :param dones: ``[T, N]`` bool, True where the step ended its episode
     :param timeouts: ``[T, N]`` bool, True where a time limit ended it
     :param times: ``[T, N]`` int64, time step of each row in its episode
+    :param cuts: ``[T, N]`` bool, True where the next row does not go on from the step although its episode had not ended
     :raises ValueError: if the shapes differ
     """
     if not dones.shape == timeouts.shape == times.shape:
         raise ValueError(f"dones, timeouts and times must have one shape, got {dones.shape}, {timeouts.shape}, {times.shape}")
-    last = dones.clone()
+    last = dones.clone() if cuts is None else dones | cuts
     last[-1] = True
     flat_last, flat_dones, flat_timeouts, flat_times = (x.T.reshape(-1) for x in (last, dones, timeouts, times))
     last_rows = torch.nonzero(flat_last).flatten()

@@ -18,11 +18,12 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
+from sb3_tare.checks import check_finite
 from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.hosts import Host, host_of
 from sb3_tare.iteration import Iteration
 from sb3_tare.persistence import write_atomically, zip_path
-from sb3_tare.recorder import Recorder, check_finite
+from sb3_tare.recorder import Recorder
 from sb3_tare.settings import PRESETS, RewardSettings
 from sb3_tare.trainer import RewardTrainer
 

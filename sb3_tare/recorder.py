@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sb3_tare.checks import check_finite
 from sb3_tare.episodes import Episodes, cut_rollout
 
 
@@ -107,17 +108,3 @@ class Recorder:
         steps = np.arange(len(dones) + 1)[:, None]
         begins = np.concatenate([-self._first_times[None], np.where(dones, steps[1:], np.iinfo(np.int64).min)])
         return steps - np.maximum.accumulate(begins)
-
-
-def check_finite(values: Any, name: str) -> None:
-    """:raises ValueError: if ``values``, an array, a number or a dictionary of them, holds NaN or infinity"""
-    if isinstance(values, dict):
-        for key, array in values.items():
-            check_finite(array, f"{name} {key!r}")
-        return
-    values = np.asarray(values)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError(
-            f"the environment returned a {name} that is not finite: {values[~np.isfinite(values)][:3]}; "
-            "mend the environment, or wrap it so that NaN and infinity never leave it"
-        )

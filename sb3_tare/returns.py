@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,18 +43,45 @@ def discounted_sum(deltas: Tensor, episodes: Episodes, discount: float) -> Tenso
     return _DiscountedSum.apply(deltas, episodes.reversed_padding, discount, False)
 
 
-def generalised_advantages(rewards: Tensor, baseline: Baseline, episodes: Episodes, gamma: float, gae_lambda: float) -> Tensor:
+def discounted_sum_by_doubling(deltas: Tensor, episodes: Episodes, discount: float) -> Tensor:
+    """The sums of :func:`discounted_sum` without a loop over steps: log2(longest piece) operations on all rows at once.
+
+    After k of them each row holds the sum of the first 2^k terms. For a memory of tens of thousands of steps; a rollout's
+    sums follow SB3's order of operations to the last bit instead.
+
+    :param deltas: ``[n]``
+    :return: ``[n]``, differentiable in ``deltas``
+    """
+    remaining = (episodes.lengths[episodes.pieces] - episodes.offsets).to(deltas.device)
+    sums, step, longest = deltas, 1, int(episodes.lengths.max())
+    while step < longest:
+        later = torch.cat([sums[step:], sums.new_zeros(step)])
+        sums = sums + discount**step * torch.where(remaining > step, later, 0.0)
+        step *= 2
+    return sums
+
+
+def generalised_advantages(
+    rewards: Tensor,
+    baseline: Baseline,
+    episodes: Episodes,
+    gamma: float,
+    gae_lambda: float,
+    sums: Callable[[Tensor, Episodes, float], Tensor] = discounted_sum,
+) -> Tensor:
     """GAE(gamma, lambda) of ``rewards`` over ``baseline`` (Schulman et al., 2016, eq. 16).
 
     The operations and their order are those of SB3's ``RolloutBuffer``, so that equal rewards give equal bits.
-    ``gae_lambda = 1`` is the paper's return minus value (appendix F).
+    ``gae_lambda = 1`` is the paper's return minus value (appendix F). Added to the baseline's values these are TD(lambda)
+    returns.
 
     :param rewards: ``[n]``
+    :param sums: how discounted sums are computed
     :return: ``[n]`` in the dtype of the baseline's values, differentiable in ``rewards``
     """
     rewards = (rewards.double() + baseline.bootstraps).to(baseline.values.dtype)
     deltas = rewards + gamma * baseline.next_values - baseline.values
-    return discounted_sum(deltas, episodes, gamma * gae_lambda)
+    return sums(deltas, episodes, gamma * gae_lambda)
 
 
 def standardise(advantages: Tensor) -> Tensor:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
 from typing import Any
 
 from torch import nn
 
+from sb3_tare.checks import check_choice, check_count, check_number
 from sb3_tare.networks import ARCHITECTURES
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -156,7 +155,7 @@ class RewardSettings:
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise TypeError(f"unknown reward setting {name!r}; {hint}")
         preset = settings.get("preset")
-        _check_choice("preset", preset)
+        check_choice("preset", preset, _CHOICES["preset"])
         chosen = {**(PRESETS[preset] if preset else {}), **settings}
         for name, setting in known.items():
             default = {} if name == "architecture_kwargs" else setting.default
@@ -165,17 +164,17 @@ class RewardSettings:
 
     def _check(self) -> None:
         for name in _CHOICES:
-            _check_choice(name, getattr(self, name))
+            check_choice(name, getattr(self, name), _CHOICES[name])
         for name in _POSITIVE:
-            _check_number(name, getattr(self, name), above=0.0)
+            check_number(name, getattr(self, name), above=0.0)
         for name in _NOT_NEGATIVE:
-            _check_number(name, getattr(self, name), at_least=0.0)
+            check_number(name, getattr(self, name), at_least=0.0)
         for name, least in _COUNTS.items():
-            _check_count(name, getattr(self, name), least)
+            check_count(name, getattr(self, name), least)
         if self.gae_lambda is not None:
-            _check_number("gae_lambda", self.gae_lambda, at_least=0.0, at_most=1.0)
+            check_number("gae_lambda", self.gae_lambda, at_least=0.0, at_most=1.0)
         if self.seed is not None:
-            _check_count("seed", self.seed, least=0, otherwise=" or None")
+            check_count("seed", self.seed, least=0, otherwise=" or None")
         if not isinstance(self.architecture_kwargs, Mapping):
             raise ValueError(f"architecture_kwargs must be a mapping, got {self.architecture_kwargs!r}")
         self._check_combinations()
@@ -209,25 +208,3 @@ class RewardSettings:
     def starts_at_zero(self) -> bool:
         """Whether the network's last layer starts at zero."""
         return self.reward_mode == "add" if self.zero_head is None else self.zero_head
-
-
-def _check_choice(name: str, value: Any) -> None:
-    choices = _CHOICES[name]
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def _check_count(name: str, value: Any, least: int, otherwise: str = "") -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}{otherwise}, got {value!r}")
-
-
-def _check_number(
-    name: str, value: Any, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf
-) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not above < value or not at_least <= value <= at_most:
-        bounds = [f"above {above}"] if above > -math.inf else [f"at least {at_least}"] if at_least > -math.inf else []
-        bounds += [f"at most {at_most}"] if at_most < math.inf else []
-        hint = "; yaml reads 3e-4 as text and 3.0e-4 as a number" if isinstance(value, str) else ""
-        raise ValueError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}{hint}")

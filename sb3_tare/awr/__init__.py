@@ -1,0 +1,7 @@
+"""Advantage Weighted Regression (Peng et al., 2019)."""
+
+from sb3_tare.awr.awr import AWR
+from sb3_tare.awr.memory import DictPathMemory, PathMemory
+from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
+
+__all__ = ["AWR", "AWRCnnPolicy", "AWRMultiInputPolicy", "AWRPolicy", "DictPathMemory", "PathMemory"]

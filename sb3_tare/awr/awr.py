@@ -1,0 +1,424 @@
+"""Advantage Weighted Regression (Peng et al., 2019) as an off-policy algorithm of SB3."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_pkl
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule, explained_variance, update_learning_rate
+from torch import Tensor
+
+from sb3_tare.awr.evaluation import path_baseline
+from sb3_tare.awr.memory import PathMemory, Paths, check_fits, memory_class_for
+from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
+from sb3_tare.awr.updates import advantage_weights, bound_loss, descend, shuffled_batches, standardised
+from sb3_tare.checks import check_count, check_number
+from sb3_tare.continuation import Continuable
+from sb3_tare.returns import discounted_sum_by_doubling, generalised_advantages
+from sb3_tare.rollouts import Observations
+
+SelfAWR = TypeVar("SelfAWR", bound="AWR")
+
+SAMPLES_PER_ITERATION = 2048
+"""Collected in an iteration unless ``train_freq`` says otherwise; gradient steps are given for as many."""
+
+
+class AWR(Continuable, OffPolicyAlgorithm):
+    """Advantage Weighted Regression: the actor is regressed on the actions of a replay memory, weighted by how much better
+    than the critic expected they turned out.
+
+    Defaults are those of the authors' implementation for HalfCheetah. Theirs for others: ``learning_rate`` 5e-5 (Ant),
+    1e-4 (Hopper), 2.5e-5 (Walker2d), 1e-5 (Humanoid), 5e-4 (LunarLander); ``action_std`` 0.2 (Ant).
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a subclass of
+        :class:`~sb3_tare.awr.policy.AWRPolicy`
+    :param env: as for every algorithm of SB3; Box actions need finite bounds
+    :param learning_rate: step size of the actor, a number or a schedule
+    :param critic_learning_rate: step size of the critic, likewise
+    :param buffer_size: steps in the replay memory, of all environments together
+    :param batch_size: steps in a gradient step
+    :param gamma: discount factor, below 1: the critic counts in units of 1 / (1 - gamma)
+    :param td_lambda: lambda of the TD(lambda) returns
+    :param temperature: beta of the weights exp(A / beta), where advantages are standardised over the memory
+    :param max_weight: where weights are clipped
+    :param critic_steps: the critic's gradient steps for every 2,048 collected steps
+    :param actor_steps: the actor's, likewise
+    :param action_std: standard deviation of the actions of a Box, in units in which the bounds are -1 and 1
+    :param learn_std: whether it is learned, from there on
+    :param bound_coef: coefficient of the loss that keeps mean actions of a Box within the bounds
+    :param ent_coef: coefficient of the entropy bonus
+    :param normalizer_steps: collected steps after which the statistics that normalise observations freeze; 0: no
+        normalisation
+    :param train_freq: steps of each environment in an iteration, or ``(n, "episode")``; None: 2,048 steps of all together
+    :param policy_kwargs: of :class:`~sb3_tare.awr.policy.AWRPolicy`: ``net_arch``, ``activation_fn``,
+        ``optimizer_class``, ...
+    :param stats_window_size: as in SB3, as are the others
+    :raises ValueError: for an argument out of its range, or a memory too small for an iteration
+    """
+
+    policy: AWRPolicy
+    replay_buffer: PathMemory
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": AWRPolicy,
+        "CnnPolicy": AWRCnnPolicy,
+        "MultiInputPolicy": AWRMultiInputPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[AWRPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 5e-5,
+        critic_learning_rate: float | Schedule = 1e-2,
+        buffer_size: int = 50_000,
+        batch_size: int = 256,
+        gamma: float = 0.99,
+        td_lambda: float = 0.95,
+        temperature: float = 1.0,
+        max_weight: float = 20.0,
+        critic_steps: int = 200,
+        actor_steps: int = 1000,
+        action_std: float = 0.4,
+        learn_std: bool = False,
+        bound_coef: float = 10.0,
+        ent_coef: float = 0.0,
+        normalizer_steps: int = 300_000,
+        train_freq: int | tuple[int, str] | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.critic_learning_rate = critic_learning_rate
+        self.td_lambda = td_lambda
+        self.temperature = temperature
+        self.max_weight = max_weight
+        self.critic_steps = critic_steps
+        self.actor_steps = actor_steps
+        self.action_std = action_std
+        self.learn_std = learn_std
+        self.bound_coef = bound_coef
+        self.ent_coef = ent_coef
+        self.normalizer_steps = normalizer_steps
+        self.seconds = {"returns": 0.0, "critic": 0.0, "actor": 0.0}
+        """Spent in each phase of the last update"""
+        self._n_updates = 0
+        self._n_observed = 0
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=0,
+            batch_size=batch_size,
+            gamma=gamma,
+            train_freq=train_freq,  # type: ignore[arg-type]  # None until the number of environments is known
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            support_multi_env=True,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        if self.train_freq is None:
+            self.train_freq = -(-SAMPLES_PER_ITERATION // self.n_envs)
+        self._convert_train_freq()
+        self._check_memory_size()
+        self.critic_lr_schedule = FloatSchedule(self.critic_learning_rate)
+        if self.replay_buffer_class is None:
+            self.replay_buffer_class = memory_class_for(self.observation_space)
+        given = self.policy_kwargs
+        self.policy_kwargs = {
+            **given,
+            "critic_lr_schedule": self.critic_lr_schedule,
+            "value_scale": 1.0 / (1.0 - self.gamma),
+            "action_std": self.action_std,
+            "learn_std": self.learn_std,
+        }
+        try:
+            super()._setup_model()
+        finally:
+            self.policy_kwargs = given
+
+    def _check_arguments(self) -> None:
+        for name, above in (("temperature", 0.0), ("max_weight", 0.0), ("action_std", 0.0)):
+            check_number(name, getattr(self, name), above=above)
+        for name in ("bound_coef", "ent_coef"):
+            check_number(name, getattr(self, name), at_least=0.0)
+        for name in ("learning_rate", "critic_learning_rate"):
+            if not callable(getattr(self, name)):
+                check_number(name, getattr(self, name), above=0.0)
+        check_number("gamma", self.gamma, at_least=0.0, below=1.0)
+        check_number("td_lambda", self.td_lambda, at_least=0.0, at_most=1.0)
+        for name, least in (("buffer_size", 1), ("batch_size", 1), ("critic_steps", 0), ("actor_steps", 0)):
+            check_count(name, getattr(self, name), least)
+        check_count("normalizer_steps", self.normalizer_steps, 0)
+        if self.batch_size > self.buffer_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the memory, buffer_size={self.buffer_size}: lower the one or raise "
+                "the other"
+            )
+        if not issubclass(self.policy_class, AWRPolicy):
+            raise TypeError(
+                f"policy must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of sb3_tare.awr.AWRPolicy, got "
+                f"{self.policy_class.__name__}"
+            )
+
+    def _check_memory_size(self) -> None:
+        capacity = self.buffer_size // self.n_envs
+        if self.train_freq.unit.value == "step" and self.train_freq.frequency > capacity:  # type: ignore[union-attr]
+            raise ValueError(
+                f"buffer_size={self.buffer_size} holds {capacity} steps of each of {self.n_envs} environments, fewer than an "
+                f"iteration collects (train_freq={self.train_freq.frequency}): raise buffer_size or lower train_freq"  # type: ignore[union-attr]
+            )
+
+    def learn(
+        self: SelfAWR,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "AWR",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        collect: bool = True,
+    ) -> SelfAWR:
+        """As SB3's, or offline.
+
+        :param collect: False: learn from what the memory holds (:meth:`use_memory`, :meth:`load_replay_buffer`) as much as
+            from ``total_timesteps`` collected steps, without taking any; callbacks are called as if they were taken
+        :raises ValueError: if there is nothing to learn from
+        """
+        if not collect:
+            return self._learn_offline(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        if self.replay_buffer.n_envs != self.n_envs:
+            raise ValueError(
+                f"the memory holds steps of {self.replay_buffer.n_envs} environments, and there are {self.n_envs}: "
+                "learn with collect=False, or with as many environments"
+            )
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _learn_offline(self: SelfAWR, total_timesteps: int, callback: MaybeCallback, log_interval: int, *args: Any) -> SelfAWR:
+        if self.replay_buffer.size() == 0:
+            raise ValueError("collect=False needs a memory that was filled: see use_memory and load_replay_buffer")
+        total_timesteps, callback = self._setup_learn(total_timesteps, callback, args[1], args[0], args[2])
+        if self._n_updates == 0:
+            self._observe(self.replay_buffer.paths())
+        callback.on_training_start(locals(), globals())
+        nothing = np.zeros(self.n_envs)
+        step = {"infos": [{} for _ in nothing], "rewards": nothing, "dones": nothing.astype(bool), "new_obs": self._last_obs}
+        iterations = 0
+        while self.num_timesteps < total_timesteps:
+            callback.on_rollout_start()
+            for _ in range(-(-SAMPLES_PER_ITERATION // self.n_envs)):
+                self.num_timesteps += self.n_envs
+                callback.update_locals(step)
+                if not callback.on_step():
+                    callback.on_training_end()
+                    return self
+            callback.on_rollout_end()
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self.update(SAMPLES_PER_ITERATION)
+            iterations += 1
+            if log_interval is not None and iterations % log_interval == 0:
+                self.dump_logs()
+        self.replay_buffer.n_new = 0
+        callback.on_training_end()
+        return self
+
+    def use_memory(self, memory: PathMemory) -> None:
+        """Learn from ``memory`` from now on, such as one of :mod:`sb3_tare.awr.offline`.
+
+        :raises TypeError: if it is no :class:`~sb3_tare.awr.PathMemory`
+        :raises ValueError: if it is of another environment
+        """
+        check_fits(memory, self)
+        memory.device = self.device
+        self.replay_buffer = memory
+
+    def load_replay_buffer(self, path: str | Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """Load what ``save_replay_buffer`` wrote, and go on from there.
+
+        :param truncate_last_traj: as in SB3, where it does not concern memories like this one
+        :raises TypeError: if it is no :class:`~sb3_tare.awr.PathMemory`
+        :raises ValueError: if it is of another environment or another number of environments
+        """
+        memory = load_from_pkl(path, self.verbose)
+        check_fits(memory, self)
+        if (memory.buffer_size, memory.n_envs) != (self.replay_buffer.buffer_size, self.n_envs):
+            raise ValueError(
+                f"the memory in {path} holds {memory.buffer_size} steps of each of {memory.n_envs} environments, the model's "
+                f"{self.replay_buffer.buffer_size} of {self.n_envs}: give the model the same buffer_size and environments, or "
+                "take the memory over with use_memory to learn with collect=False"
+            )
+        self.use_memory(memory)
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> tuple[int, BaseCallback]:
+        is_reset = reset_num_timesteps or self._last_obs is None
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+        if is_reset:
+            self.replay_buffer.cut()
+        return prepared
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Actions for the environment, clipped to its bounds, and as the policy drew them, for the memory.
+
+        Clipping the latter too would bias their log-probabilities.
+        """
+        assert self._last_obs is not None
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)
+        with torch.no_grad():
+            drawn = self.policy.get_distribution(observations).get_actions()
+        actions = drawn.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        if isinstance(self.action_space, spaces.Box):
+            return self.policy.unscale_action(np.clip(actions, -1.0, 1.0)), actions
+        return actions, actions
+
+    def train(self, gradient_steps: int = 0, batch_size: int = 0) -> None:
+        """Learn from the memory as much as the samples collected since the last time are worth.
+
+        :param gradient_steps: not used: ``critic_steps`` and ``actor_steps`` are scaled to the samples really collected
+        :param batch_size: not used either
+        """
+        n_new = self.replay_buffer.n_new
+        collected = self.replay_buffer.paths(n_new)
+        is_first = self._n_updates == 0
+        if is_first:
+            self._observe(collected)
+        self.update(n_new)
+        if not is_first:
+            self._observe(collected)
+        self.replay_buffer.n_new = 0
+
+    def update(self, n_samples: int) -> None:
+        """Critic phase, then actor phase, on the whole memory, as long as ``n_samples`` collected steps ask for."""
+        self.policy.set_training_mode(True)
+        self._update_step_sizes()
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        share = n_samples / SAMPLES_PER_ITERATION
+        paths = self.replay_buffer.paths()
+        self.train_critic(paths, math.ceil(self.critic_steps * share))
+        self.train_actor(paths, math.ceil(self.actor_steps * share))
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for phase, seconds in self.seconds.items():
+            self.logger.record(f"time/{phase}_seconds", seconds, exclude="tensorboard")
+
+    def evaluate(self, paths: Paths) -> tuple[Tensor, Tensor]:
+        """Values ``[n]`` and advantages ``[n]``, TD(lambda) return minus value, of the policy's critic as it is now."""
+        with self._timed("returns"):
+            baseline = path_baseline(self._values, self.replay_buffer, paths, self.gamma, self._vec_normalize_env)
+            rewards = self.replay_buffer.rewards_at(paths.rows, self._vec_normalize_env)
+            advantages = generalised_advantages(
+                rewards, baseline, paths.episodes, self.gamma, self.td_lambda, discounted_sum_by_doubling
+            )
+        return baseline.values, advantages
+
+    def train_critic(self, paths: Paths, n_steps: int) -> None:
+        """Fit the critic to the TD(lambda) returns that are bootstrapped from it as it was before."""
+        values, advantages = self.evaluate(paths)
+        returns = values + advantages
+        unit = self.policy.value_scale
+
+        def loss(rows: Tensor) -> Tensor:
+            errors = self._values(self._observations(paths.rows[rows.numpy()])) - returns[rows]
+            return 0.5 * (errors / unit).square().mean()
+
+        batches = shuffled_batches(len(returns), self.batch_size, n_steps)
+        with self._timed("critic"):
+            mean_loss = descend(self.policy.critic_optimizer, loss, batches, "critic", "lower critic_learning_rate")
+        self.logger.record("train/critic_loss", mean_loss)
+        self.logger.record("train/explained_variance", float(explained_variance(values.cpu().numpy(), returns.cpu().numpy())))
+
+    def train_actor(self, paths: Paths, n_steps: int) -> None:
+        """Regress the actor on the memory's actions, weighted by advantages over the critic as it is now."""
+        self.fit_actor(paths, self.evaluate(paths)[1], n_steps)
+
+    def fit_actor(self, paths: Paths, advantages: Tensor, n_steps: int) -> None:
+        """Regress the actor on the actions of ``paths``, weighted by ``[n]`` advantages."""
+        weights = advantage_weights(standardised(advantages), self.temperature, self.max_weight)
+
+        def loss(rows: Tensor) -> Tensor:
+            memory_rows = paths.rows[rows.numpy()]
+            distribution = self.policy.get_distribution(self._observations(memory_rows))
+            log_probs = distribution.log_prob(self.replay_buffer.actions_at(memory_rows))
+            return self._penalties(distribution, log_probs) - (weights[rows] * log_probs).mean()
+
+        batches = shuffled_batches(len(weights), self.batch_size, n_steps)
+        with self._timed("actor"):
+            mean_loss = descend(self.policy.actor_optimizer, loss, batches, "actor", "lower learning_rate or max_weight")
+        self.logger.record("train/actor_loss", mean_loss)
+        self.logger.record("train/advantage_mean", float(advantages.mean()))
+        self.logger.record("train/advantage_std", float(advantages.std()))
+        self.logger.record("train/weight_mean", float(weights.mean()))
+        self.logger.record("train/weight_max", float(weights.max()))
+        if isinstance(self.action_space, spaces.Box):
+            self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
+
+    def _penalties(self, distribution: Any, log_probs: Tensor) -> Tensor | float:
+        """What is added to the weighted regression: mean actions out of bounds, too little entropy."""
+        penalty: Tensor | float = 0.0
+        if self.bound_coef > 0.0 and isinstance(self.action_space, spaces.Box):
+            penalty = self.bound_coef * bound_loss(distribution.distribution.mean)
+        if self.ent_coef > 0.0:
+            penalty = penalty - self.ent_coef * distribution.entropy().mean()
+        return penalty
+
+    def _values(self, observations: Observations) -> Tensor:
+        return self.policy.predict_values(observations).flatten()
+
+    def _observations(self, rows: np.ndarray) -> Observations:
+        return self.replay_buffer.observations_at(rows, self._vec_normalize_env)
+
+    def _observe(self, paths: Paths) -> None:
+        """Let collected observations, those at the ends of paths too, enter the statistics that normalise them."""
+        if self._n_observed >= self.normalizer_steps:
+            return
+        self._n_observed += len(paths.rows)
+        ends = paths.rows[(paths.episodes.begins + paths.episodes.lengths - 1).numpy()]
+        self.policy.normalizer.update(self._observations(paths.rows))
+        self.policy.normalizer.update(self.replay_buffer.next_observations_at(ends, self._vec_normalize_env))
+
+    def _update_step_sizes(self) -> None:
+        schedules = {"actor": self.lr_schedule, "critic": self.critic_lr_schedule}
+        for name, schedule in schedules.items():
+            step_size = schedule(self._current_progress_remaining)
+            update_learning_rate(getattr(self.policy, f"{name}_optimizer"), step_size)
+            self.logger.record(f"train/{name}_learning_rate", step_size)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - start
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []

@@ -1,0 +1,48 @@
+"""What a critic says about all paths of a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from sb3_tare.awr.memory import PathMemory, Paths
+from sb3_tare.episodes import End
+from sb3_tare.returns import Baseline
+from sb3_tare.rollouts import Observations
+
+CHUNK = 1024
+"""Observations that are evaluated at once: images of a whole memory would not fit."""
+
+Critic = Callable[[Observations], Tensor]
+
+
+@torch.no_grad()
+def path_baseline(critic: Critic, memory: PathMemory, paths: Paths, gamma: float, env: VecNormalize | None = None) -> Baseline:
+    """Values ``[n]`` along the paths; bootstrapped at timeouts and cuts, zero behind a termination.
+
+    :param critic: from observations to values ``[n]``
+    :param env: normalises observations
+    """
+    episodes = paths.episodes
+    values = _in_chunks(critic, lambda rows: memory.observations_at(rows, env), paths.rows)
+    last_rows = (episodes.begins + episodes.lengths - 1).to(values.device)
+    followed = episodes.ends != int(End.TERMINATION)
+    end_values = values.new_zeros(len(episodes))
+    if followed.any():
+        ends = paths.rows[last_rows.cpu().numpy()[followed.numpy()]]
+        end_values[followed.to(values.device)] = _in_chunks(critic, lambda rows: memory.next_observations_at(rows, env), ends)
+    is_timeout = (episodes.ends == int(End.TIMEOUT)).to(values.device)
+    next_values = torch.cat([values[1:], values.new_zeros(1)])
+    next_values[last_rows] = end_values.masked_fill(is_timeout, 0.0)
+    bootstraps = torch.zeros_like(values, dtype=torch.float64)
+    bootstraps[last_rows] = (gamma * end_values).masked_fill(~is_timeout, 0.0).double()
+    return Baseline(values, next_values, bootstraps)
+
+
+def _in_chunks(critic: Critic, observations_at: Callable[[np.ndarray], Observations], rows: np.ndarray) -> Tensor:
+    chunks = np.array_split(rows, -(-len(rows) // CHUNK))
+    return torch.cat([critic(observations_at(chunk)) for chunk in chunks])

@@ -1,0 +1,57 @@
+"""The mathematics of AWR's updates (Peng et al., 2019), on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+ADVANTAGE_EPSILON = 1e-5
+"""Added to the standard deviation of advantages, as in the authors' implementation."""
+
+
+def standardised(advantages: Tensor) -> Tensor:
+    """Zero mean and unit standard deviation over the memory ``[n]``; all zero where they are all one number."""
+    centred = advantages - advantages.mean()
+    return centred / (centred.square().mean().sqrt() + ADVANTAGE_EPSILON)
+
+
+def advantage_weights(advantages: Tensor, temperature: float, max_weight: float) -> Tensor:
+    """``min(exp(A / temperature), max_weight)``, ``[n]`` (eq. 10, and section 4 on clipping)."""
+    return torch.exp(advantages / temperature).clamp(max=max_weight)
+
+
+def bound_loss(means: Tensor) -> Tensor:
+    """Half the mean squared distance of ``[n, action_dim]`` mean actions from the box [-1, 1], summed over dimensions."""
+    return 0.5 * (means.abs() - 1.0).clamp(min=0.0).square().sum(dim=1).mean()
+
+
+def shuffled_batches(n_rows: int, batch_size: int, n_batches: int) -> Tensor:
+    """``[n_batches, batch_size]`` row numbers: one random order of all rows behind another, cut into batches.
+
+    All are drawn at once, by the global generator: thousands of small draws would cost more than the steps themselves.
+    """
+    n_passes = -(-n_batches * batch_size // n_rows)
+    order = torch.cat([torch.randperm(n_rows) for _ in range(n_passes)]) if n_passes else torch.empty(0, dtype=torch.int64)
+    return order[: n_batches * batch_size].view(n_batches, batch_size)
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], batches: Iterable[Tensor], name: str, remedy: str
+) -> float:
+    """One step on each batch; returns the mean loss, and waits for the device only then.
+
+    :raises FloatingPointError: if a loss was not finite
+    """
+    losses = []
+    for rows in batches:
+        optimizer.zero_grad()
+        value = loss(rows)
+        value.backward()
+        optimizer.step()
+        losses.append(value.detach())
+    mean = float(torch.stack(losses).mean()) if losses else 0.0
+    if not torch.isfinite(torch.tensor(mean)):
+        raise FloatingPointError(f"the loss of the {name} is not finite ({mean}); {remedy}")
+    return mean

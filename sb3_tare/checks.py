@@ -1,0 +1,54 @@
+"""Bad arguments and bad data, refused where they come in, with what would work."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """:raises ValueError: if ``value`` is none of ``choices``; 1 is not True here"""
+    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_count(name: str, value: Any, least: int, otherwise: str = "") -> None:
+    """:raises ValueError: if ``value`` is no whole number of at least ``least``"""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}{otherwise}, got {value!r}")
+
+
+def check_number(
+    name: str,
+    value: Any,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    below: float = math.inf,
+) -> None:
+    """:raises ValueError: if ``value`` is no finite number within the bounds"""
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not above < value < below or not at_least <= value <= at_most:
+        bounds = [f"above {above}"] if above > -math.inf else [f"at least {at_least}"] if at_least > -math.inf else []
+        bounds += [f"at most {at_most}"] if at_most < math.inf else [f"below {below}"] if below < math.inf else []
+        hint = "; yaml reads 3e-4 as text and 3.0e-4 as a number" if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}{hint}")
+
+
+def check_finite(
+    values: Any,
+    name: str,
+    source: str = "the environment returned",
+    remedy: str = "mend the environment, or wrap it so that NaN and infinity never leave it",
+) -> None:
+    """:raises ValueError: if ``values``, an array, a number or a dictionary of them, holds NaN or infinity"""
+    if isinstance(values, dict):
+        for key, array in values.items():
+            check_finite(array, f"{name} {key!r}", source, remedy)
+        return
+    values = np.asarray(values)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"{source} a {name} that is not finite: {values[~np.isfinite(values)][:3]}; {remedy}")
