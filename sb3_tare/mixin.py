@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.learner import RewardLearner
 from sb3_tare.persistence import generator_states, restore_generators, write_atomically, zip_path
-from sb3_tare.settings import RewardSettings
 
 
 class LearnsReward:
@@ -21,13 +20,14 @@ class LearnsReward:
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
     """
 
+    learner_class: ClassVar[type[RewardLearner]] = RewardLearner
     reward_learner: RewardLearner
 
     def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if reward_kwargs is not None and not isinstance(reward_kwargs, Mapping):
             raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
         self.reward_kwargs = dict(reward_kwargs or {})
-        RewardSettings(**self.reward_kwargs)  # complain before an environment is made
+        self.learner_class.settings_class(**self.reward_kwargs)  # complain before an environment is made
         self._continuation: dict[str, Any] | None = None
         """Of a loaded model: where its environments and the global random generators were."""
         super().__init__(*args, **kwargs)
@@ -35,7 +35,7 @@ class LearnsReward:
     def _setup_model(self) -> None:
         continuation = self._continuation
         super()._setup_model()  # type: ignore[misc]
-        self.reward_learner = RewardLearner(**self.reward_kwargs)
+        self.reward_learner = self.learner_class(**self.reward_kwargs)
         self.reward_learner.attach(self, drives_host=False)
         if continuation is not None:
             self.reward_learner.go_on_from(continuation["times"])
