@@ -85,7 +85,6 @@ class OneStepIteration(Iteration):
 
     def _narrow(self, update: Update) -> None:
         self._rollout = update.training
-        self._extrinsic = self.trainer.advantages.extrinsic(self._rollout)
         narrow(self.model.rollout_buffer, update.rows.numpy(), *self._labels(), before_batch=self._before_batch)
 
     def _before_batch(self, rows: np.ndarray) -> None:
@@ -94,21 +93,22 @@ class OneStepIteration(Iteration):
             relabel(self.model.rollout_buffer, *self._labels())
 
     def _labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Advantages and returns for the host."""
-        advantages, returns = self.trainer.relabel(self._rollout)
+        """Advantages and returns for the host; the former are kept, to be differentiated after its step."""
+        self._parameterised = self.trainer.parameterised(self._rollout)
+        advantages = self._parameterised.detach()
+        returns = self.trainer.advantages.host_returns(self._rollout, advantages)
         return advantages.cpu().numpy(), returns.cpu().numpy()
 
     def _after_step(self, step: AdamStep, parameters: Sequence[Parameter]) -> None:
         if self.settings.n_reward_updates == 0:
             return
         with self._timed():
-            trainer, prepared = self.trainer, self.gradients.prepared
-            parameterised = trainer.advantages.parameterised(self._rollout, trainer.learned_rewards(self._rollout))
-            advantages = prepared(take(parameterised, self._rows))
-            extrinsic = prepared(take(self._extrinsic, self._rows))
+            prepared = self.gradients.prepared
+            advantages = prepared(take(self._parameterised, self._rows))
+            extrinsic = prepared(take(self.trainer.advantages.extrinsic(self._rollout), self._rows))
             steps = _policy_side(self._rollout, self._rows)
             weights = self.gradients.weights_through(step, parameters, Batch(steps, advantages), Batch(steps, extrinsic))
-            trainer.step_along(weights, advantages)
+            self.trainer.step_along(weights, advantages)
 
     def _after(self, update: Update) -> None:
         """All reward steps have been taken."""

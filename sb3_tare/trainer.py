@@ -105,10 +105,14 @@ class RewardTrainer:
 
     def relabel(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Advantages and returns ``[n]`` on which the host is to train."""
-        rewards = self.learned_rewards(rollout).detach()
-        parameterised = self.advantages.parameterised(rollout, rewards)
-        self._relabelled[id(rollout)] = rollout, rewards
+        parameterised = self.parameterised(rollout).detach()
         return parameterised, self.advantages.host_returns(rollout, parameterised)
+
+    def parameterised(self, rollout: Rollout) -> Tensor:
+        """Advantages ``[n]`` on which the host is to train, differentiable in phi."""
+        rewards = self.learned_rewards(rollout)
+        self._relabelled[id(rollout)] = rollout, rewards.detach()
+        return self.advantages.parameterised(rollout, rewards)
 
     def reward_step(self, training: Rollout, validation: Rollout) -> None:
         """``n_reward_updates`` steps along the hypergradient (Algorithm 1, lines 8 to 10).
