@@ -1,5 +1,7 @@
 """A step of Adam is PyTorch's, and its derivative is that of an unrolled one."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from builders import normal, unrolled_adam
@@ -58,7 +60,7 @@ def test_a_step_arrives_where_pytorchs_adam_arrives(max_norm, kwargs):
 def test_steps_are_counted_and_follow_one_another():
     steps = steps_of(0.5)
     assert [step.count.unique().item() for step, _, _ in steps] == [1, 2, 3, 4]
-    for (_, arrived, _), (following, _, _) in zip(steps[:-1], steps[1:], strict=True):
+    for (_, arrived, _), (following, _, _) in pairwise(steps):
         assert torch.equal(arrived, following.parameters)
 
 
