@@ -33,12 +33,16 @@ class Advantages:
         self.parameterised = variants[settings.reward_mode, settings.critics]
         """A_phi ``[n]`` that the policy is trained on, of a rollout and its learned rewards ``[n]``; differentiable."""
         self._one_critic = settings.critics == 1
+        self._latest: tuple[Rollout, Tensor] | None = None
 
     def extrinsic(self, rollout: Rollout) -> Tensor:
-        """The host's own advantages, with its own critic."""
-        return generalised_advantages(
-            rollout.extrinsic_rewards, rollout.extrinsic, rollout.episodes, self.gamma, self.extrinsic_lambda
-        )
+        """The host's own advantages, with its own critic; kept until they are asked of another rollout."""
+        if self._latest is None or self._latest[0] is not rollout:
+            advantages = generalised_advantages(
+                rollout.extrinsic_rewards, rollout.extrinsic, rollout.episodes, self.gamma, self.extrinsic_lambda
+            )
+            self._latest = rollout, advantages
+        return self._latest[1]
 
     def learned(self, rollout: Rollout, learned_rewards: Tensor) -> Tensor:
         """Advantages of the learned rewards alone, over the second critic."""

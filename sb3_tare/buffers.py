@@ -21,6 +21,7 @@ def narrow(
     advantages: np.ndarray,
     returns: np.ndarray,
     between_passes: Callable[[], None] | None = None,
+    before_batch: Callable[[np.ndarray], None] | None = None,
 ) -> None:
     """Make ``buffer`` hold ``rows`` alone, as one environment's rollout, until :func:`widen` or its own ``reset()``.
 
@@ -31,6 +32,7 @@ def narrow(
     :param advantages: ``[n]``
     :param returns: ``[n]``
     :param between_passes: called before each pass of ``get()`` over the rows but the first
+    :param before_batch: called before each mini-batch is taken out, with its places ``[m]`` among ``rows``
     """
     original = dict(buffer.__dict__)
     shape = (buffer.buffer_size, buffer.n_envs)
@@ -50,6 +52,7 @@ def narrow(
     buffer.__class__ = _narrowed(type(buffer))
     buffer.__dict__["_original"] = original
     buffer.__dict__["_between_passes"] = between_passes
+    buffer.__dict__["_before_batch"] = before_batch
     buffer.__dict__["_n_passes"] = 0
 
 
@@ -87,5 +90,10 @@ def _narrowed(buffer_class: type[RolloutBuffer]) -> type[RolloutBuffer]:
             while is_part and batch_size is not None and batch_size > 1 and self.buffer_size % batch_size == 1:
                 batch_size += 1
             return super().get(batch_size)
+
+        def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+            if self._before_batch is not None:
+                self._before_batch(batch_inds)
+            return super()._get_samples(batch_inds, env)
 
     return Narrowed

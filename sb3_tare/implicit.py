@@ -125,9 +125,19 @@ def implicit_weights(
     """
     gradient = flat_gradient(validation_objective, parameters)
     solution = conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
-    training_gradient = flat_gradient(training_objective, parameters, create_graph=True)
-    (weights,) = torch.autograd.grad(training_gradient @ solution.x, advantages)
-    return weights, solution
+    return mixed_product(training_objective, advantages, parameters, solution.x), solution
+
+
+def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Weights ``w = d(x' dJ/dtheta)/dA``, ``[n]``: the change of dJ/dA along x, by two reverse passes.
+
+    :param objective: scalar J, a function of ``advantages`` and ``parameters``
+    :param advantages: ``[n]`` leaf that requires a gradient
+    :param x: ``[p]``
+    """
+    gradient = flat_gradient(objective, parameters, create_graph=True)
+    (weights,) = torch.autograd.grad(gradient @ x, advantages)
+    return weights
 
 
 def _relative(norm: float, target_norm: float) -> float:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,12 +45,14 @@ class RewardLearner(BaseCallback):
     """
 
     model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
+    settings_class: ClassVar[type[RewardSettings]] = RewardSettings
+    iteration_class: ClassVar[type[Iteration]] = Iteration
 
     def __init__(self, verbose: int = 0, **reward_kwargs: Any) -> None:
         if not isinstance(verbose, int):
             raise TypeError(f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments")
         super().__init__(verbose)
-        self.settings = RewardSettings(**reward_kwargs)
+        self.settings = self.settings_class(**reward_kwargs)
         self._host_model: Any = None
         self._iteration: Iteration | None = None
         self._drives_host = True
@@ -92,7 +94,7 @@ class RewardLearner(BaseCallback):
             state, times = self._loaded
             trainer.load_state_dict(state)
             self.go_on_from(times)
-        self._iteration, self._host_model, self._drives_host = Iteration(model, trainer), model, drives_host
+        self._iteration, self._host_model, self._drives_host = self.iteration_class(model, trainer), model, drives_host
 
     def phase(self, train: Callable[[], None]) -> None:
         """Run an iteration's policy updates with ``train``, and the reward steps around them."""

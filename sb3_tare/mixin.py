@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.continuation import Continuable
 from sb3_tare.learner import RewardLearner
-from sb3_tare.settings import RewardSettings
 
 
 class OwnsRewardLearner(Continuable):
@@ -19,13 +18,14 @@ class OwnsRewardLearner(Continuable):
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
     """
 
+    learner_class: ClassVar[type[RewardLearner]] = RewardLearner
     reward_learner: RewardLearner
 
     def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if reward_kwargs is not None and not isinstance(reward_kwargs, Mapping):
             raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
         self.reward_kwargs = dict(reward_kwargs or {})
-        RewardSettings(**self.reward_kwargs)  # complain before an environment is made
+        self.learner_class.settings_class(**self.reward_kwargs)  # complain before an environment is made
         super().__init__(*args, **kwargs)
 
     def _continuation_state(self) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class OwnsRewardLearner(Continuable):
     def _setup_model(self) -> None:
         continuation = self._continuation
         super()._setup_model()
-        self.reward_learner = RewardLearner(**self.reward_kwargs)
+        self.reward_learner = self.learner_class(**self.reward_kwargs)
         self.reward_learner.attach(self, drives_host=False)
         if continuation is not None:
             self.reward_learner.go_on_from(continuation["times"])

@@ -1,4 +1,4 @@
-"""Reward networks r_phi: the paper's five (section B.3 and appendix F), and one that sees state and action alone.
+"""Reward networks r_phi: the paper's five (section B.3 and appendix F), and two that see state and action alone.
 
 Any ``torch.nn.Module`` class can stand in their place: it is built with ``(observation_dim, action_dim,
 **architecture_kwargs)`` and maps :class:`RewardInputs` to ``[n]`` rewards. Two attributes are looked at: ``sees_reward``
@@ -181,8 +181,22 @@ class StateAction(nn.Module):
         return self.head(self.layers(inputs.state_action))
 
 
+class StateActionTanh(nn.Module):
+    """[s, a] through two fully connected tanh layers to a tanh: the network of LIRPG (Zheng et al., 2018)."""
+
+    sees_reward = False
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 1.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_tanh(observation_dim + action_dim, hidden_size), _tanh(hidden_size, hidden_size))
+        self.head = BoundedHead(hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.layers(inputs.state_action))
+
+
 ARCHITECTURES: dict[str, type[nn.Module]] = {
-    network.__name__: network for network in (LSTMbMul, LSTMb, LSTMf, MLPMul, MLPConcat, StateAction)
+    network.__name__: network for network in (LSTMbMul, LSTMb, LSTMf, MLPMul, MLPConcat, StateAction, StateActionTanh)
 }
 
 
@@ -198,3 +212,11 @@ def _dense(in_features: int, out_features: int, biased: bool = False) -> nn.Sequ
         linear.weight.copy_(weights[:, :in_features])
         linear.bias.copy_(weights[:, in_features] if biased else torch.zeros(out_features))
     return nn.Sequential(linear, nn.LayerNorm(out_features), nn.ReLU())
+
+
+def _tanh(in_features: int, out_features: int) -> nn.Sequential:
+    """Fully connected layer as in LIRPG: orthogonal initialisation, tanh."""
+    linear = nn.Linear(in_features, out_features)
+    nn.init.orthogonal_(linear.weight, gain=math.sqrt(2))
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(linear, nn.Tanh())

@@ -25,6 +25,13 @@ def surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> T
     return (torch.exp(log_probs - old_log_probs) * advantages).mean()
 
 
+def clipped_surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """Mean of the smaller of ratio and clipped ratio times advantage (Schulman et al., 2017, eq. 7)."""
+    ratios = torch.exp(log_probs - old_log_probs)
+    clipped = ratios.clamp(1 - clip_range, 1 + clip_range)
+    return torch.minimum(ratios * advantages, clipped * advantages).mean()
+
+
 def log_likelihood(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> Tensor:
     """Mean of log-probability times advantage: A2C (eq. 1)."""
     return (log_probs * advantages).mean()

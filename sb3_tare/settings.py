@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -61,9 +61,10 @@ class RewardSettings:
         :param preset: ``"paper"`` sets what the paper's comparison uses where nothing else is said: ``replace``, split and
             swap, ``gae_lambda=1``, one reward step a phase
         :param architecture: name of a reward network (``LSTMbMul``, the paper's default; ``LSTMb``, ``LSTMf``, ``MLPMul``,
-            ``MLPConcat``, ``StateAction``), or a ``torch.nn.Module`` class as described in :mod:`sb3_tare.networks`
+            ``MLPConcat``, ``StateAction``, ``StateActionTanh``), or a ``torch.nn.Module`` class as described in
+            :mod:`sb3_tare.networks`
         :param architecture_kwargs: its own arguments: ``hidden_size`` (64), ``lstm_hidden_size`` (32, table 1), ``bound``
-            (20, table 1)
+            (20, table 1; 1 in ``StateActionTanh``)
         :param features: the state as the reward sees it: ``"policy"``, the policy's feature extractor, shared and detached
             (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward
         :param zero_head: start the network's last layer at zero, so that training starts exactly as the host's; None means
@@ -114,6 +115,9 @@ class RewardSettings:
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a combination that cannot work
     """
+
+    adam_eps: ClassVar[float] = 1e-8
+    """Epsilon of the learner's Adam optimisers, PyTorch's default."""
 
     preset: str | None = None
     architecture: str | type[nn.Module] = "LSTMbMul"

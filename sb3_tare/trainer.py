@@ -105,10 +105,14 @@ class RewardTrainer:
 
     def relabel(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Advantages and returns ``[n]`` on which the host is to train."""
-        rewards = self.learned_rewards(rollout).detach()
-        parameterised = self.advantages.parameterised(rollout, rewards)
-        self._relabelled[id(rollout)] = rollout, rewards
+        parameterised = self.parameterised(rollout).detach()
         return parameterised, self.advantages.host_returns(rollout, parameterised)
+
+    def parameterised(self, rollout: Rollout) -> Tensor:
+        """Advantages ``[n]`` on which the host is to train, differentiable in phi."""
+        rewards = self.learned_rewards(rollout)
+        self._relabelled[id(rollout)] = rollout, rewards.detach()
+        return self.advantages.parameterised(rollout, rewards)
 
     def reward_step(self, training: Rollout, validation: Rollout) -> None:
         """``n_reward_updates`` steps along the hypergradient (Algorithm 1, lines 8 to 10).
@@ -123,13 +127,21 @@ class RewardTrainer:
             advantages = prepared(self.advantages.parameterised(training, self.learned_rewards(training)))
             trained = Batch(training, advantages.detach())
             weights, solution = self.gradients.reward_weights(trained, held_out, self._curved(trained, held_out))
-            norm = self._step("reward", self.objective(weights, advantages))
+            self.step_along(weights, advantages)
             self.metrics.note(
-                hypergradient_norm=norm,
                 cg_residual=solution.residual,
                 cg_steps=solution.steps,
                 negative_curvature=float(solution.negative_curvature),
             )
+
+    def step_along(self, weights: Tensor, advantages: Tensor) -> None:
+        """One step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``.
+
+        :param weights: ``[n]``
+        :param advantages: ``[n]``, differentiable in phi
+        :raises FloatingPointError: if the gradient is not finite, before anything is changed
+        """
+        self.metrics.note(hypergradient_norm=self._step("reward", self.objective(weights, advantages)))
 
     def wait(self, rollout: Rollout) -> None:
         """Keep what the policy was just updated on until the updated policy has collected its validation."""
@@ -216,7 +228,11 @@ class RewardTrainer:
         if settings.return_consistency > 0:
             # Adam forgets a loss's scale, so that the coefficient of this one is that of its steps.
             rates["consistency"] = (reward, settings.return_consistency * settings.learning_rate)
-        return {name: Adam(parameters, lr=rate, fused=True) for name, (parameters, rate) in rates.items() if parameters}
+        return {
+            name: Adam(parameters, lr=rate, eps=settings.adam_eps, fused=True)
+            for name, (parameters, rate) in rates.items()
+            if parameters
+        }
 
     def _step(self, name: str, *losses: Tensor) -> float:
         """One clipped step of the named optimiser on the sum of ``losses``; returns the gradient's norm."""

@@ -71,3 +71,28 @@ def rows_of(episodes: Episodes, piece: int) -> list[int]:
     """Rows of a piece, counted by hand."""
     begin = sum(episodes.lengths.tolist()[:piece])
     return list(range(begin, begin + int(episodes.lengths[piece])))
+
+
+def unrolled_adam(
+    parameters: Tensor,
+    gradient: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    count: int,
+    max_norm: float,
+    learning_rate: float = 1e-2,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-5,
+    through_second_moment: bool = True,
+) -> Tensor:
+    """Where clipping and a step of Adam lead, written down as in its paper and left to autograd; ``[p]`` each.
+
+    :param gradient: before it is clipped
+    :param count: steps including this one
+    """
+    gradient = gradient * (max_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
+    second = gradient if through_second_moment else gradient.detach()
+    first_moment = betas[0] * exp_avg + (1 - betas[0]) * gradient
+    second_moment = betas[1] * exp_avg_sq + (1 - betas[1]) * second**2
+    unbiased = first_moment / (1 - betas[0] ** count), second_moment / (1 - betas[1] ** count)
+    return parameters - learning_rate * unbiased[0] / (unbiased[1].sqrt() + eps)

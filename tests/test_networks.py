@@ -17,8 +17,8 @@ from sb3_tare.networks import ARCHITECTURES, BoundedHead, EpisodeLSTM, Multiplic
 OBSERVATION_DIM, ACTION_DIM = 3, 2
 BACKWARD, FORWARD = ("LSTMbMul", "LSTMb"), ("LSTMf",)
 RECURRENT = (*BACKWARD, *FORWARD)
-POINTWISE = ("MLPMul", "MLPConcat", "StateAction")
-SEES_REWARD = tuple(name for name in ARCHITECTURES if name != "StateAction")
+POINTWISE = ("MLPMul", "MLPConcat", "StateAction", "StateActionTanh")
+SEES_REWARD = tuple(name for name, network in ARCHITECTURES.items() if network.sees_reward)
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
