@@ -1,5 +1,7 @@
 """Taming Reward (TARE) for Stable-Baselines3: learn the reward while you learn the policy."""
 
+from sb3_tare.awr.awr import AWR
+from sb3_tare.awr.tare import TAREAWR
 from sb3_tare.learner import RewardLearner
 from sb3_tare.lirpg import LIRPG
 from sb3_tare.mixin import LearnsReward
@@ -9,4 +11,14 @@ from sb3_tare.settings import RewardSettings
 
 __version__ = "0.1.0"
 
-__all__ = ["ARCHITECTURES", "LIRPG", "TAREPPO", "LearnsReward", "RewardInputs", "RewardLearner", "RewardSettings"]
+__all__ = [
+    "ARCHITECTURES",
+    "AWR",
+    "LIRPG",
+    "TAREAWR",
+    "TAREPPO",
+    "LearnsReward",
+    "RewardInputs",
+    "RewardLearner",
+    "RewardSettings",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from sb3_tare.returns import Baseline, generalised_advantages
+from sb3_tare.returns import Baseline, DiscountedSums, discounted_sum, generalised_advantages
 from sb3_tare.rollouts import Rollout
 from sb3_tare.settings import RewardSettings
 
@@ -17,10 +17,14 @@ class Advantages:
     :param settings: which rewards, critics and lambda
     :param gamma: the host's discount factor
     :param gae_lambda: the host's lambda, for extrinsic advantages and unless the settings name another
+    :param sums: how the host computes discounted sums
     """
 
-    def __init__(self, settings: RewardSettings, gamma: float, gae_lambda: float) -> None:
+    def __init__(
+        self, settings: RewardSettings, gamma: float, gae_lambda: float, sums: DiscountedSums = discounted_sum
+    ) -> None:
         self.gamma = gamma
+        self.sums = sums
         self.extrinsic_lambda = gae_lambda
         self.learned_lambda = gae_lambda if settings.gae_lambda is None else settings.gae_lambda
         self.coefficient = settings.reward_coef if settings.reward_mode == "add" else 1.0
@@ -39,7 +43,7 @@ class Advantages:
         """The host's own advantages, with its own critic; kept until they are asked of another rollout."""
         if self._latest is None or self._latest[0] is not rollout:
             advantages = generalised_advantages(
-                rollout.extrinsic_rewards, rollout.extrinsic, rollout.episodes, self.gamma, self.extrinsic_lambda
+                rollout.extrinsic_rewards, rollout.extrinsic, rollout.episodes, self.gamma, self.extrinsic_lambda, self.sums
             )
             self._latest = rollout, advantages
         return self._latest[1]
@@ -65,4 +69,4 @@ class Advantages:
         return self._generalised(rollout, rewards, rollout.extrinsic)
 
     def _generalised(self, rollout: Rollout, rewards: Tensor, baseline: Baseline) -> Tensor:
-        return generalised_advantages(rewards, baseline, rollout.episodes, self.gamma, self.learned_lambda)
+        return generalised_advantages(rewards, baseline, rollout.episodes, self.gamma, self.learned_lambda, self.sums)

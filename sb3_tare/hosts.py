@@ -7,23 +7,32 @@ from typing import Any
 
 from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_tare.objectives import Objective, log_likelihood, surrogate
+from sb3_tare.policy_gradients import PolicyGradients
+from sb3_tare.returns import DiscountedSums, discounted_sum
+from sb3_tare.rollouts import RolloutReader
 
 
 @dataclass(frozen=True)
 class Host:
-    """An on-policy algorithm, subclasses included.
+    """An algorithm, subclasses included.
 
     :param algorithm: its class
     :param objective: what it maximises on a batch
     :param has_epochs: whether its ``train()`` passes ``n_epochs`` times over the rollout
+    :param gradients_class: how its objective is differentiated
+    :param reader_class: where its steps are read
+    :param sums: how it computes discounted sums
     """
 
-    algorithm: type[OnPolicyAlgorithm]
+    algorithm: type[BaseAlgorithm]
     objective: Objective
     has_epochs: bool
+    gradients_class: type[PolicyGradients] = PolicyGradients
+    reader_class: type[RolloutReader] = RolloutReader
+    sums: DiscountedSums = discounted_sum
 
 
 HOSTS = (

@@ -62,9 +62,9 @@ class Iteration:
                 with self._timed():
                     self._after(update)
             with self._timed():
-                self.trainer.finish(rollout)
+                self._finish(rollout)
         finally:
-            widen(self.model.rollout_buffer)
+            self._give_back()
 
     def _prepare(self, rollout: Rollout) -> list[Update]:
         """Split the rollout, measure the reward as it is, and take the step that has waited for this rollout."""
@@ -106,6 +106,12 @@ class Iteration:
             self.trainer.wait(update.training)
         else:
             self.trainer.reward_step(update.training, update.validation)
+
+    def _finish(self, rollout: Rollout) -> None:
+        self.trainer.finish(rollout)
+
+    def _give_back(self) -> None:
+        widen(self.model.rollout_buffer)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -82,19 +82,28 @@ class RewardLearner(BaseCallback):
                 "this RewardLearner already belongs to another model; make one for each, "
                 "and carry what was learned over with RewardLearner.save and RewardLearner.load"
             )
-        host = host_of(model)
+        host = self._host(model)
         if getattr(model, "reward_learner", self) is not self:
             raise ValueError(
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
-        _check_host(self.settings, host, model)
+        self._check_host(host, model)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
-        trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), Recorder(model.n_envs)
+        trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), self._new_recorder(model)
         if self._loaded is not None:
             state, times = self._loaded
             trainer.load_state_dict(state)
             self.go_on_from(times)
         self._iteration, self._host_model, self._drives_host = self.iteration_class(model, trainer), model, drives_host
+
+    def _host(self, model: Any) -> Host:
+        return host_of(model)
+
+    def _check_host(self, host: Host, model: Any) -> None:
+        check_rollout_host(self.settings, host, model)
+
+    def _new_recorder(self, model: Any) -> Recorder:
+        return Recorder(model.n_envs)
 
     def phase(self, train: Callable[[], None]) -> None:
         """Run an iteration's policy updates with ``train``, and the reward steps around them."""
@@ -229,7 +238,8 @@ def _no_rollouts(parent: BaseCallback | None) -> ValueError:
     )
 
 
-def _check_host(settings: RewardSettings, host: Host, model: Any) -> None:
+def check_rollout_host(settings: RewardSettings, host: Host, model: Any) -> None:
+    """:raises ValueError: if the settings and the rollouts of ``model`` do not go together"""
     if settings.interleave and not host.has_epochs:
         raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
     if model.device.type == "mps":

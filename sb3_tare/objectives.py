@@ -37,6 +37,18 @@ def log_likelihood(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor)
     return (log_probs * advantages).mean()
 
 
+def advantage_weighted(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, temperature: float, max_weight: float
+) -> Tensor:
+    """Mean of log-probability times ``min(exp(A / temperature), max_weight)``: AWR (eq. 4 and 12)."""
+    return (log_probs * advantage_weights(advantages, temperature, max_weight)).mean()
+
+
+def advantage_weights(advantages: Tensor, temperature: float, max_weight: float) -> Tensor:
+    """``min(exp(A / temperature), max_weight)`` of advantages ``[n]`` (Peng et al., 2019, eq. 10 and section 4)."""
+    return torch.exp(advantages / temperature).clamp(max=max_weight)
+
+
 def parameters_of(distribution: Any) -> DistributionParameters:
     """Parameters of one of SB3's or sb3-contrib's action distributions, one dictionary for each independent component.
 
@@ -54,13 +66,19 @@ def detached(parameters: DistributionParameters) -> DistributionParameters:
     return [{name: value.detach() for name, value in component.items()} for component in parameters]
 
 
-def kl_divergence(reference: DistributionParameters, parameters: DistributionParameters) -> Tensor:
-    """Mean over the batch of KL[reference || distribution], summed over components and dimensions (eq. 3)."""
+def kl_divergence(
+    reference: DistributionParameters, parameters: DistributionParameters, weights: Tensor | None = None
+) -> Tensor:
+    """Mean over the batch of KL[reference || distribution], summed over components and dimensions (eq. 3).
+
+    :param weights: ``[n]`` that multiply the steps' divergences; None: one
+    """
     divergences = [
         torch_kl_divergence(_distribution(constants), _distribution(component))
         for constants, component in zip(reference, parameters, strict=True)
     ]
-    return torch.cat([divergence.reshape(len(divergence), -1) for divergence in divergences], dim=1).sum(dim=1).mean()
+    by_step = torch.cat([divergence.reshape(len(divergence), -1) for divergence in divergences], dim=1).sum(dim=1)
+    return by_step.mean() if weights is None else (weights * by_step).mean()
 
 
 def _component(part: Distribution) -> dict[str, Tensor]:

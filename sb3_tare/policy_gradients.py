@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -49,6 +49,16 @@ class PolicyGradients:
             objective = self._objective(batch)
             return implicit.flat_gradient(objective, self._actor_parameters(objective)).detach()
 
+    @property
+    def needs_behaviour(self) -> bool:
+        """Whether the curvature needs the action distributions of the policy that acted."""
+        return self.settings.curvature == "hessian"
+
+    @property
+    def curvature_needs_advantages(self) -> bool:
+        """Whether the curvature depends on the advantages that the policy is trained on."""
+        return self.settings.curvature == "hessian"
+
     def behaviour(self, rollout: Rollout) -> DistributionParameters:
         """Action distributions of the policy as it is now, for the KL term of eq. 3."""
         with evaluation_mode(self.policy), torch.no_grad():
@@ -56,8 +66,12 @@ class PolicyGradients:
 
     def signature(self) -> Tensor:
         """``[2]`` sum and norm of the policy's parameters, by which another policy can be told from this one."""
-        vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self.policy.parameters()])
+        vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self._updated_parameters()])
         return torch.stack([vector.sum(), vector.norm()]).cpu()
+
+    def _updated_parameters(self) -> Iterable[Tensor]:
+        """Those that nothing but the host's policy update changes."""
+        return self.policy.parameters()
 
     def reward_weights(self, training: Batch, validation: Batch, curved: Batch) -> tuple[Tensor, implicit.Solution]:
         """Weights w ``[n]`` of the hypergradient ``sum_t w_t dA_t/dphi`` over the training steps.
@@ -85,13 +99,20 @@ class PolicyGradients:
         log_probs, distribution = self._evaluate(batch.rollout)
         actions = parameters_of(distribution)
         if self.settings.curvature == "fisher":
-            return self._fisher(actions, parameters)
+            return self._fisher(batch, actions, parameters)
+        return implicit.hessian_product(self._loss(batch, log_probs, actions), parameters, self.settings.damping)
+
+    def _loss(self, batch: Batch, log_probs: Tensor, actions: DistributionParameters) -> Tensor:
+        """Minus the objective of eq. 11, KL term included."""
         assert batch.rollout.behaviour is not None
         divergence = kl_divergence(batch.rollout.behaviour, actions)
-        loss = self.settings.kl_coef * divergence - self._value(log_probs, batch)
-        return implicit.hessian_product(loss, parameters, self.settings.damping)
+        return self.settings.kl_coef * divergence - self._value(log_probs, batch)
 
-    def _fisher(self, actions: DistributionParameters, parameters: Sequence[Tensor]) -> implicit.LinearMap:
+    def _divergence(self, batch: Batch, reference: DistributionParameters, actions: DistributionParameters) -> Tensor:
+        """That whose Hessian at the reference is the curvature ``"fisher"``."""
+        return self.settings.kl_coef * kl_divergence(reference, actions)
+
+    def _fisher(self, batch: Batch, actions: DistributionParameters, parameters: Sequence[Tensor]) -> implicit.LinearMap:
         """Hessian of the KL term at theta' itself: the Fisher matrix, which is positive semi-definite."""
         reference = detached(actions)
         places = [(k, name) for k, component in enumerate(actions) for name in component if component[name].requires_grad]
@@ -100,7 +121,7 @@ class PolicyGradients:
             moved = [dict(component) for component in reference]
             for (k, name), output in zip(places, outputs, strict=True):
                 moved[k][name] = output
-            return self.settings.kl_coef * kl_divergence(reference, moved)
+            return self._divergence(batch, reference, moved)
 
         outputs = [actions[k][name] for k, name in places]
         return implicit.gauss_newton_product(divergence, outputs, parameters, self.settings.damping)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from sb3_tare.episodes import Episodes, Padding
 
+DiscountedSums = Callable[[Tensor, Episodes, float], Tensor]
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -67,7 +69,7 @@ def generalised_advantages(
     episodes: Episodes,
     gamma: float,
     gae_lambda: float,
-    sums: Callable[[Tensor, Episodes, float], Tensor] = discounted_sum,
+    sums: DiscountedSums = discounted_sum,
 ) -> Tensor:
     """GAE(gamma, lambda) of ``rewards`` over ``baseline`` (Schulman et al., 2016, eq. 16).
 

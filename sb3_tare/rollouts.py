@@ -142,6 +142,10 @@ class RolloutReader:
             extrinsic=self._host_baseline(buffer, record),
         )
 
+    def new_rewards(self, rollout: Rollout, record: Record) -> Tensor:
+        """``[n]`` extrinsic rewards that were not seen before."""
+        return rollout.extrinsic_rewards
+
     @torch.no_grad()
     def baseline(self, rollout: Rollout, record: Record, critic: Callable[[Observations], Tensor]) -> Baseline:
         """What ``critic``, a map from states to values ``[n]``, says about a whole rollout."""

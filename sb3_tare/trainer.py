@@ -19,10 +19,10 @@ from sb3_tare.advantages import Advantages
 from sb3_tare.consistency import WindowMemory, consistency_loss
 from sb3_tare.hosts import Host
 from sb3_tare.metrics import Metrics
-from sb3_tare.policy_gradients import Batch, PolicyGradients
+from sb3_tare.policy_gradients import Batch
 from sb3_tare.recorder import Record
 from sb3_tare.reward_model import build_reward_model
-from sb3_tare.rollouts import Rollout, RolloutReader, take
+from sb3_tare.rollouts import Rollout, take
 from sb3_tare.settings import RewardSettings
 
 RewardObjective = Callable[[Tensor, Tensor], Tensor]
@@ -56,9 +56,9 @@ class RewardTrainer:
         self.device: torch.device = model.device
         self.reward_model = build_reward_model(settings, model.policy, seed)
         self.generator = torch.Generator().manual_seed(seed)
-        self.advantages = Advantages(settings, model.gamma, model.gae_lambda)
-        self.gradients = PolicyGradients(model.policy, host.objective, model.normalize_advantage, settings)
-        self.reader = RolloutReader(model, policy_features=settings.features == "policy")
+        self.advantages = Advantages(settings, model.gamma, model.gae_lambda, host.sums)
+        self.gradients = host.gradients_class(model.policy, host.objective, model.normalize_advantage, settings)
+        self.reader = host.reader_class(model, policy_features=settings.features == "policy")
         self.memory = WindowMemory(settings.consistency_rollouts, settings.consistency_window)
         self._waiting: Rollout | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -73,9 +73,9 @@ class RewardTrainer:
         self._forward.clear()
         self.metrics.clear()
         rollout = self.reader.read(record)
-        self.reward_model.observe(rollout.extrinsic_rewards)
+        self.reward_model.observe(self.reader.new_rewards(rollout, record))
         unit = self.reward_model.unit
-        behaviour = self.gradients.behaviour(rollout) if self.settings.curvature == "hessian" else None
+        behaviour = self.gradients.behaviour(rollout) if self.gradients.needs_behaviour else None
         if self.settings.critics == 1:
             return replace(rollout, unit=unit, behaviour=behaviour)
         learned = self.reader.baseline(rollout, record, lambda states: self.reward_model.values(states, unit.scale))
@@ -164,13 +164,17 @@ class RewardTrainer:
             cosine = cosine_similarity(gradient(Batch(first, prepared(advantages))), held_out, dim=0)
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
-    def finish(self, rollout: Rollout) -> None:
-        """After the policy's updates: train the second critic, and the reward's consistency where it is asked for."""
+    def finish(self, collected: Rollout, share: float = 1.0) -> None:
+        """After the policy's updates: train the second critic, and the reward's consistency where it is asked for.
+
+        :param collected: in this iteration
+        :param share: of the relabelled steps that each of the critic's passes takes
+        """
         self._forward.clear()
         if self.settings.return_consistency > 0:
-            self.memory.add(rollout)
+            self.memory.add(collected)
         if self.reward_model.unit.scale > 0:
-            self._fit_critic()
+            self._fit_critic(share)
             if self.settings.return_consistency > 0:
                 self._make_consistent()
         learned = torch.cat([rewards for _, rewards in self._relabelled.values()])
@@ -204,9 +208,7 @@ class RewardTrainer:
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         self._waiting = None if waiting is None else Rollout.from_state_dict(waiting, self.device)
-        if self.settings.validation == "split" or (
-            self.settings.curvature == "hessian" and not (waiting or {}).get("behaviour")
-        ):
+        if self.settings.validation == "split" or (self.gradients.needs_behaviour and not (waiting or {}).get("behaviour")):
             self._waiting = None  # these settings do not wait, or would need of it what others did not keep
         self.memory.load_state_dict(state["memory"], self.device)
 
@@ -253,13 +255,13 @@ class RewardTrainer:
         """Where the curvature is measured, with the parameterised advantages of eq. 11 where it needs any."""
         if self.settings.curvature_episodes == "training":
             return trained
-        if self.settings.curvature != "hessian":
+        if not self.gradients.curvature_needs_advantages:
             return held_out
         rewards = self.learned_rewards(held_out.rollout).detach()
         parameterised = self.advantages.parameterised(held_out.rollout, rewards)
         return Batch(held_out.rollout, self.gradients.prepared(parameterised))
 
-    def _fit_critic(self) -> None:
+    def _fit_critic(self, share: float) -> None:
         targets = [
             (rollout, self.advantages.learned(rollout, rewards) + rollout.learned.values)
             for rollout, rewards in self._relabelled.values()
@@ -268,7 +270,8 @@ class RewardTrainer:
         scale = self.reward_model.unit.scale
         for _ in range(self.settings.critic_epochs):
             for rollout, returns in targets:
-                shuffled = torch.randperm(len(returns), generator=self.generator).to(returns.device)
+                n_rows = math.ceil(share * len(returns))
+                shuffled = torch.randperm(len(returns), generator=self.generator)[:n_rows].to(returns.device)
                 for rows in shuffled.split(self.settings.critic_batch_size):
                     values = self.reward_model.values(take(rollout.states, rows), scale=1.0)
                     self.metrics.note(critic_loss=self._critic_step(values, returns[rows] / scale))

@@ -25,10 +25,11 @@ from torch import Tensor
 from sb3_tare.awr.evaluation import path_baseline
 from sb3_tare.awr.memory import PathMemory, Paths, check_fits, memory_class_for
 from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
-from sb3_tare.awr.updates import advantage_weights, bound_loss, descend, shuffled_batches, standardised
+from sb3_tare.awr.updates import bound_loss, descend, shuffled_batches, standardised
 from sb3_tare.checks import check_count, check_number
 from sb3_tare.continuation import Continuable
-from sb3_tare.returns import discounted_sum_by_doubling, generalised_advantages
+from sb3_tare.objectives import advantage_weights
+from sb3_tare.returns import Baseline, discounted_sum_by_doubling, generalised_advantages
 from sb3_tare.rollouts import Observations
 
 SelfAWR = TypeVar("SelfAWR", bound="AWR")
@@ -143,6 +144,16 @@ class AWR(Continuable, OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @property
+    def gae_lambda(self) -> float:
+        """A TD(lambda) return minus the value is a generalised advantage with this lambda."""
+        return self.td_lambda
+
+    @property
+    def normalize_advantage(self) -> bool:
+        """Advantages are standardised, always."""
+        return True
+
     def _setup_model(self) -> None:
         self._check_arguments()
         if self.train_freq is None:
@@ -180,8 +191,8 @@ class AWR(Continuable, OffPolicyAlgorithm):
         check_count("normalizer_steps", self.normalizer_steps, 0)
         if self.batch_size > self.buffer_size:
             raise ValueError(
-                f"batch_size={self.batch_size} is larger than the memory, buffer_size={self.buffer_size}: lower the one or raise "
-                "the other"
+                f"batch_size={self.batch_size} is larger than the memory, buffer_size={self.buffer_size}: lower the one or "
+                "raise the other"
             )
         if not issubclass(self.policy_class, AWRPolicy):
             raise TypeError(
@@ -335,12 +346,16 @@ class AWR(Continuable, OffPolicyAlgorithm):
     def evaluate(self, paths: Paths) -> tuple[Tensor, Tensor]:
         """Values ``[n]`` and advantages ``[n]``, TD(lambda) return minus value, of the policy's critic as it is now."""
         with self._timed("returns"):
-            baseline = path_baseline(self._values, self.replay_buffer, paths, self.gamma, self._vec_normalize_env)
+            baseline = self.baseline(paths)
             rewards = self.replay_buffer.rewards_at(paths.rows, self._vec_normalize_env)
             advantages = generalised_advantages(
                 rewards, baseline, paths.episodes, self.gamma, self.td_lambda, discounted_sum_by_doubling
             )
         return baseline.values, advantages
+
+    def baseline(self, paths: Paths) -> Baseline:
+        """What the policy's critic as it is now says about paths of the memory."""
+        return path_baseline(self._values, self.replay_buffer, paths, self.gamma, self._vec_normalize_env)
 
     def train_critic(self, paths: Paths, n_steps: int) -> None:
         """Fit the critic to the TD(lambda) returns that are bootstrapped from it as it was before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +29,13 @@ def path_baseline(critic: Critic, memory: PathMemory, paths: Paths, gamma: float
     :param env: normalises observations
     """
     episodes = paths.episodes
-    values = _in_chunks(critic, lambda rows: memory.observations_at(rows, env), paths.rows)
+    values = in_chunks(critic, lambda rows: memory.observations_at(rows, env), paths.rows)
     last_rows = (episodes.begins + episodes.lengths - 1).to(values.device)
     followed = episodes.ends != int(End.TERMINATION)
     end_values = values.new_zeros(len(episodes))
     if followed.any():
         ends = paths.rows[last_rows.cpu().numpy()[followed.numpy()]]
-        end_values[followed.to(values.device)] = _in_chunks(critic, lambda rows: memory.next_observations_at(rows, env), ends)
+        end_values[followed.to(values.device)] = in_chunks(critic, lambda rows: memory.next_observations_at(rows, env), ends)
     is_timeout = (episodes.ends == int(End.TIMEOUT)).to(values.device)
     next_values = torch.cat([values[1:], values.new_zeros(1)])
     next_values[last_rows] = end_values.masked_fill(is_timeout, 0.0)
@@ -43,6 +44,10 @@ def path_baseline(critic: Critic, memory: PathMemory, paths: Paths, gamma: float
     return Baseline(values, next_values, bootstraps)
 
 
-def _in_chunks(critic: Critic, observations_at: Callable[[np.ndarray], Observations], rows: np.ndarray) -> Tensor:
+def in_chunks(function: Critic, observations_at: Callable[[np.ndarray], Observations], rows: np.ndarray) -> Any:
+    """``function`` of the observations at all ``rows``, a few at a time; results may be dictionaries of tensors."""
     chunks = np.array_split(rows, -(-len(rows) // CHUNK))
-    return torch.cat([critic(observations_at(chunk)) for chunk in chunks])
+    results: list[Any] = [function(observations_at(chunk)) for chunk in chunks]
+    if isinstance(results[0], dict):
+        return {key: torch.cat([result[key] for result in results]) for key in results[0]}
+    return torch.cat(results)

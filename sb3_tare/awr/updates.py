@@ -17,11 +17,6 @@ def standardised(advantages: Tensor) -> Tensor:
     return centred / (centred.square().mean().sqrt() + ADVANTAGE_EPSILON)
 
 
-def advantage_weights(advantages: Tensor, temperature: float, max_weight: float) -> Tensor:
-    """``min(exp(A / temperature), max_weight)``, ``[n]`` (eq. 10, and section 4 on clipping)."""
-    return torch.exp(advantages / temperature).clamp(max=max_weight)
-
-
 def bound_loss(means: Tensor) -> Tensor:
     """Half the mean squared distance of ``[n, action_dim]`` mean actions from the box [-1, 1], summed over dimensions."""
     return 0.5 * (means.abs() - 1.0).clamp(min=0.0).square().sum(dim=1).mean()
