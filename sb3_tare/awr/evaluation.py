@@ -44,7 +44,9 @@ def path_baseline(critic: Critic, memory: PathMemory, paths: Paths, gamma: float
     return Baseline(values, next_values, bootstraps)
 
 
-def in_chunks(function: Critic, observations_at: Callable[[np.ndarray], Observations], rows: np.ndarray) -> Any:
+def in_chunks(
+    function: Callable[[Observations], Any], observations_at: Callable[[np.ndarray], Observations], rows: np.ndarray
+) -> Any:
     """``function`` of the observations at all ``rows``, a few at a time; results may be dictionaries of tensors."""
     chunks = np.array_split(rows, -(-len(rows) // CHUNK))
     results: list[Any] = [function(observations_at(chunk)) for chunk in chunks]

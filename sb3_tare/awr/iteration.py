@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sb3_tare.awr.memory import Paths
 from sb3_tare.awr.reader import ActorUpdate, MemoryReader
+from sb3_tare.awr.settings import MemorySettings
 from sb3_tare.episodes import Part, split
 from sb3_tare.iteration import Iteration
 from sb3_tare.rollouts import Rollout
@@ -45,6 +46,7 @@ class MemoryIteration(Iteration):
     each part instead: hypergradients of more steps would be less noisy, at a cost that grows with the memory.
     """
 
+    settings: MemorySettings
     fit: ActorFit | None = None
     """For the host, while it is its turn"""
 

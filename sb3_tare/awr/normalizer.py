@@ -76,7 +76,9 @@ class ObservationNormalizer(nn.Module):
         named = observations if isinstance(observations, dict) else {"": observations}
         for key, values in named.items():
             if _module_name(key) in self.moments:
-                self.moments[_module_name(key)].update(values)
+                moments = self.moments[_module_name(key)]
+                assert isinstance(moments, RunningMoments)
+                moments.update(values)
 
     def _standardise(self, name: str, values: Tensor) -> Tensor:
         return self.moments[name](values) if name in self.moments else values

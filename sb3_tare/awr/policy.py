@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -47,8 +47,11 @@ class AWRPolicy(ActorCriticPolicy):
     :param activation_fn: as in SB3
     :param optimizer_class: of actor and critic, any of torch
     :param optimizer_kwargs: its arguments beside the step size; None means momentum 0.9 if it is SGD
+    :param features_extractor_class: None means the one that SB3's policy of this kind has
     :param kwargs: as for SB3's policies
     """
+
+    default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
 
     def __init__(
         self,
@@ -61,13 +64,15 @@ class AWRPolicy(ActorCriticPolicy):
         learn_std: bool = False,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.SGD,
         optimizer_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.critic_lr_schedule = lr_schedule if critic_lr_schedule is None else critic_lr_schedule
         self.value_scale, self.action_std, self.learn_std = value_scale, action_std, learn_std
+        if features_extractor_class is None:
+            features_extractor_class = self.default_extractor
         if net_arch is None:
             net_arch = [] if features_extractor_class is NatureCNN else list(HIDDEN_SIZES)
         if optimizer_kwargs is None:
@@ -101,6 +106,7 @@ class AWRPolicy(ActorCriticPolicy):
         self.value_net = ScaledLinear(self.mlp_extractor.latent_dim_vf, self.value_scale)
         for module in (self.mlp_extractor, self.value_net):
             module.apply(_initialise)
+        assert isinstance(self.action_net, nn.Linear)
         nn.init.uniform_(self.action_net.weight, -0.01, 0.01)
         nn.init.zeros_(self.action_net.bias)
         if isinstance(self.action_space, spaces.Box):
@@ -140,17 +146,13 @@ class AWRPolicy(ActorCriticPolicy):
 class AWRCnnPolicy(AWRPolicy):
     """An :class:`AWRPolicy` for images."""
 
-    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+    default_extractor = NatureCNN
 
 
 class AWRMultiInputPolicy(AWRPolicy):
     """An :class:`AWRPolicy` for dictionaries of observations."""
 
-    def __init__(
-        self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+    default_extractor = CombinedExtractor
 
 
 def _initialise(module: nn.Module) -> None:

@@ -26,7 +26,7 @@ class TAREAWR(OwnsRewardLearner, AWR):
 
     :param policy: as for AWR
     :param env: as for AWR
-    :param reward_kwargs: settings of the reward learner, plain data; see :class:`~sb3_tare.awr.learner.MemorySettings`
+    :param reward_kwargs: settings of the reward learner, plain data; see :class:`~sb3_tare.awr.settings.MemorySettings`
     :raises TypeError: for an unknown setting
     :raises ValueError: for a setting out of its range
     """

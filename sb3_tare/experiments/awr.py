@@ -126,8 +126,7 @@ def main() -> None:
         }
         if settings.exists() and json.loads(settings.read_text()) != study:
             parser.error(f"{settings} is of other settings or versions than these: {json.dumps(study)}. Use another folder")
-        text = json.dumps(study, indent=2) + "\n"
-        write_atomically(settings, lambda file: file.write(text.encode()))
+        _write(settings, json.dumps(study, indent=2) + "\n")
         rows = _run(missing, rows, table, arguments)
     Console(width=120).print(summary(rows))
 
@@ -143,10 +142,13 @@ def _run(missing: list[tuple[str, int]], rows: list[Any], table: Path, arguments
             writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(sorted(rows, key=lambda row: (row["env"], int(row["seed"]), int(row["timesteps"]))))
-            data = text.getvalue().encode()
-            write_atomically(table, lambda file, data=data: file.write(data))
+            _write(table, text.getvalue())
             progress.advance(task)
     return rows
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 if __name__ == "__main__":
