@@ -191,6 +191,10 @@ def gate_layers(embedding: MultiplicativeEmbedding) -> list[nn.LayerNorm]:
     return [module for module in embedding.reward_time.modules() if isinstance(module, nn.LayerNorm)]
 
 
+def pair_of(inputs: RewardInputs) -> tuple[torch.Tensor, torch.Tensor]:
+    return inputs.state_action, inputs.reward_time
+
+
 def set_gate(layer: nn.LayerNorm, value: float) -> None:
     nn.init.zeros_(layer.weight)
     nn.init.constant_(layer.bias, value)
@@ -199,21 +203,22 @@ def set_gate(layer: nn.LayerNorm, value: float) -> None:
 @pytest.mark.parametrize("closed", [0, 1])
 def test_a_closed_gate_at_either_layer_leaves_nothing_of_state_and_action(closed):
     embedding = MultiplicativeEmbedding(OBSERVATION_DIM + ACTION_DIM, 8).double()
-    first, second = (reward_inputs(episodes_of([4]), seed=seed) for seed in (0, 9))
-    assert not torch.allclose(embedding(first), embedding(second))
+    first, second = (pair_of(reward_inputs(episodes_of([4]), seed=seed)) for seed in (0, 9))
+    assert not torch.allclose(embedding(*first), embedding(*second))
     for layer, norm in enumerate(gate_layers(embedding)):
         set_gate(norm, 0.0 if layer == closed else 1.0)
-    torch.testing.assert_close(embedding(first), embedding(second))
+    torch.testing.assert_close(embedding(*first), embedding(*second))
 
 
 def test_gates_multiply_the_embedding_of_state_and_action():
-    embedding, inputs = MultiplicativeEmbedding(OBSERVATION_DIM + ACTION_DIM, 8).double(), reward_inputs(episodes_of([4]))
+    embedding = MultiplicativeEmbedding(OBSERVATION_DIM + ACTION_DIM, 8).double()
+    state_action, reward_time = pair_of(reward_inputs(episodes_of([4])))
     for norm in gate_layers(embedding):
         set_gate(norm, 1.0)
-    once = embedding(inputs)
-    torch.testing.assert_close(once, embedding.state_action[1](embedding.state_action[0](inputs.state_action)))
+    once = embedding(state_action, reward_time)
+    torch.testing.assert_close(once, embedding.state_action[1](embedding.state_action[0](state_action)))
     set_gate(gate_layers(embedding)[1], 3.0)
-    torch.testing.assert_close(embedding(inputs), 3.0 * once)
+    torch.testing.assert_close(embedding(state_action, reward_time), 3.0 * once)
 
 
 # Bounds
