@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatten, flatten_space
+from gymnasium.utils import RecordConstructorArgs
 from rich.console import Console
 from rich.table import Table
 from sb3_contrib import RecurrentPPO
@@ -47,7 +48,7 @@ NORMALISED_KEYS = ["observation", "reward"]
 """Of a :class:`History`, those that ``VecNormalize`` should normalise: actions and times are of order one already."""
 
 
-class History(gym.Wrapper):
+class History(gym.Wrapper, RecordConstructorArgs):
     """Shows beside each observation the action and reward that led to it, and the time step, as log(1 + t).
 
     Before the first action, action and reward are zero. Discrete actions are one-hot.
@@ -57,12 +58,13 @@ class History(gym.Wrapper):
     """
 
     def __init__(self, env: gym.Env) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
         if isinstance(env.observation_space, (spaces.Dict, spaces.Tuple)):
             raise ValueError(f"History needs an environment whose observations are arrays, got {env.observation_space}")
         action_space = flatten_space(env.action_space)
         assert isinstance(action_space, spaces.Box)
-        self.no_action = np.zeros(action_space.shape, dtype=np.float32)
+        self.action_dim = action_space.shape[0]
         self.observation_space = spaces.Dict(
             {
                 "observation": env.observation_space,
@@ -76,7 +78,7 @@ class History(gym.Wrapper):
         """As of the environment, with no history."""
         observation, info = self.env.reset(seed=seed, options=options)
         self.time = 0
-        return self._observe(observation, self.no_action, 0.0), info
+        return self._observe(observation, np.zeros(self.action_dim, dtype=np.float32), 0.0), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As of the environment, with the step's action and reward in the observation."""
