@@ -82,8 +82,8 @@ class MultiplicativeEmbedding(nn.Module):
         self.state_action = nn.ModuleList([_dense(state_action_dim, hidden_size), _dense(hidden_size, hidden_size)])
         self.reward_time = nn.ModuleList([_dense(2, hidden_size, biased=True), _dense(hidden_size, hidden_size)])
 
-    def forward(self, inputs: RewardInputs) -> Tensor:
-        features, gates = inputs.state_action, inputs.reward_time
+    def forward(self, state_action: Tensor, reward_time: Tensor) -> Tensor:
+        features, gates = state_action, reward_time
         for feature_layer, gate_layer in zip(self.state_action, self.reward_time, strict=True):
             gates = gate_layer(gates)
             features = feature_layer(features) * gates
@@ -109,7 +109,7 @@ class LSTMbMul(nn.Module):
         self.head = BoundedHead(lstm_hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
-        return self.head(self.lstm(self.embedding(inputs), inputs.episodes))
+        return self.head(self.lstm(self.embedding(inputs.state_action, inputs.reward_time), inputs.episodes))
 
 
 class _ConcatLSTM(nn.Module):
@@ -150,7 +150,7 @@ class MLPMul(nn.Module):
         self.head = BoundedHead(hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
-        return self.head(self.layers(self.embedding(inputs)))
+        return self.head(self.layers(self.embedding(inputs.state_action, inputs.reward_time)))
 
 
 class MLPConcat(nn.Module):

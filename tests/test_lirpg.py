@@ -23,6 +23,7 @@ from toys import (
     SMALL,
     TINY_NET,
     LinearReward,
+    NormDropoutExtractor,
     NotANumber,
     Toy,
     all_of,
@@ -32,6 +33,7 @@ from toys import (
     policy_of,
     ppo,
     set_generators,
+    snapshot,
     vec_env,
 )
 
@@ -221,6 +223,16 @@ def test_nothing_is_left_on_the_policys_optimiser():
     assert not model.policy.optimizer._optimizer_step_pre_hooks
     assert not model.policy.optimizer._optimizer_step_post_hooks
     assert not any(parameter._post_accumulate_grad_hooks for parameter in model.policy.parameters())
+
+
+def test_reward_steps_leave_batch_norm_dropout_and_the_generators_alone():
+    host = {"policy_kwargs": {**TINY_NET, "features_extractor_class": NormDropoutExtractor}}
+    states = []
+    for make in (ppo, lambda **host: lirpg(host=host, reward_mode="add", reward_coef=0.0)):
+        model = make(**host).learn(ITERATION)
+        states.append((policy_of(model), generators()))
+    assert not differences(states[0][0], states[1][0])
+    assert not differences(snapshot(states[0][1][2:]), snapshot(states[1][1][2:]))
 
 
 # What it takes

@@ -191,6 +191,10 @@ def gate_layers(embedding: MultiplicativeEmbedding) -> list[nn.LayerNorm]:
     return [module for module in embedding.reward_time.modules() if isinstance(module, nn.LayerNorm)]
 
 
+def pair_of(inputs: RewardInputs) -> tuple[torch.Tensor, torch.Tensor]:
+    return inputs.state_action, inputs.reward_time
+
+
 def set_gate(layer: nn.LayerNorm, value: float) -> None:
     nn.init.zeros_(layer.weight)
     nn.init.constant_(layer.bias, value)
@@ -199,21 +203,22 @@ def set_gate(layer: nn.LayerNorm, value: float) -> None:
 @pytest.mark.parametrize("closed", [0, 1])
 def test_a_closed_gate_at_either_layer_leaves_nothing_of_state_and_action(closed):
     embedding = MultiplicativeEmbedding(OBSERVATION_DIM + ACTION_DIM, 8).double()
-    first, second = (reward_inputs(episodes_of([4]), seed=seed) for seed in (0, 9))
-    assert not torch.allclose(embedding(first), embedding(second))
+    first, second = (pair_of(reward_inputs(episodes_of([4]), seed=seed)) for seed in (0, 9))
+    assert not torch.allclose(embedding(*first), embedding(*second))
     for layer, norm in enumerate(gate_layers(embedding)):
         set_gate(norm, 0.0 if layer == closed else 1.0)
-    torch.testing.assert_close(embedding(first), embedding(second))
+    torch.testing.assert_close(embedding(*first), embedding(*second))
 
 
 def test_gates_multiply_the_embedding_of_state_and_action():
-    embedding, inputs = MultiplicativeEmbedding(OBSERVATION_DIM + ACTION_DIM, 8).double(), reward_inputs(episodes_of([4]))
+    embedding = MultiplicativeEmbedding(OBSERVATION_DIM + ACTION_DIM, 8).double()
+    state_action, reward_time = pair_of(reward_inputs(episodes_of([4])))
     for norm in gate_layers(embedding):
         set_gate(norm, 1.0)
-    once = embedding(inputs)
-    torch.testing.assert_close(once, embedding.state_action[1](embedding.state_action[0](inputs.state_action)))
+    once = embedding(state_action, reward_time)
+    torch.testing.assert_close(once, embedding.state_action[1](embedding.state_action[0](state_action)))
     set_gate(gate_layers(embedding)[1], 3.0)
-    torch.testing.assert_close(embedding(inputs), 3.0 * once)
+    torch.testing.assert_close(embedding(state_action, reward_time), 3.0 * once)
 
 
 # Bounds
@@ -231,13 +236,13 @@ def test_no_reward_is_beyond_the_bound(name, scale):
 
 
 @every_architecture
-def test_the_papers_bound_of_twenty_holds_for_inputs_of_any_size(name):
-    network = build(name, dtype=torch.float32)
+def test_the_papers_bound_of_twenty_and_lirpgs_of_one_hold_for_inputs_of_any_size(name):
+    network, bound = build(name, dtype=torch.float32), 1.0 if name == "StateActionTanh" else 20.0
     with torch.no_grad():
         network.head.weight *= 1e6
     rewards = network(reward_inputs(episodes_of([6, 3]), scale=1e4, dtype=torch.float32)).detach()
-    assert float(rewards.abs().max()) == pytest.approx(20.0)
-    assert float(rewards.abs().max()) <= 20.0
+    assert float(rewards.abs().max()) == pytest.approx(bound)
+    assert float(rewards.abs().max()) <= bound
 
 
 def test_far_inside_the_bound_a_head_is_its_linear_layer():
@@ -280,7 +285,8 @@ def test_dense_layers_start_orthogonal_and_normalised(name):
         gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
         gain = 1.0 if layer is network.head else 2.0
         torch.testing.assert_close(gram, gain * torch.eye(len(gram), dtype=torch.float64), rtol=0.0, atol=1e-5)
-    assert sum(isinstance(module, nn.LayerNorm) for module in network.modules()) == len(layers) - 1
+    kinds = [type(module) for module in network.modules()]
+    assert kinds.count(nn.Tanh if name == "StateActionTanh" else nn.LayerNorm) == len(layers) - 1
 
 
 @every_architecture

@@ -18,13 +18,14 @@ from sb3_tare import RewardSettings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sb3_tare"
-TENSORS_ONLY = ("episodes", "returns", "networks", "objectives", "implicit", "unrolled")
+TENSORS_ONLY = ("episodes", "returns", "networks", "objectives", "implicit", "unrolled", "adam")
 MAY_IMPORT = {
     "episodes": set(),
     "returns": {"episodes"},
     "networks": {"episodes"},
     "objectives": set(),
     "implicit": set(),
+    "adam": set(),
     "unrolled": set(),
     "buffers": set(),
     "persistence": set(),
