@@ -1,5 +1,6 @@
 """Taming Reward (TARE) for Stable-Baselines3: learn the reward while you learn the policy."""
 
+from sb3_tare import envs
 from sb3_tare.learner import RewardLearner
 from sb3_tare.mixin import LearnsReward
 from sb3_tare.networks import ARCHITECTURES, RewardInputs
@@ -8,4 +9,4 @@ from sb3_tare.settings import RewardSettings
 
 __version__ = "0.1.0"
 
-__all__ = ["ARCHITECTURES", "TAREPPO", "LearnsReward", "RewardInputs", "RewardLearner", "RewardSettings"]
+__all__ = ["ARCHITECTURES", "TAREPPO", "LearnsReward", "RewardInputs", "RewardLearner", "RewardSettings", "envs"]
