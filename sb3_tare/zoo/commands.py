@@ -28,8 +28,9 @@ COMMANDS = (
     "plots.plot_train",
     "push_to_hub",
     "load_from_hub",
+    "hyperparams",
 )
-"""Modules of rl-zoo3 that are commands."""
+"""Modules of rl-zoo3 that are commands, and one of our own."""
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
@@ -38,8 +39,9 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     ``train`` takes this package's hyperparameters for its algorithms where no ``--conf-file`` is named. The algorithms of
     rl-zoo3 keep its own; ``hyperparams --algo ppo`` prints the file of those that a comparison needs.
 
-    :param command: one of ``COMMANDS``, or ``hyperparams``; None takes the first argument
+    :param command: one of ``COMMANDS``; None takes the first argument
     :param arguments: the command's own, in place of the command line's
+    :raises ValueError: if there is no such ``command``
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if command is None:
@@ -57,7 +59,7 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
 
 def _parse_command(arguments: list[str]) -> str:
     parser = argparse.ArgumentParser("python -m sb3_tare.zoo", description="Commands of rl-zoo3, with their own arguments.")
-    parser.add_argument("command", choices=(*COMMANDS, "hyperparams"), help="<command> --help explains each")
+    parser.add_argument("command", choices=COMMANDS, help="<command> --help explains each")
     return parser.parse_args(arguments).command
 
 
