@@ -1,5 +1,6 @@
 """Taming Reward (TARE) for Stable-Baselines3: learn the reward while you learn the policy."""
 
+from sb3_tare import envs
 from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.tare import TAREAWR
 from sb3_tare.learner import RewardLearner
@@ -21,4 +22,5 @@ __all__ = [
     "RewardInputs",
     "RewardLearner",
     "RewardSettings",
+    "envs",
 ]

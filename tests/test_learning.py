@@ -8,28 +8,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_tare import LIRPG, TAREPPO
+from sb3_tare.envs import DelayedReward
 
 torch.set_num_threads(1)
-
-
-class DelayedReward(gym.Wrapper):
-    """Pays what was earned every ``delay`` steps, or at the episode's end."""
-
-    def __init__(self, env: gym.Env, delay: int = 20) -> None:
-        super().__init__(env)
-        self.delay = delay
-
-    def reset(self, **kwargs):
-        self.owed, self.steps = 0.0, 0
-        return self.env.reset(**kwargs)
-
-    def step(self, action):
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self.owed += float(reward)
-        self.steps += 1
-        pays = terminated or truncated or self.steps % self.delay == 0
-        paid, self.owed = (self.owed, 0.0) if pays else (0.0, self.owed)
-        return observation, paid, terminated, truncated, info
 
 
 def mean_return(model: TAREPPO | LIRPG) -> float:

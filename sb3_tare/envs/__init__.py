@@ -1,0 +1,39 @@
+"""Tasks whose reward is late, noisy or misleading. Importing this registers them with Gymnasium.
+
+``sb3_tare/Chain-v0`` is the paper's chain; ``sb3_tare/DelayedHopper-v5`` and ``sb3_tare/NoisyHopper-v5`` are two of twelve
+variants of MuJoCo tasks. Where nothing imports this first, as in a process that is started afresh, the package's name goes
+before the id: ``sb3_tare:sb3_tare/DelayedHopper-v5``.
+"""
+
+import gymnasium as gym
+
+from sb3_tare.envs.chain import Chain
+from sb3_tare.envs.delayed import DelayedReward
+from sb3_tare.envs.noisy import NoisyReward
+
+MUJOCO_TASKS = ("Humanoid-v5", "Walker2d-v5", "Ant-v5", "Hopper-v5", "HalfCheetah-v5", "Swimmer-v5")
+"""Those of the paper (figure 6), in their current version."""
+
+__all__ = ["MUJOCO_TASKS", "Chain", "DelayedReward", "NoisyReward"]
+
+
+def _register(name: str, task: str, wrapper: gym.envs.registration.WrapperSpec) -> None:
+    """Register ``task`` with ``wrapper`` around it.
+
+    Gymnasium puts a spec's additional wrappers outside its time limit, so that they see where a limit cuts an episode.
+    """
+    spec = gym.spec(task)
+    gym.register(
+        f"sb3_tare/{name}",
+        entry_point=spec.entry_point,
+        max_episode_steps=spec.max_episode_steps,
+        reward_threshold=spec.reward_threshold,
+        additional_wrappers=(*spec.additional_wrappers, wrapper),
+        kwargs=spec.kwargs,
+    )
+
+
+gym.register("sb3_tare/Chain-v0", entry_point="sb3_tare.envs.chain:Chain")
+for _task in MUJOCO_TASKS:
+    _register(f"Delayed{_task}", _task, DelayedReward.wrapper_spec(delay=20))
+    _register(f"Noisy{_task}", _task, NoisyReward.wrapper_spec(std=3.0))

@@ -1,0 +1,112 @@
+"""Runs rl-zoo3's commands with this package's algorithms."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import rl_zoo3.exp_manager
+
+from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
+from sb3_tare.zoo.checkpoints import Experiment
+
+COMMANDS = (
+    "train",
+    "enjoy",
+    "record_video",
+    "record_training",
+    "benchmark",
+    "plots.all_plots",
+    "plots.plot_from_file",
+    "plots.plot_train",
+    "push_to_hub",
+    "load_from_hub",
+    "hyperparams",
+)
+"""Modules of rl-zoo3 that are commands, and one of our own."""
+
+
+def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
+    """Run a command of rl-zoo3's as ``python -m rl_zoo3.<command> <arguments>`` would, with this package's algorithms.
+
+    ``train`` takes this package's hyperparameters for its algorithms where no ``--conf-file`` is named. The algorithms of
+    rl-zoo3 keep its own; ``hyperparams --algo ppo`` prints the file of those that a comparison needs.
+
+    :param command: one of ``COMMANDS``; None takes the first argument
+    :param arguments: the command's own, in place of the command line's
+    :raises ValueError: if there is no such ``command``
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if command is None:
+        command, arguments = _parse_command(arguments[:1]), arguments[1:]
+    elif command not in COMMANDS:
+        raise ValueError(f"there is no command {command!r}; there are {', '.join(COMMANDS)}")
+    register()
+    if command == "hyperparams":
+        _print_hyperparams_file(arguments)
+    elif command == "train":
+        _train(arguments)
+    else:
+        _run(command, arguments)
+
+
+def _parse_command(arguments: list[str]) -> str:
+    parser = argparse.ArgumentParser("python -m sb3_tare.zoo", description="Commands of rl-zoo3, with their own arguments.")
+    parser.add_argument("command", choices=COMMANDS, help="<command> --help explains each")
+    return parser.parse_args(arguments).command
+
+
+def _train(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(add_help=False)  # for what must be known here, as rl-zoo3 names it
+    parser.add_argument("--algo")
+    parser.add_argument("-conf", "--conf-file")
+    known, _ = parser.parse_known_args(arguments)
+    if known.algo not in ALGORITHMS:
+        _run("train", arguments)
+        return
+    if known.conf_file is None:
+        arguments = [*arguments, "--conf-file", str(hyperparams_file(known.algo))]
+    with mock.patch.object(rl_zoo3.exp_manager, "ExperimentManager", Experiment):
+        _run("train", arguments)
+
+
+def _print_hyperparams_file(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser("python -m sb3_tare.zoo hyperparams", description="Print the path of a yaml file.")
+    parser.add_argument("--algo", required=True, help="algorithm whose hyperparameters it holds")
+    algorithm = parser.parse_args(arguments).algo
+    try:
+        print(hyperparams_file(algorithm))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    """Some commands are functions, others scripts; all are run as scripts."""
+    module = importlib.util.find_spec(f"rl_zoo3.{command}")
+    assert module is not None
+    assert module.origin is not None
+    with mock.patch.object(sys, "argv", [module.origin, *arguments]), _own_processes():
+        runpy.run_path(module.origin, run_name="__main__")
+
+
+@contextmanager
+def _own_processes() -> Iterator[None]:
+    """Some commands start others as processes, in which this package's algorithms would be unknown: they come through here."""
+    call = subprocess.call
+
+    def through_here(command: Any, *args: Any, **kwargs: Any) -> int:
+        if command[0] == "python":  # ["python", "enjoy.py", ...] or ["python", "-m", "rl_zoo3.record_video", ...]
+            script, *arguments = command[2:] if command[1] == "-m" else command[1:]
+            name = script.removeprefix("rl_zoo3.").removesuffix(".py")
+            command = [sys.executable, "-m", "sb3_tare.zoo", name, *arguments]
+        return call(command, *args, **kwargs)
+
+    with mock.patch.object(subprocess, "call", through_here):
+        yield

@@ -1,0 +1,311 @@
+"""rl-zoo3's commands with this package's algorithms, each with tiny settings."""
+
+import importlib
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import huggingface_hub
+import matplotlib.pyplot as plt
+import numpy as np
+import optuna
+import pytest
+import rl_zoo3.exp_manager
+import yaml
+from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_tare import TAREPPO, RewardSettings
+from sb3_tare.envs import MUJOCO_TASKS
+from sb3_tare.zoo import COMMANDS, hyperparams_file, main, register
+from sb3_tare.zoo.search import awr_space, tare_awr_space, tare_ppo_space
+
+ROOT = Path(__file__).parents[1]
+HOPPER = ("--algo", "tare_ppo", "--env", "Hopper-v5")
+CHAIN = ("--algo", "tare_ppo", "--env", "sb3_tare/Chain-v0")
+TINY = ("--eval-freq", "-1", "-n", "64", "-params", "n_steps:64")
+HUB = importlib.import_module("huggingface_sb3.push_to_hub")  # its package has a function of this name
+ALGORITHMS = ("ppo", "tare_ppo", "awr", "tare_awr")
+
+
+def hyperparams(algorithm: str) -> dict[str, dict]:
+    return yaml.safe_load(hyperparams_file(algorithm).read_text())
+
+
+def command_line(*arguments: str, cwd: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Where a TAREPPO was trained by ``train`` for 768 steps, with three evaluations and checkpoints."""
+    folder = tmp_path_factory.mktemp("zoo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        evaluations = ("--eval-freq", "256", "--eval-episodes", "2", "--save-freq", "256", "-tb", "tensorboard")
+        main("train", [*HOPPER, *evaluations, "-n", "600", "--seed", "0", "-params", "n_steps:256", "n_epochs:1"])
+    return folder
+
+
+@pytest.fixture
+def in_trained(trained, monkeypatch) -> Path:
+    """The same, as the current directory; the run's own folder."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    return trained / "logs" / "tare_ppo" / "Hopper-v5_1"
+
+
+def test_train_leaves_what_rl_zoo3_leaves(in_trained):
+    files = {"best_model.zip", "evaluations.npz", "Hopper-v5.zip", "0.monitor.csv"}
+    files |= {f"Hopper-v5/{name}" for name in ("vecnormalize.pkl", "config.yml", "args.yml", "command.txt")}
+    assert all((in_trained / name).is_file() for name in files)
+    assert list(Path("tensorboard").rglob("TAREPPO_1/events*"))
+
+
+def test_train_takes_our_hyperparameters_and_what_the_command_line_says(in_trained):
+    used = dict(yaml.load((in_trained / "Hopper-v5/config.yml").read_text(), Loader=yaml.UnsafeLoader))
+    assert used == {**hyperparams("tare_ppo")["Hopper-v5"], "n_steps": 256, "n_epochs": 1}
+
+
+def test_a_named_file_of_hyperparameters_replaces_ours(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yml").write_text(
+        "Pendulum-v1: {n_timesteps: 64, policy: MlpPolicy, n_steps: 64, reward_kwargs: {preset: paper}}"
+    )
+    main("train", ["--algo", "tare_ppo", "--env", "Pendulum-v1", "--eval-freq", "-1", "-conf", "mine.yml"])
+    assert "Loading hyperparameters from: mine.yml" in capsys.readouterr().out
+    model = TAREPPO.load("logs/tare_ppo/Pendulum-v1_1/Pendulum-v1.zip")
+    assert model.reward_learner.settings.reward_mode == "replace"
+
+
+def test_enjoy_runs_what_was_trained(trained):
+    output = command_line("-m", "sb3_tare.zoo", "enjoy", *HOPPER, "-f", "logs", "--no-render", "-n", "1000", cwd=trained)
+    assert "Loading running average" in output
+    assert "Mean reward" in output
+
+
+@pytest.mark.parametrize("which", [("--load-best",), ("--load-checkpoint", "512"), ("--load-last-checkpoint",)])
+def test_enjoy_runs_the_best_model_and_checkpoints_too(which, in_trained, capsys):
+    main("enjoy", [*HOPPER, "-f", "logs", "--no-render", "-n", "1000", *which])
+    output = capsys.readouterr().out
+    assert "Mean reward" in output
+    file = {"--load-best": "best_model", "--load-checkpoint": "rl_model_512_steps"}.get(which[0], "rl_model_768_steps")
+    assert f"Loading logs/tare_ppo/Hopper-v5_1/{file}.zip" in output
+
+
+def test_an_environment_with_a_slash_in_its_id_is_trained_and_filmed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main("train", [*CHAIN, *TINY])
+    main("record_video", [*CHAIN, "-f", "logs", "-n", "20"])
+    (video,) = Path("logs/tare_ppo/sb3_tare-Chain-v0_1/videos").glob("*.mp4")
+    assert video.stat().st_size > 1000
+
+
+def test_training_goes_on_from_a_checkpoint_with_its_own_normalisation(in_trained, tmp_path):
+    checkpoint = in_trained / "rl_model_256_steps.zip"
+    main("train", [*HOPPER, *TINY, "n_epochs:1", "-i", str(checkpoint), "-f", str(tmp_path)])
+    before, after = (
+        VecNormalize.load(str(file), DummyVecEnv([lambda: gym.make("Hopper-v5")])).obs_rms.count
+        for file in (
+            in_trained / "rl_model_vecnormalize_256_steps.pkl",
+            tmp_path / "tare_ppo/Hopper-v5_1/Hopper-v5/vecnormalize.pkl",
+        )
+    )
+    assert after - before == pytest.approx(64, abs=1)
+
+
+def test_training_goes_on_from_a_final_model_with_the_normalisation_of_its_folder(in_trained, tmp_path, capsys):
+    main("train", [*HOPPER, *TINY, "n_epochs:1", "-i", str(in_trained / "Hopper-v5.zip"), "-f", str(tmp_path)])
+    output = capsys.readouterr().out
+    assert "Loading pretrained agent" in output
+    assert "Loading saved VecNormalize stats" in output
+
+
+def test_benchmark_evaluates_what_was_trained(in_trained):
+    main("benchmark", ["--log-dir", "logs", "--benchmark-dir", "bench", "--no-hub", "--test-mode", "-n", "100"])
+    assert "|tare_ppo|Hopper-v5|" in Path("bench/benchmark.md").read_text()
+
+
+def test_evaluations_are_gathered_and_plotted(in_trained, tmp_path, monkeypatch):
+    for run in ("Hopper-v5_1", "Hopper-v5_2"):
+        shutil.copytree(in_trained, tmp_path / "logs/tare_ppo" / run)
+    monkeypatch.chdir(tmp_path)
+    main("plots.all_plots", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs", "-o", "gathered", "--no-display"])
+    with plt.ioff():
+        main("plots.plot_from_file", ["-i", "gathered.pkl", "--skip-timesteps", "-o", "figure", "--format", "png"])
+        main("plots.plot_train", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs"])
+    plt.close("all")
+    gathered = pickle.loads(Path("gathered.pkl").read_bytes())
+    assert gathered["Hopper-v5"]["TARE_PPO-logs"]["timesteps"].tolist() == [256, 512, 768]
+
+
+def test_a_model_goes_to_the_hub(in_trained, monkeypatch):
+    uploads = []
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "snapshot_download", lambda self, repo_id, local_dir: local_dir.mkdir(parents=True)
+    )
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda *args, **kwargs: "https://hub.test/me/hopper")
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", lambda self, **kwargs: uploads.append(kwargs["folder_path"]))
+    monkeypatch.setattr(HUB, "generate_metadata", lambda *args: {"tags": ["test"]}, raising=False)
+    main("push_to_hub", [*HOPPER, "-f", "logs", "-orga", "me", "--no-render"])
+    (folder,) = uploads
+    assert (Path(folder) / "tare_ppo-Hopper-v5.zip").exists()
+    assert "TAREPPO" in (Path(folder) / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    if command == "push_to_hub" and not hasattr(HUB, "generate_metadata"):
+        with pytest.raises(ImportError, match="generate_metadata"):  # rl-zoo3 2.9.2 expects more than its dependency has
+            main(command, ["--help"])
+        return
+    with pytest.raises(SystemExit) as exit_:
+        main(command, ["--help"])
+    assert exit_.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_an_unknown_command_lists_those_that_exist(capsys):
+    with pytest.raises(SystemExit):
+        main(arguments=["trian"])
+    assert "'trian' (choose from 'train', 'enjoy'," in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no command 'trian'; there are train, enjoy,"):
+        main("trian")
+
+
+def test_an_unknown_algorithm_lists_those_that_exist(capsys):
+    for command in ("train", "enjoy", "record_video"):
+        with pytest.raises(SystemExit):
+            main(command, ["--algo", "tare_dqn"])
+        assert "'ppo', 'sac'" in (error := capsys.readouterr().err)
+        assert "'tare_ppo'" in error
+    with pytest.raises(SystemExit):
+        main("hyperparams", ["--algo", "sac"])
+    assert "there are for awr, ppo, tare_awr, tare_ppo" in capsys.readouterr().err
+
+
+def test_rl_zoo3s_own_algorithms_go_through_unchanged(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main("train", ["--algo", "ppo", "--env", "Hopper-v4", *TINY, "--save-freq", "64"])
+    own = Path(rl_zoo3.exp_manager.__file__).parent / "hyperparams/ppo.yml"
+    assert f"Loading hyperparameters from: {own}" in capsys.readouterr().out
+    assert [file.name for file in Path("logs/ppo/Hopper-v4_1").glob("rl_model*")] == ["rl_model_64_steps.zip"]
+
+
+def test_what_a_command_changes_is_put_back():
+    before = rl_zoo3.exp_manager.ExperimentManager, subprocess.call, list(sys.argv)
+    with pytest.raises(SystemExit):
+        main("train", [*HOPPER, "--help"])
+    assert (rl_zoo3.exp_manager.ExperimentManager, subprocess.call, sys.argv) == before
+    assert before[0] is ExperimentManager
+
+
+def test_the_unchanged_zoo_takes_the_learner_as_a_callback(tmp_path):
+    callback = "callback:{'sb3_tare.RewardLearner':{}}"
+    arguments = ("--algo", "ppo", "--env", "Hopper-v5", "-n", "256", "--eval-freq", "128", "--eval-episodes", "1")
+    output = command_line("-m", "rl_zoo3.train", *arguments, "-params", callback, "n_steps:128", cwd=tmp_path)
+    assert "reward/" in output
+    assert "hypergradient_norm" in output
+    assert (tmp_path / "logs/ppo/Hopper-v5_1/best_model.zip").exists()
+
+
+def test_the_three_line_script_trains_in_processes(tmp_path):
+    subproc = ("--vec-env", "subproc", "-params", "n_envs:2", "n_steps:32")
+    arguments = ("--eval-freq", "-1", "-n", "64", *subproc)
+    command_line(str(ROOT / "examples/train.py"), *CHAIN, *arguments, cwd=tmp_path)
+    assert (tmp_path / "logs/tare_ppo/sb3_tare-Chain-v0_1/sb3_tare-Chain-v0.zip").exists()
+
+
+def test_two_workers_search_in_one_storage_which_is_gone_on_from(tmp_path, monkeypatch):
+    storage = ("--storage", "search.log", "--study-name", "study")
+    search = ("-m", "sb3_tare.zoo", "train", *CHAIN, "-n", "64", "-optimize", *storage, "--no-optim-plots")
+    search += ("--n-evaluations", "1", "--eval-episodes", "1", "--pruner", "none")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen([sys.executable, *search, "--n-trials", "1", "--seed", seed], cwd=tmp_path, env=environment)
+        for seed in ("6", "15")  # both draw short rollouts
+    ]
+    assert [worker.wait() for worker in workers] == [0, 0]
+
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "search.log"))
+    study = optuna.load_study(study_name="study", storage=optuna.storages.JournalStorage(backend))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
+    assert study.trials[0].params != study.trials[1].params
+
+    monkeypatch.chdir(tmp_path)
+    main("train", [*search[3:], "--max-total-trials", "2"])
+    assert len(study.get_trials()) == 2
+    main("train", [*CHAIN, *TINY[:4], *storage, "--trial-id", "1"])
+    (config,) = Path().glob("logs/tare_ppo/*/*/config.yml")
+    used = dict(yaml.load(config.read_text(), Loader=yaml.UnsafeLoader))
+    expected = tare_ppo_space.convert(study.trials[1].params)
+    assert {name: used[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("n_actions", [0, 3])
+@pytest.mark.parametrize("space", [tare_ppo_space, awr_space, tare_awr_space], ids=["tare_ppo", "awr", "tare_awr"])
+def test_what_is_sampled_fits_the_algorithm(space, n_actions):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        sampled = space.sample(trial, n_actions, 1, {})
+        assert sampled == space.convert(trial.params)
+        assert not [name for name in sampled if name.startswith(("one_minus", "reward_n")) or name.endswith("_pow")]
+        assert ("reward_kwargs" in sampled) == (space is not awr_space)
+        RewardSettings(**sampled.get("reward_kwargs", {}))
+        if space is tare_ppo_space:
+            batch_size = sampled.pop("batch_size")  # PPO warns of one that is no factor of the rollout's size
+            TAREPPO(
+                "MlpPolicy", "CartPole-v1", device="cpu", batch_size=min(batch_size, 32), _init_setup_model=False, **sampled
+            )
+        else:
+            assert ("action_std" in sampled) == (n_actions > 0)
+
+
+def test_register_adds_to_the_tables_that_all_commands_share():
+    register()
+    assert rl_zoo3.exp_manager.ALGOS["tare_ppo"] is rl_zoo3.ALGOS["tare_ppo"] is TAREPPO
+    assert rl_zoo3.exp_manager.HYPERPARAMS_SAMPLER["tare_ppo"] == tare_ppo_space.sample
+    assert rl_zoo3.exp_manager.HYPERPARAMS_CONVERTER["tare_ppo"] == tare_ppo_space.convert
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_task_has_hyperparameters(algorithm):
+    tasks = {f"{variant}{task}" for variant in ("", "sb3_tare/Delayed", "sb3_tare/Noisy") for task in MUJOCO_TASKS}
+    tasks |= {"sb3_tare/Chain-v0", "CartPole-v1", "Pendulum-v1", "LunarLander-v3", "default"}
+    tasks |= {"MiniGrid-Empty-8x8-v0", "MiniGrid-DoorKey-5x5-v0"}
+    assert hyperparams(algorithm).keys() == tasks
+    for settings in hyperparams(algorithm).values():
+        assert settings["policy"] == "MlpPolicy"
+        assert not [name for name, value in settings.items() if isinstance(value, str) and value[:1].isdigit()]
+        RewardSettings(**settings.get("reward_kwargs", {}))
+
+
+@pytest.mark.parametrize(("host", "learner"), [("ppo", "tare_ppo"), ("awr", "tare_awr")])
+def test_the_hosts_settings_are_the_same_with_and_without_a_learned_reward(host, learner):
+    without_reward = {
+        task: {name: value for name, value in settings.items() if name != "reward_kwargs"}
+        for task, settings in hyperparams(learner).items()
+    }
+    assert without_reward == hyperparams(host)
+
+
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1", "LunarLander-v3", "MiniGrid-DoorKey-5x5-v0"])
+def test_where_rl_zoo3_has_tuned_ppo_its_settings_are_ours(task):
+    own = yaml.safe_load((Path(rl_zoo3.exp_manager.__file__).parent / "hyperparams/ppo.yml").read_text())
+    assert hyperparams("ppo")[task] == own[task]
+
+
+def test_a_file_of_hyperparameters_is_found_by_its_algorithm(capsys):
+    main("hyperparams", ["--algo", "ppo"])
+    assert capsys.readouterr().out.strip() == str(ROOT / "hyperparams/ppo.yml")
+    assert np.isclose(hyperparams("ppo")["Hopper-v5"]["learning_rate"], 3e-4)
