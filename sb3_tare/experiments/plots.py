@@ -1,0 +1,106 @@
+"""Figures of a study. Colours are Okabe and Ito's, which colour-blind readers tell apart; line styles differ as well."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
+
+from sb3_tare.experiments.statistics import Estimate
+
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+"""Fewer than, and with no common factor with, the colours: 35 styles before one comes again."""
+
+Styles = Mapping[str, Mapping[str, Any]]
+"""Keyword arguments of ``Axes.plot`` by name."""
+
+Curve = tuple[NDArray[Any], Estimate]
+"""``[k]`` abscissae and an estimate at each."""
+
+
+def styles_of(names: Sequence[str]) -> Styles:
+    """How each name is drawn, in every figure alike."""
+    return {
+        name: {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
+        for index, name in enumerate(names)
+    }
+
+
+def panels(curves: Mapping[str, Mapping[str, Curve]], ylabel: str, styles: Styles) -> Figure:
+    """A panel for each environment, in it a curve for each variant, over environment steps."""
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(max(4.2 * columns, 6.5), 3.1 * rows + 0.6), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flatten())
+    for ax, (env, by_name) in zip(axes, curves.items(), strict=False):
+        for name, curve in by_name.items():
+            _draw(ax, name, curve, styles[name])
+        ax.set_title(env)
+        ax.set_xlabel("environment steps")
+        ax.set_ylabel(ylabel)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.grid(alpha=0.25)
+    for ax in axes[len(curves) :]:
+        ax.set_visible(False)
+    _legend(figure, axes[: len(curves)])
+    return figure
+
+
+def profiles(curves: Mapping[str, Curve], styles: Styles) -> Figure:
+    """Share of runs above each score."""
+    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
+    ax = figure.subplots()
+    for name, curve in curves.items():
+        _draw(ax, name, curve, styles[name])
+    ax.set_xlabel("score τ (0: untrained, 1: reference)")
+    ax.set_ylabel("share of runs with a score above τ")
+    ax.set_ylim(-0.02, 1.02)
+    ax.grid(alpha=0.25)
+    _legend(figure, [ax])
+    return figure
+
+
+def intervals(estimates: Mapping[str, Estimate], xlabel: str, styles: Styles, mark: float) -> Figure:
+    """A row for each variant: its value, its interval if it has one, and a vertical line at ``mark``."""
+    figure = Figure(figsize=(6.5, 0.9 + 0.38 * len(estimates)), layout="constrained")
+    ax = figure.subplots()
+    for row, (name, (value, bounds)) in enumerate(estimates.items()):
+        colour = styles[name]["color"]
+        if bounds is not None:
+            ax.barh(row, bounds[1, 0] - bounds[0, 0], left=bounds[0, 0], height=0.5, color=colour, alpha=0.35, linewidth=0)
+        ax.plot(value[0], row, marker="D", markersize=5, color=colour)
+    ax.axvline(mark, color="0.4", linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(estimates)), list(estimates))
+    ax.set_ylim(len(estimates) - 0.5, -0.5)
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="x", alpha=0.25)
+    return figure
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG without a date in it: equal figures give equal bytes."""
+    file = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "sb3-tare"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def _draw(ax: Axes, name: str, curve: Curve, style: Mapping[str, Any]) -> None:
+    steps, (value, bounds) = curve
+    ax.plot(steps, value, label=name, linewidth=1.6, **style)
+    if bounds is not None:
+        ax.fill_between(steps, bounds[0], bounds[1], color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend below all panels, where it covers no curve."""
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    columns = min(len(handles), max(2, int(figure.get_figwidth() // 2.1)))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, handlelength=3.2, frameon=False)
