@@ -32,9 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.command(parsed, Console(width=None if Console().is_terminal else 120))
     except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
-        parser.error(f"this needs the package {error.name}: pip install 'sb3-tare[{EXTRAS[error.name]}]'")
+        parser.error(f"this needs the package {package}: pip install 'sb3-tare[{EXTRAS[package]}]'")
     except (ValueError, gym.error.Error) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -34,7 +34,8 @@ def _interquartile_means(matrices: Mapping[str, Array], styles: plots.Styles) ->
         plots.svg(plots.intervals(estimates, "interquartile mean of scores", styles, mark=1.0)),
         "interquartile_mean",
         f"Interquartile mean of {', '.join(matrices)}",
-        "Interquartile mean of the scores over seeds and environments; bars: 95 % stratified bootstrap intervals.",
+        "Interquartile mean of the scores over seeds and environments; bars: 95 % stratified bootstrap intervals, where "
+        "there are two seeds or more.",
     )
 
 
@@ -47,7 +48,7 @@ def _profiles(matrices: Mapping[str, Array], styles: plots.Styles) -> Picture:
         "performance_profile",
         f"Performance profile of {', '.join(matrices)}",
         "Performance profile: the share of runs, over seeds and environments, that score above τ; shaded: pointwise 95 % "
-        "bootstrap intervals.",
+        "bootstrap intervals, where there are two seeds or more.",
     )
 
 
@@ -59,7 +60,7 @@ def _improvements(matrices: Mapping[str, Array], reference: str, styles: plots.S
         "probability_of_improvement",
         f"Probability of improvement over {reference} of {', '.join(others)}",
         f"Probability that a run of the variant ends above a run of {reference} in the same environment, mean over "
-        "environments; bars: 95 % bootstrap intervals.",
+        "environments; bars: 95 % bootstrap intervals, where there are two seeds or more.",
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sb3_tare.experiments.statistics import Estimate
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 """Fewer than, and with no common factor with, the colours: 35 styles before one comes again."""
 
 Styles = Mapping[str, Mapping[str, Any]]
@@ -38,6 +38,7 @@ def panels(curves: Mapping[str, Mapping[str, Curve]], ylabel: str, styles: Style
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(max(4.2 * columns, 6.5), 3.1 * rows + 0.6), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
     axes = list(figure.subplots(rows, columns, squeeze=False).flatten())
     for ax, (env, by_name) in zip(axes, curves.items(), strict=False):
         for name, curve in by_name.items():
@@ -79,6 +80,7 @@ def intervals(estimates: Mapping[str, Estimate], xlabel: str, styles: Styles, ma
     ax.axvline(mark, color="0.4", linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(estimates)), list(estimates))
     ax.set_ylim(len(estimates) - 0.5, -0.5)
+    ax.margins(x=0.06)
     ax.set_xlabel(xlabel)
     ax.grid(axis="x", alpha=0.25)
     return figure

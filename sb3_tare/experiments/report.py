@@ -22,13 +22,13 @@ from sb3_tare.experiments.studies import STUDIES
 from sb3_tare.persistence import write_atomically
 
 TRAINING_CAPTION = (
-    "Extrinsic return of the training episodes, exploration included: at each point the mean over the episodes that ended "
-    "since the point before, then the mean over seeds; shaded: its 95 % bootstrap interval. A curve has a gap where, for some "
-    "seed, no episode ended."
+    "Training episodes, exploration included: at each point the mean extrinsic return of the episodes that ended since the "
+    "point before, then the mean over seeds; shaded: its 95 % bootstrap interval, where there are two seeds or more. A curve "
+    "has a gap where, for some seed, no episode ended."
 )
 EVALUATION_CAPTION = (
-    "Extrinsic return of deterministic episodes, {} in each evaluation, the first before any training: mean over seeds; "
-    "shaded: its 95 % bootstrap interval."
+    "Deterministic episodes, {} in each evaluation, the first before any training: mean extrinsic return, then the mean over "
+    "seeds; shaded: its 95 % bootstrap interval, where there are two seeds or more."
 )
 
 
@@ -94,7 +94,7 @@ def _introduction(runs: Runs, damaged: Sequence[DamagedResult]) -> list[str]:
     notes += [str(error) for error in damaged]
     blocks = [
         page.paragraph(
-            f"It compares {about}: {settings['steps']:,} environment steps a run, {most} seed{'s' * (most > 1)}, "
+            f"{about}. {settings['steps']:,} environment steps a run, {most} seed{'s' * (most > 1)}, "
             f"{settings['evaluations']} evaluations of {settings['evaluation_episodes']} deterministic episodes. All returns "
             "are in the environment's own reward."
         )
@@ -118,7 +118,7 @@ def _curves(runs: Runs, names: Sequence[str]) -> list[Picture]:
             env: {name: (abscissae, statistics.mean(np.stack(list(map(curve, rs))))) for name, rs in by_name.items()}
             for env, by_name in runs.items()
         }
-        return plots.panels(estimates, "return", plots.styles_of(names))
+        return plots.panels(estimates, "return (reward units)", plots.styles_of(names))
 
     training, evaluation = panels(training_curve, steps[1:]), panels(evaluation_curve, steps)
     caption = EVALUATION_CAPTION.format(settings["evaluation_episodes"])

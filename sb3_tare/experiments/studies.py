@@ -35,7 +35,7 @@ class Study:
 STUDIES: dict[str, Study] = {
     "figure2": Study("TARE against reward-learning baselines", ("ppo", "tare_paper"), ("Walker2d-v5", "Ant-v5")),
     "figure3": Study(
-        "architectures of the learned reward",
+        "Architectures of the learned reward",
         ("ppo", "tare_paper", "tare_lstmb", "tare_lstmf", "tare_mlpmul", "tare_mlpconcat"),
         ("Walker2d-v5", "Ant-v5"),
     ),
@@ -45,7 +45,7 @@ STUDIES: dict[str, Study] = {
         MUJOCO,
     ),
     "delayed": Study(
-        "rewards that are paid only every 20 steps, or at the episode's end",
+        "Rewards that are paid only every 20 steps, or at the episode's end",
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency"),
         ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
     ),

@@ -1,0 +1,300 @@
+"""Studies: jobs, their results, what runs them, and going on where a study was."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sb3_tare.experiments import engines
+from sb3_tare.experiments.__main__ import main
+from sb3_tare.experiments.engines import Done, Failed, Steps, attempt, local
+from sb3_tare.experiments.jobs import Job, versions
+from sb3_tare.experiments.results import read, write
+from sb3_tare.experiments.runner import run
+from sb3_tare.experiments.studies import STUDIES, jobs_of
+from sb3_tare.experiments.training import train
+from sb3_tare.experiments.variants import ALGORITHMS, VARIANTS
+
+SMALL = {"n_steps": 64, "n_epochs": 2, "batch_size": 32}
+
+
+def tiny(study: str = "figure6", seeds: int = 1, variants=("ppo", "tare_mlpmul"), steps: int = 256, **protocol) -> list[Job]:
+    protocol = {"evaluations": 2, "evaluation_episodes": 1, **protocol}
+    return jobs_of(study, seeds, variants, ["Pendulum-v1"], steps, SMALL, **protocol)
+
+
+class Here:
+    """An engine in this process that remembers what it ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[Job] = []
+
+    def __call__(self, jobs):
+        for job in jobs:
+            self.ran.append(job)
+            yield attempt(job)
+
+
+def run_here(jobs: list[Job], folder: Path) -> tuple[list[Job], str]:
+    """The jobs that ran, and what the user was told."""
+    engine, console = Here(), Console(record=True, width=400, file=open(os.devnull, "w"))  # noqa: SIM115
+    assert run(jobs, folder, engine, console) == []
+    return engine.ran, console.export_text()
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "sb3_tare.experiments", *map(str, arguments)]
+
+
+def small_run(folder: Path, *variants: str, steps: int = 256) -> list[str]:
+    settings = [f"{name}={value}" for name, value in SMALL.items()]
+    arguments = ["run", "figure6", "--envs", "Pendulum-v1", "--variants", *variants, "--steps", steps, "--seeds", 1]
+    arguments += ["--jobs", 1, "--evaluations", 2, "--evaluation-episodes", 1, "--set", *settings, "--out", folder]
+    return command(*arguments)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_tiny_version_of_each_study_runs_every_variant(study, tmp_path):
+    jobs = tiny(study, variants=())
+    assert [job.name for job in jobs] == list(STUDIES[study].variants)
+    ran, _ = run_here(jobs, tmp_path)
+    assert ran == jobs
+    for job in jobs:
+        result = read(tmp_path / job.filename)
+        assert result["settings"] == job.settings
+        assert result["episodes"]["timesteps"] == [200]
+        assert result["evaluations"]["timesteps"] == [0, 128, 256]
+        assert [len(returns) for returns in result["evaluations"]["returns"]] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_plain_data_and_names_an_algorithm_that_there_is(name):
+    variant = VARIANTS[name]
+    assert json.loads(json.dumps(variant.kwargs)) == variant.kwargs
+    assert variant.algorithm in ALGORITHMS
+
+
+def test_evaluations_leave_no_trace_in_training():
+    rarely, often = (train(tiny(variants=["tare_mlpmul"], steps=1024, evaluations=n)[0]) for n in (1, 8))
+    assert len(rarely["episodes"]["returns"]) == 5
+    assert rarely["episodes"] == often["episodes"]
+    assert rarely["evaluations"]["returns"][0] == often["evaluations"]["returns"][0]
+
+
+def test_evaluations_see_observations_as_the_training_does():
+    """An evaluation whose statistics stood still would see observations on another scale, and other returns."""
+    job = tiny(variants=["ppo"], steps=1024, evaluations=8)[0]
+    returns = train(job)["evaluations"]["returns"]
+    assert len({value for values in returns for value in values}) == 9
+
+
+def test_a_seed_gives_equal_files_in_a_process_of_its_own(tmp_path):
+    (job,) = tiny(variants=["tare_mlpmul"])
+    write(tmp_path / "here", job, train(job))
+    subprocess.run(small_run(tmp_path / "there", "tare_mlpmul"), check=True, capture_output=True)
+    assert (tmp_path / "here" / job.filename).read_bytes() == (tmp_path / "there" / job.filename).read_bytes()
+
+
+def test_finished_jobs_are_not_run_again(tmp_path):
+    run_here(tiny(), tmp_path)
+    ran, told = run_here(tiny(seeds=2), tmp_path)
+    assert [job.seed for job in ran] == [1, 1]
+    assert "2 of 4 runs are finished" in told
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _edit(path: Path) -> None:
+    path.write_text(path.read_text().replace('"timesteps": [200]', '"timesteps": [201]'))
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _scramble(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00[]")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _edit, _empty, _scramble])
+def test_a_damaged_result_is_named_and_its_job_run_again(damage, tmp_path):
+    jobs = tiny()
+    run_here(jobs, tmp_path)
+    whole = (tmp_path / jobs[0].filename).read_bytes()
+    damage(tmp_path / jobs[0].filename)
+    ran, told = run_here(jobs, tmp_path)
+    assert ran == [jobs[0]]
+    assert f"{tmp_path / jobs[0].filename} is damaged" in told
+    assert (tmp_path / jobs[0].filename).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("others", "difference"),
+    [
+        ({"steps": 512}, "steps 256, not 512"),
+        ({"study": "figure3"}, 'study "figure6", not "figure3"'),
+        ({"seeds": 2, "evaluations": 4}, "evaluations 2, not 4"),
+        ({"variants": ["tare_mlpmul"], "steps": 512}, "steps 256, not 512"),
+    ],
+)
+def test_results_of_other_settings_are_an_error_that_says_which(others, difference, tmp_path):
+    run_here(tiny(variants=["ppo"]), tmp_path)
+    with pytest.raises(ValueError, match=rf"ppo.seed0.json has other settings: {difference}. Use another folder"):
+        run_here(tiny(**{"variants": ["ppo"], **others}), tmp_path)
+
+
+def test_results_of_a_variant_with_other_arguments_are_an_error(tmp_path):
+    run_here(tiny(variants=["ppo"]), tmp_path)
+    changed = jobs_of(
+        "figure6", 2, ["ppo"], ["Pendulum-v1"], 256, {**SMALL, "n_epochs": 3}, evaluations=2, evaluation_episodes=1
+    )
+    with pytest.raises(ValueError, match=r'other settings: variant .*"n_epochs": 2.*, not .*"n_epochs": 3'):
+        run_here(changed, tmp_path)
+
+
+def test_results_of_other_versions_are_an_error_only_while_something_is_missing(tmp_path):
+    (job,) = tiny(variants=["ppo"])
+    write(tmp_path, job, {**train(job), "versions": {**versions(), "torch": "1.0"}})
+    assert run_here([job], tmp_path)[0] == []
+    with pytest.raises(ValueError, match=r'other versions: torch "1.0", not'):
+        run_here(tiny(), tmp_path)
+
+
+def test_a_result_that_another_node_made_with_other_versions_is_refused(tmp_path):
+    (job,) = tiny(variants=["ppo"])
+
+    def engine(jobs):
+        for job in jobs:
+            yield Done(job, {"settings": job.settings, "versions": {"torch": "1.0"}})
+
+    (failure,) = run([job], tmp_path, engine, Console(quiet=True))
+    assert "other versions" in failure.why
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_environments_whose_results_would_share_a_file_are_an_error(tmp_path):
+    jobs = jobs_of("figure6", 1, ["ppo"], ["a/b-v0", "a__b-v0"], 256)
+    with pytest.raises(ValueError, match=r"several runs have a__b-v0\.ppo\.seed0\.json"):
+        run(jobs, tmp_path, Here(), Console(quiet=True))
+
+
+@pytest.mark.parametrize("protocol", [{"evaluations": 0}, {"evaluations": 257}, {"evaluation_episodes": 0}])
+def test_a_protocol_that_cannot_work_is_an_error(protocol):
+    with pytest.raises(ValueError, match=rf"{next(iter(protocol))} must be .*got {next(iter(protocol.values()))}"):
+        tiny(**protocol)
+
+
+def test_a_job_whose_process_is_killed_fails_alone():
+    updates = []
+    for update in local(tiny(), processes=1):
+        if not updates:
+            (process,) = multiprocessing.active_children()
+            process.kill()
+        updates.append(update)
+    started, failed, _, *_, done = updates
+    assert started == Steps(tiny()[0], 0)
+    assert failed == Failed(tiny()[0], "its process ended with exit code -9")
+    assert isinstance(done, Done)
+    assert done.job == tiny()[1]
+
+
+def test_closing_an_engine_ends_its_processes():
+    updates = local(tiny(steps=100_000), processes=2)
+    next(updates)
+    assert multiprocessing.active_children()
+    updates.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sb3_tare.experiments.__main__.local", lambda jobs, processes: Here()(jobs))
+    arguments = small_run(tmp_path, "ppo", "tare_default")[3:]
+    arguments.insert(arguments.index("--out"), 'reward_kwargs={"architecture": "MLPMul"}')
+    assert main(arguments) == 1
+    told = capsys.readouterr().out
+    assert "ppo on Pendulum-v1, seed 0 failed:\nTraceback" in told
+    assert "unexpected keyword argument 'reward_kwargs'" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["Pendulum-v1.tare_default.seed0.json"]
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_study_goes_on_without_repeating_finished_jobs(kind, tmp_path):
+    study = small_run(tmp_path, "ppo", "tare_mlpmul", steps=3000)
+    process = subprocess.Popen(study, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(tmp_path.glob("*.json")))
+    workers = children(process.pid)
+    process.send_signal(kind)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == (-kind if kind == signal.SIGKILL else 130), told
+    wait_until(lambda: not any(map(alive, workers)))
+    (finished,) = tmp_path.glob("*.json")
+    written = finished.stat().st_mtime_ns
+    assert "1 of 2 runs are finished" in subprocess.run(study, check=True, capture_output=True, text=True).stdout
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    assert finished.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        (["run", "figure7"], STUDIES),
+        (["run", "figure6", "--variants", "sarsa"], VARIANTS),
+        (["run", "figure6", "--envs", "Hoper-v5"], ["Hopper"]),
+        (["run", "figure6", "--set", "n_steps"], ["NAME=JSON"]),
+        (["run", "figure6", "--seeds", "0"], ["at least 1"]),
+        (["report", "nowhere"], ["no whole result"]),
+    ],
+)
+def test_what_is_unknown_is_answered_with_what_there_is(arguments, known, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in known)
+
+
+def test_the_list_names_studies_and_variants(capsys):
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in [*STUDIES, *VARIANTS])
+
+
+def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.cluster", raising=False)
+    with pytest.raises(SystemExit):
+        main([*small_run(tmp_path, "ppo")[3:], "--address", "auto"])
+    assert "pip install 'sb3-tare[cluster]'" in capsys.readouterr().err
+
+
+def test_engines_are_the_only_ones_that_name_ray():
+    sources = Path(engines.__file__).parent.glob("*.py")
+    assert [path.name for path in sources if "import ray" in path.read_text()] == ["cluster.py"]
