@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -35,22 +36,28 @@ def styles_of(names: Sequence[str]) -> Styles:
 
 def panels(curves: Mapping[str, Mapping[str, Curve]], ylabel: str, styles: Styles) -> Figure:
     """A panel for each environment, in it a curve for each variant, over environment steps."""
-    columns = min(3, len(curves))
-    rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(max(4.2 * columns, 6.5), 3.1 * rows + 0.6), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
-    axes = list(figure.subplots(rows, columns, squeeze=False).flatten())
-    for ax, (env, by_name) in zip(axes, curves.items(), strict=False):
+    figure, axes = _grid(list(curves))
+    for ax, by_name in zip(axes, curves.values(), strict=True):
         for name, curve in by_name.items():
             _draw(ax, name, curve, styles[name])
-        ax.set_title(env)
         ax.set_xlabel("environment steps")
         ax.set_ylabel(ylabel)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        ax.grid(alpha=0.25)
-    for ax in axes[len(curves) :]:
-        ax.set_visible(False)
-    _legend(figure, axes[: len(curves)])
+    _legend(figure, axes)
+    return figure
+
+
+def histograms(samples: Mapping[str, Mapping[str, NDArray[Any]]], xlabel: str, styles: Styles) -> Figure:
+    """A panel for each title, in it the distribution of each of its samples, on common bins."""
+    figure, axes = _grid(list(samples))
+    for ax, by_name in zip(axes, samples.values(), strict=True):
+        bins = np.histogram_bin_edges(np.concatenate(list(by_name.values())), bins=40)
+        for name, sample in by_name.items():
+            if len(sample):
+                ax.hist(sample, list(bins), density=True, histtype="step", linewidth=1.6, label=name, **styles[name])
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel("density")
+    _legend(figure, axes)
     return figure
 
 
@@ -92,6 +99,21 @@ def svg(figure: Figure) -> bytes:
     with mpl.rc_context({"svg.hashsalt": "sb3-tare"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
+
+
+def _grid(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Up to three panels in a row."""
+    columns = min(3, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(max(4.2 * columns, 6.5), 3.1 * rows + 0.6), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    axes = list(figure.subplots(rows, columns, squeeze=False).flatten())
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title)
+        ax.grid(alpha=0.25)
+    for ax in axes[len(titles) :]:
+        ax.set_visible(False)
+    return figure, axes[: len(titles)]
 
 
 def _draw(ax: Axes, name: str, curve: Curve, style: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from sb3_tare.experiments import page, plots, statistics
 from sb3_tare.experiments.across import across_environments
 from sb3_tare.experiments.finals import EXPLANATION, as_csv, final_returns, readable
+from sb3_tare.experiments.measured import PICTURES
 from sb3_tare.experiments.page import Picture
 from sb3_tare.experiments.results import DamagedResult, Result, read_all
 from sb3_tare.experiments.scores import Runs, evaluation_curve, sort_runs, training_curve, variants_of
@@ -49,12 +50,15 @@ def write_report(folder: Path, reference: str | None, console: Console) -> list[
         raise ValueError(f"no result in {folder} is of the reference {reference!r}; there are: {', '.join(names)}")
     rows = final_returns(runs)
     curves = _curves(runs, names)
+    measured = PICTURES[_any(runs)["settings"]["measure"]](runs)
     across = across_environments(runs, reference, plots.styles_of(names))
     blocks = [*_introduction(runs, damaged), page.heading("Learning curves"), *map(page.figure, curves)]
+    if measured:
+        blocks += [page.heading("Measured along training"), *map(page.figure, measured)]
     blocks += [page.heading("Final returns"), page.paragraph(EXPLANATION), page.table(list(map(readable, rows)))]
     blocks += [page.heading("Across environments"), *(page.figure(b) if isinstance(b, Picture) else b for b in across)]
     blocks += _settings(runs)
-    files = {f"{picture.name}.svg": picture.svg for picture in (*curves, *across) if isinstance(picture, Picture)}
+    files = {f"{picture.name}.svg": picture.svg for picture in (*curves, *measured, *across) if isinstance(picture, Picture)}
     files["table.csv"] = as_csv(rows)
     files["report.html"] = page.page(f"Study {_study(runs)}", blocks).encode()
     for name, content in files.items():

@@ -39,6 +39,19 @@ STUDIES: dict[str, Study] = {
         ("ppo", "tare_paper", "tare_lstmb", "tare_lstmf", "tare_mlpmul", "tare_mlpconcat"),
         ("Walker2d-v5", "Ant-v5"),
     ),
+    "figure4": Study(
+        "The chain: learned rewards of its two moves",
+        ("ppo_small", "tare_paper_small"),
+        ("sb3_tare/Chain-v0",),
+        steps=50_000,
+        measure="rewards_by_action",
+    ),
+    "figure5": Study(
+        "Learned against extrinsic reward along training",
+        ("tare_paper", "tare_default"),
+        ("Walker2d-v5", "Hopper-v5"),
+        measure="rewards_along_training",
+    ),
     "figure6": Study(
         "TARE against its host on the six MuJoCo tasks",
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default"),

@@ -20,7 +20,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, sync_envs_normalization
 
 from sb3_tare.experiments.jobs import Job, versions
-from sb3_tare.experiments.measures import MEASURES
+from sb3_tare.experiments.measures import MEASURES, Measure
 from sb3_tare.persistence import generator_states, restore_generators
 
 EVALUATION_SEED = 1_000_000
@@ -117,7 +117,16 @@ class Evaluations(BaseCallback):
             )
             self.returns.append([float(value) for value in returns])  # type: ignore[union-attr]
             if self.job.measure is not None:
-                self.measured.append(MEASURES[self.job.measure](self.model, self.env))
+                self.measured.append(self._measure(MEASURES[self.job.measure]))
+
+    def _measure(self, measure: Measure) -> dict[str, Any]:
+        if not isinstance(self.env, VecNormalize):
+            return measure(self.model, self.env)
+        self.env.norm_reward = True  # as the algorithm sees rewards
+        try:
+            return measure(self.model, self.env)
+        finally:
+            self.env.norm_reward = False
 
 
 @contextmanager

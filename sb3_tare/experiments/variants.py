@@ -56,5 +56,14 @@ VARIANTS: dict[str, Variant] = {
     "tare_default": _tare(),
     "tare_next_rollout_add": _tare(validation="next_rollout", reward_mode="add"),
     "tare_consistency": _tare(architecture="StateAction", return_consistency=1.0, consistency_window=200),
+    # The chain's, of hidden size 32 throughout (appendix F).
+    "ppo_small": Variant("PPO", {"policy_kwargs": {"net_arch": [32, 32]}}),
+    "tare_paper_small": Variant(
+        "TAREPPO",
+        {
+            "policy_kwargs": {"net_arch": [32, 32]},
+            "reward_kwargs": {"preset": "paper", "architecture_kwargs": {"hidden_size": 32}},
+        },
+    ),
 }
 """Everything that ``--variants`` can name, in the order of tables and legends; a further variant is one entry more."""
