@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sb3_tare.experiments import engines
+from sb3_tare.experiments import engines, statistics, training
 from sb3_tare.experiments.__main__ import main
 from sb3_tare.experiments.engines import Done, Failed, Steps, attempt, local
 from sb3_tare.experiments.jobs import Job, versions
+from sb3_tare.experiments.report import write_report
 from sb3_tare.experiments.results import read, write
 from sb3_tare.experiments.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
@@ -26,7 +27,8 @@ SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
 
 def tiny(study: str = "figure6", seeds: int = 1, variants=("ppo", "tare_mlpmul"), steps: int = 256, **protocol) -> list[Job]:
     protocol = {"evaluations": 2, "evaluation_episodes": 1, **protocol}
-    return jobs_of(study, seeds, variants, ["Pendulum-v1"], steps, SMALL, **protocol)
+    env = "CartPole-v1" if study == "figure4" else "Pendulum-v1"  # which needs discrete actions
+    return jobs_of(study, seeds, variants, [env], steps, SMALL, **protocol)
 
 
 def pretend(job: Job) -> Done:
@@ -70,15 +72,18 @@ def small_run(folder: Path, *variants: str, steps: int = 256) -> list[str]:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_tiny_version_of_each_study_runs_every_variant(study, tmp_path):
+def test_a_tiny_version_of_each_study_runs_every_variant_and_has_a_report(study, tmp_path, monkeypatch):
     jobs = tiny(study, variants=())
     assert [job.name for job in jobs] == list(STUDIES[study].variants)
     ran, _ = run_here(jobs, tmp_path, attempt)
     assert ran == jobs
+    monkeypatch.setattr(statistics, "REPETITIONS", 20)
+    assert tmp_path / "report.html" in write_report(tmp_path, None, Console(quiet=True))
     for job in jobs:
         result = read(tmp_path / job.filename)
         assert result["settings"] == job.settings
-        assert result["episodes"]["timesteps"] == [200]
+        assert len(result["episodes"]["timesteps"]) == len(result["episodes"]["returns"]) >= 1
+        assert len(result["measured"]) == (3 if STUDIES[study].measure else 0)
         assert result["evaluations"]["timesteps"] == [0, 128, 256]
         assert [len(returns) for returns in result["evaluations"]["returns"]] == [1, 1, 1]
 
@@ -90,18 +95,31 @@ def test_every_variant_is_plain_data_and_names_an_algorithm_that_there_is(name):
     assert variant.algorithm in ALGORITHMS
 
 
-def test_evaluations_leave_no_trace_in_training():
-    rarely, often = (train(tiny(variants=["tare_mlpmul"], steps=640, evaluations=n)[0]) for n in (1, 8))
-    assert len(rarely["episodes"]["returns"]) == 3
-    assert rarely["episodes"] == often["episodes"]
-    assert rarely["evaluations"]["returns"][0] == often["evaluations"]["returns"][0]
+def test_evaluations_and_measures_leave_no_trace_in_training():
+    variant = ["tare_mlpmul"]
+    without, rarely, often = (
+        train(tiny(study, variants=variant, steps=640, evaluations=n)[0])
+        for study, n in (("figure3", 1), ("figure5", 1), ("figure5", 8))
+    )
+    assert len(without["episodes"]["returns"]) == 3
+    assert without["episodes"] == rarely["episodes"] == often["episodes"]
+    assert without["evaluations"] == rarely["evaluations"]
+    assert rarely["measured"][0] == often["measured"][0]
 
 
-def test_evaluations_see_observations_as_the_training_does():
-    """An evaluation whose statistics stood still would see observations on another scale, and other returns."""
-    job = tiny(variants=["ppo"], steps=512, evaluations=4)[0]
-    returns = train(job)["evaluations"]["returns"]
-    assert len({value for values in returns for value in values}) == 5
+def test_an_evaluation_normalises_as_the_training_does_at_that_moment_and_pays_extrinsic_rewards(monkeypatch):
+    seen = []
+
+    def evaluate_policy(model, env, *_, **__):
+        means = [each.obs_rms.mean for each in (env, model.get_vec_normalize_env())]
+        seen.append((*means, env.training, env.norm_reward))
+        return [0.0], [1]
+
+    monkeypatch.setattr(training, "evaluate_policy", evaluate_policy)
+    train(tiny(variants=["ppo"])[0])
+    assert len(seen) == 3
+    assert all((ours == theirs).all() and not trains and not scales for ours, theirs, trains, scales in seen)
+    assert (seen[1][0] != seen[2][0]).all()
 
 
 def test_finished_jobs_are_not_run_again(tmp_path):

@@ -24,7 +24,7 @@ def rewards_along_training(runs: Runs) -> list[Picture]:
     of_whom = ", ".join(learning)
     return [
         Picture(
-            plots.svg(plots.panels(rewards, "reward of a step", plots.styles_of(["extrinsic", "learned"]))),
+            plots.svg(plots.panels(rewards, "reward of a step (normalised)", plots.styles_of(["extrinsic", "learned"]))),
             "learned_reward",
             f"Mean learned and extrinsic reward of a step over training: {of_whom}",
             "Mean reward of a step, learned and extrinsic, over ten episodes of each policy with its exploration, in the unit "
@@ -64,7 +64,7 @@ def rewards_by_action(runs: Runs) -> list[Picture]:
         pictures.insert(
             0,
             Picture(
-                plots.svg(plots.histograms(samples, "learned reward of a step", plots.styles_of(actions))),
+                plots.svg(plots.histograms(samples, "learned reward of a step (normalised)", plots.styles_of(actions))),
                 "rewards_by_action",
                 f"Distribution of the learned reward by action: {', '.join(learning)}",
                 "Learned rewards of all steps of ten episodes at the end of training, all seeds together, by action, in the "

@@ -124,7 +124,9 @@ def _draw(ax: Axes, name: str, curve: Curve, style: Mapping[str, Any]) -> None:
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend below all panels, where it covers no curve."""
+    """One legend below all panels, where it covers no curve; none for a single curve, which the axis names."""
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if len(handles) < 2:
+        return
     columns = min(len(handles), max(2, int(figure.get_figwidth() // 2.1)))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, handlelength=3.2, frameon=False)
