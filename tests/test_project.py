@@ -1,7 +1,6 @@
 """What the project promises about itself: layers, README, wheel, examples, studies."""
 
 import ast
-import csv
 import dataclasses
 import json
 import os
@@ -123,21 +122,6 @@ def test_the_readmes_programs_run(tmp_path):
 @pytest.mark.parametrize("example", ["callback_in_existing_project.py", "own_reward_network.py"])
 def test_the_other_examples_run(example, tmp_path):
     assert "reward/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
-
-
-def test_a_learning_study_writes_its_curves_and_goes_on_where_it_was(tmp_path):
-    command = ("-m", "sb3_tare.experiments.learning", "--envs", "Pendulum-v1", "--steps", "2048", "--bin", "1024")
-    command += ("--seeds", "1", "--out", str(tmp_path))
-    run(*command, "--variants", "ppo", cwd=tmp_path)
-    table = tmp_path / "learning.csv"
-    first = table.read_text()
-    assert "ppo" in run(*command, "--variants", "ppo", "tare_paper", cwd=tmp_path)
-    rows = list(csv.DictReader(table.open()))
-    assert [(row["variant"], row["timesteps"]) for row in rows] == [
-        ("ppo", "1024"), ("ppo", "2048"), ("tare_paper", "1024"), ("tare_paper", "2048")
-    ]  # fmt: skip
-    assert table.read_text().startswith(first)
-    assert {"torch", "stable-baselines3"} <= set(json.loads((tmp_path / "settings.json").read_text())["versions"])
 
 
 def test_the_speed_study_measures_phases_and_gradients(tmp_path):

@@ -1,1 +1,1 @@
-"""Runnable studies; each module is a command, ``python -m sb3_tare.experiments.<name> --help``."""
+"""The paper's comparisons as runnable studies: ``python -m sb3_tare.experiments list``."""

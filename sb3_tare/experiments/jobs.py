@@ -1,0 +1,73 @@
+"""A job, the unit of a study: one training run, told by plain data; and the package versions that its result belongs to."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from sb3_tare.experiments.variants import Variant
+
+PACKAGES = ("sb3-tare", "stable-baselines3", "sb3-contrib", "torch", "gymnasium", "mujoco", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run.
+
+    :param study: its study's name
+    :param name: its variant's name
+    :param variant: what the name stands for
+    :param env: id of Gymnasium
+    :param seed: of algorithm and environment
+    :param steps: environment steps
+    :param evaluations: how often the policy is evaluated, at equal distances; once more before the first step
+    :param evaluation_episodes: deterministic episodes in each evaluation
+    :param measure: name of what is recorded at every evaluation beside returns
+    :raises ValueError: for a number that cannot work
+    """
+
+    study: str
+    name: str
+    variant: Variant
+    env: str
+    seed: int
+    steps: int
+    evaluations: int = 20
+    evaluation_episodes: int = 10
+    measure: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.evaluations <= self.steps:
+            raise ValueError(f"evaluations must be from 1 to steps={self.steps}, got {self.evaluations}")
+        if self.evaluation_episodes < 1:
+            raise ValueError(f"evaluation_episodes must be at least 1, got {self.evaluation_episodes}")
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.name} on {self.env}, seed {self.seed}"
+
+    @property
+    def filename(self) -> str:
+        """Of its result: readable, and a file's name everywhere, though ids of environments hold slashes."""
+        env = re.sub(r"[^\w.-]", "_", self.env.replace("/", "__"))
+        return f"{env}.{self.name}.seed{self.seed}.json"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of it, as JSON gives it back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def evaluation_steps(self) -> list[int]:
+        """Steps after which the policy is evaluated."""
+        return [self.steps * index // self.evaluations for index in range(self.evaluations + 1)]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
+    return {**{name: version(name) for name in PACKAGES}, "python": platform.python_version()}

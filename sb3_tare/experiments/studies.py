@@ -1,0 +1,102 @@
+"""The studies: which variants are compared on which environments, for how long, and what is measured on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from sb3_tare.experiments.jobs import Job
+from sb3_tare.experiments.variants import VARIANTS
+
+MUJOCO = ("Humanoid-v5", "Walker2d-v5", "Ant-v5", "Hopper-v5", "HalfCheetah-v5", "Swimmer-v5")
+"""The paper's six tasks in Gymnasium's current version."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants times environments times seeds.
+
+    :param about: what it compares, in one sentence
+    :param variants: names in :data:`~sb3_tare.experiments.variants.VARIANTS`, the reference first
+    :param envs: ids of Gymnasium
+    :param steps: environment steps of each run
+    :param measure: name in :data:`~sb3_tare.experiments.measures.MEASURES` of what is recorded at every evaluation
+    """
+
+    about: str
+    variants: Sequence[str]
+    envs: Sequence[str]
+    steps: int = 1_000_000
+    measure: str | None = None
+
+
+STUDIES: dict[str, Study] = {
+    "figure2": Study("TARE against reward-learning baselines", ("ppo", "tare_paper"), ("Walker2d-v5", "Ant-v5")),
+    "figure3": Study(
+        "Architectures of the learned reward",
+        ("ppo", "tare_paper", "tare_lstmb", "tare_lstmf", "tare_mlpmul", "tare_mlpconcat"),
+        ("Walker2d-v5", "Ant-v5"),
+    ),
+    "figure4": Study(
+        "The chain: learned rewards of its two moves",
+        ("ppo_small", "tare_paper_small"),
+        ("sb3_tare/Chain-v0",),
+        steps=50_000,
+        measure="rewards_by_action",
+    ),
+    "figure5": Study(
+        "Learned against extrinsic reward along training",
+        ("tare_paper", "tare_default"),
+        ("Walker2d-v5", "Hopper-v5"),
+        measure="rewards_along_training",
+    ),
+    "figure6": Study(
+        "TARE against its host on the six MuJoCo tasks",
+        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default"),
+        MUJOCO,
+    ),
+    "delayed": Study(
+        "Rewards that are paid only every 20 steps, or at the episode's end",
+        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency"),
+        ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
+    ),
+}
+"""Named after the paper's figures where they are the paper's."""
+
+
+def jobs_of(
+    name: str,
+    seeds: int,
+    variants: Sequence[str] = (),
+    envs: Sequence[str] = (),
+    steps: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    **protocol: int,
+) -> list[Job]:
+    """The runs of a study, seed by seed, so that an unfinished study has as much of each variant.
+
+    :param name: of the study
+    :param seeds: how many: 0, 1, ...
+    :param variants: instead of the study's
+    :param envs: instead of the study's
+    :param steps: instead of the study's
+    :param changes: keyword arguments that every variant's algorithm gets beside its own
+    :param protocol: further fields of :class:`~sb3_tare.experiments.jobs.Job`
+    """
+    study = STUDIES[name]
+    grid = product(range(seeds), dict.fromkeys(envs or study.envs), dict.fromkeys(variants or study.variants))
+    return [
+        Job(
+            study=name,
+            name=variant,
+            variant=replace(VARIANTS[variant], kwargs={**VARIANTS[variant].kwargs, **(changes or {})}),
+            env=env,
+            seed=seed,
+            steps=study.steps if steps is None else steps,
+            measure=study.measure,
+            **protocol,
+        )
+        for seed, env, variant in grid
+    ]

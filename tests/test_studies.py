@@ -1,0 +1,329 @@
+"""Studies: jobs, their results, what runs them, and going on where a study was."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sb3_tare.experiments import engines, statistics, training
+from sb3_tare.experiments.__main__ import main
+from sb3_tare.experiments.engines import Done, Failed, Steps, attempt, local
+from sb3_tare.experiments.jobs import Job, versions
+from sb3_tare.experiments.report import write_report
+from sb3_tare.experiments.results import read, write
+from sb3_tare.experiments.runner import run
+from sb3_tare.experiments.studies import STUDIES, jobs_of
+from sb3_tare.experiments.training import train
+from sb3_tare.experiments.variants import ALGORITHMS, VARIANTS
+
+SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
+
+
+def tiny(study: str = "figure6", seeds: int = 1, variants=("ppo", "tare_mlpmul"), steps: int = 256, **protocol) -> list[Job]:
+    protocol = {"evaluations": 2, "evaluation_episodes": 1, **protocol}
+    env = "CartPole-v1" if study == "figure4" else "Pendulum-v1"  # which needs discrete actions
+    return jobs_of(study, seeds, variants, [env], steps, SMALL, **protocol)
+
+
+def pretend(job: Job) -> Done:
+    """A result as training would give it, at once."""
+    due = job.evaluation_steps
+    result = {
+        "settings": job.settings,
+        "versions": versions(),
+        "episodes": {"timesteps": [200], "returns": [-1000.0]},
+        "evaluations": {"timesteps": due, "returns": [[-1000.0 - job.seed] for _ in due]},
+        "measured": [],
+    }
+    return Done(job, result)
+
+
+class Here:
+    """An engine in this process that remembers what it ran."""
+
+    def __init__(self, work=pretend) -> None:
+        self.ran: list[Job] = []
+        self.work = work
+
+    def __call__(self, jobs):
+        for job in jobs:
+            self.ran.append(job)
+            yield self.work(job)
+
+
+def run_here(jobs: list[Job], folder: Path, work=pretend) -> tuple[list[Job], str]:
+    """The jobs that ran, and what the user was told."""
+    engine, console = Here(work), Console(record=True, width=400, file=open(os.devnull, "w"))  # noqa: SIM115
+    assert run(jobs, folder, engine, console) == []
+    return engine.ran, console.export_text()
+
+
+def small_run(folder: Path, *variants: str, steps: int = 256) -> list[str]:
+    settings = [f"{name}={value}" for name, value in SMALL.items()]
+    arguments = ["run", "figure6", "--envs", "Pendulum-v1", "--variants", *variants, "--steps", steps, "--seeds", 1]
+    arguments += ["--jobs", 1, "--evaluations", 2, "--evaluation-episodes", 1, "--set", *settings, "--out", folder]
+    return list(map(str, arguments))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_tiny_version_of_each_study_runs_every_variant_and_has_a_report(study, tmp_path, monkeypatch):
+    jobs = tiny(study, variants=())
+    assert [job.name for job in jobs] == list(STUDIES[study].variants)
+    ran, _ = run_here(jobs, tmp_path, attempt)
+    assert ran == jobs
+    monkeypatch.setattr(statistics, "REPETITIONS", 20)
+    assert tmp_path / "report.html" in write_report(tmp_path, None, Console(quiet=True))
+    for job in jobs:
+        result = read(tmp_path / job.filename)
+        assert result["settings"] == job.settings
+        assert len(result["episodes"]["timesteps"]) == len(result["episodes"]["returns"]) >= 1
+        assert len(result["measured"]) == (3 if STUDIES[study].measure else 0)
+        assert result["evaluations"]["timesteps"] == [0, 128, 256]
+        assert [len(returns) for returns in result["evaluations"]["returns"]] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_plain_data_and_names_an_algorithm_that_there_is(name):
+    variant = VARIANTS[name]
+    assert json.loads(json.dumps(variant.kwargs)) == variant.kwargs
+    assert variant.algorithm in ALGORITHMS
+
+
+def test_evaluations_and_measures_leave_no_trace_in_training():
+    variant = ["tare_mlpmul"]
+    without, rarely, often = (
+        train(tiny(study, variants=variant, steps=640, evaluations=n)[0])
+        for study, n in (("figure3", 1), ("figure5", 1), ("figure5", 8))
+    )
+    assert len(without["episodes"]["returns"]) == 3
+    assert without["episodes"] == rarely["episodes"] == often["episodes"]
+    assert without["evaluations"] == rarely["evaluations"]
+    assert rarely["measured"][0] == often["measured"][0]
+
+
+def test_an_evaluation_normalises_as_the_training_does_at_that_moment_and_pays_extrinsic_rewards(monkeypatch):
+    seen = []
+
+    def evaluate_policy(model, env, *_, **__):
+        means = [each.obs_rms.mean for each in (env, model.get_vec_normalize_env())]
+        seen.append((*means, env.training, env.norm_reward))
+        return [0.0], [1]
+
+    monkeypatch.setattr(training, "evaluate_policy", evaluate_policy)
+    train(tiny(variants=["ppo"])[0])
+    assert len(seen) == 3
+    assert all((ours == theirs).all() and not trains and not scales for ours, theirs, trains, scales in seen)
+    assert (seen[1][0] != seen[2][0]).all()
+
+
+def test_finished_jobs_are_not_run_again(tmp_path):
+    run_here(tiny(), tmp_path)
+    ran, told = run_here(tiny(seeds=2), tmp_path)
+    assert [job.seed for job in ran] == [1, 1]
+    assert "2 of 4 runs are finished" in told
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _edit(path: Path) -> None:
+    path.write_text(path.read_text().replace('"timesteps": [200]', '"timesteps": [201]'))
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _scramble(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00[]")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _edit, _empty, _scramble])
+def test_a_damaged_result_is_named_and_its_job_run_again(damage, tmp_path):
+    jobs = tiny()
+    run_here(jobs, tmp_path)
+    whole = (tmp_path / jobs[0].filename).read_bytes()
+    damage(tmp_path / jobs[0].filename)
+    ran, told = run_here(jobs, tmp_path)
+    assert ran == [jobs[0]]
+    assert f"{tmp_path / jobs[0].filename} is damaged" in told
+    assert (tmp_path / jobs[0].filename).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("others", "difference"),
+    [
+        ({"steps": 512}, "steps 256, not 512"),
+        ({"study": "figure3"}, 'study "figure6", not "figure3"'),
+        ({"seeds": 2, "evaluations": 4}, "evaluations 2, not 4"),
+        ({"variants": ["tare_mlpmul"], "steps": 512}, "steps 256, not 512"),
+    ],
+)
+def test_results_of_other_settings_are_an_error_that_says_which(others, difference, tmp_path):
+    run_here(tiny(variants=["ppo"]), tmp_path)
+    with pytest.raises(ValueError, match=rf"ppo.seed0.json has other settings: {difference}. Use another folder"):
+        run_here(tiny(**{"variants": ["ppo"], **others}), tmp_path)
+
+
+def test_results_of_a_variant_with_other_arguments_are_an_error(tmp_path):
+    run_here(tiny(variants=["ppo"]), tmp_path)
+    changed = jobs_of(
+        "figure6", 2, ["ppo"], ["Pendulum-v1"], 256, {**SMALL, "n_epochs": 3}, evaluations=2, evaluation_episodes=1
+    )
+    with pytest.raises(ValueError, match=r'other settings: variant .*"n_epochs": 1.*, not .*"n_epochs": 3'):
+        run_here(changed, tmp_path)
+
+
+def test_results_of_other_versions_are_an_error_only_while_something_is_missing(tmp_path):
+    (job,) = tiny(variants=["ppo"])
+    write(tmp_path, job, {**pretend(job).result, "versions": {**versions(), "torch": "1.0"}})
+    assert run_here([job], tmp_path)[0] == []
+    with pytest.raises(ValueError, match=r'other versions: torch "1.0", not'):
+        run_here(tiny(), tmp_path)
+
+
+def test_a_result_that_another_node_made_with_other_versions_is_refused(tmp_path):
+    (job,) = tiny(variants=["ppo"])
+
+    def engine(jobs):
+        for job in jobs:
+            yield Done(job, {"settings": job.settings, "versions": {"torch": "1.0"}})
+
+    (failure,) = run([job], tmp_path, engine, Console(quiet=True))
+    assert "other versions" in failure.why
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_environments_whose_results_would_share_a_file_are_an_error(tmp_path):
+    jobs = jobs_of("figure6", 1, ["ppo"], ["a/b-v0", "a__b-v0"], 256)
+    with pytest.raises(ValueError, match=r"several runs have a__b-v0\.ppo\.seed0\.json"):
+        run(jobs, tmp_path, Here(), Console(quiet=True))
+
+
+@pytest.mark.parametrize("protocol", [{"evaluations": 0}, {"evaluations": 257}, {"evaluation_episodes": 0}])
+def test_a_protocol_that_cannot_work_is_an_error(protocol):
+    with pytest.raises(ValueError, match=rf"{next(iter(protocol))} must be .*got {next(iter(protocol.values()))}"):
+        tiny(**protocol)
+
+
+def test_a_job_whose_process_is_killed_fails_alone_and_the_next_has_the_result_that_it_has_here():
+    updates = []
+    for update in local(tiny(), processes=1):
+        if not updates:
+            (process,) = multiprocessing.active_children()
+            process.kill()
+        updates.append(update)
+    started, failed, _, *_, done = updates
+    assert started == Steps(tiny()[0], 0)
+    assert failed == Failed(tiny()[0], "its process ended with exit code -9")
+    assert done == Done(tiny()[1], train(tiny()[1]))
+
+
+def test_closing_an_engine_ends_its_processes():
+    updates = local(tiny(steps=100_000), processes=2)
+    next(updates)
+    assert multiprocessing.active_children()
+    updates.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sb3_tare.experiments.__main__.local", lambda jobs, processes: Here(attempt)(jobs))
+    arguments = small_run(tmp_path, "ppo", "tare_default")
+    arguments.insert(arguments.index("--out"), 'reward_kwargs={"architecture": "MLPMul"}')
+    assert main(arguments) == 1
+    told = capsys.readouterr().out
+    assert "ppo on Pendulum-v1, seed 0 failed:\nTraceback" in told
+    assert "unexpected keyword argument 'reward_kwargs'" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["Pendulum-v1.tare_default.seed0.json"]
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_a_killed_study_goes_on_without_repeating_finished_jobs(tmp_path):
+    command = [sys.executable, "-m", "sb3_tare.experiments", *small_run(tmp_path, "ppo", "tare_mlpmul", steps=2000)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_until(lambda: list(tmp_path.glob("*.json")))
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(map(alive, workers)))  # nobody is left to take their results
+    assert [path.name for path in tmp_path.glob("*.json")] == ["Pendulum-v1.ppo.seed0.json"]
+    ran, told = run_here(tiny(steps=2000), tmp_path)
+    assert [job.name for job in ran] == ["tare_mlpmul"]
+    assert "1 of 2 runs are finished" in told
+
+
+def test_ctrl_c_says_that_finished_runs_are_kept(tmp_path, monkeypatch, capsys):
+    def interrupted(jobs, processes):
+        yield pretend(jobs[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sb3_tare.experiments.__main__.local", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(small_run(tmp_path, "ppo", "tare_mlpmul"))
+    assert ended.value.code == 130
+    assert "finished runs are kept" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        (["run", "figure7"], STUDIES),
+        (["run", "figure6", "--variants", "sarsa"], VARIANTS),
+        (["run", "figure6", "--envs", "Hoper-v5"], ["Hopper"]),
+        (["run", "figure6", "--set", "n_steps"], ["NAME=JSON"]),
+        (["run", "figure6", "--seeds", "0"], ["at least 1"]),
+        (["report", "nowhere"], ["no whole result"]),
+    ],
+)
+def test_what_is_unknown_is_answered_with_what_there_is(arguments, known, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in known)
+
+
+def test_the_list_names_studies_and_variants(capsys):
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in [*STUDIES, *VARIANTS])
+
+
+def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.cluster", raising=False)
+    with pytest.raises(SystemExit):
+        main([*small_run(tmp_path, "ppo"), "--address", "auto"])
+    assert "pip install 'sb3-tare[cluster]'" in capsys.readouterr().err
+
+
+def test_engines_are_the_only_ones_that_name_ray():
+    sources = Path(engines.__file__).parent.glob("*.py")
+    assert [path.name for path in sources if "import ray" in path.read_text()] == ["cluster.py"]
