@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -121,15 +121,9 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     def fit_actor(self, paths: Paths, advantages: Tensor, n_steps: int) -> None:
         """Regress the actor on the actions of ``paths``, weighted by ``[n]`` advantages."""
         weights = advantage_weights(standardised(advantages), self.temperature, self.max_weight)
-
-        def loss(rows: Tensor) -> Tensor:
-            memory_rows = paths.rows[rows.numpy()]
-            distribution = self.policy.get_distribution(self._observations(memory_rows))
-            log_probs = distribution.log_prob(self.replay_buffer.actions_at(memory_rows))
-            return self._penalties(distribution, log_probs) - (weights[rows] * log_probs).mean()
-
         batches = shuffled_batches(len(weights), self.batch_size, n_steps)
         with self._timed("actor"):
+            loss = self.actor_loss(paths, weights)
             mean_loss = descend(self.policy.actor_optimizer, loss, batches, "actor", "lower learning_rate or max_weight")
         self.logger.record("train/actor_loss", mean_loss)
         self.logger.record("train/advantage_mean", float(advantages.mean()))
@@ -139,7 +133,18 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         if isinstance(self.action_space, spaces.Box):
             self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
 
-    def _penalties(self, distribution: Any, log_probs: Tensor) -> Tensor | float:
+    def actor_loss(self, paths: Paths, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """Loss of a mini-batch, of the numbers of its steps among those of ``paths``; ``weights`` ``[n]`` are of all."""
+
+        def loss(rows: Tensor) -> Tensor:
+            memory_rows = paths.rows[rows.numpy()]
+            distribution = self.policy.get_distribution(self._observations(memory_rows))
+            log_probs = distribution.log_prob(self.replay_buffer.actions_at(memory_rows))
+            return self._penalties(distribution) - (weights[rows] * log_probs).mean()
+
+        return loss
+
+    def _penalties(self, distribution: Any) -> Tensor | float:
         """What is added to the weighted regression: mean actions out of bounds, too little entropy."""
         penalty: Tensor | float = 0.0
         if self.bound_coef > 0.0 and isinstance(self.action_space, spaces.Box):

@@ -33,7 +33,11 @@ class Study:
 
 
 STUDIES: dict[str, Study] = {
-    "figure2": Study("TARE against reward-learning baselines", ("ppo", "tare_paper"), ("Walker2d-v5", "Ant-v5")),
+    "figure2": Study(
+        "TARE against reward-learning baselines",
+        ("ppo", "tare_paper", "lirpg", "lirpg_lstmbmul", "ppo_lstm", "ppo_lstmbmul"),
+        ("Walker2d-v5", "Ant-v5"),
+    ),
     "figure3": Study(
         "Architectures of the learned reward",
         ("ppo", "tare_paper", "tare_lstmb", "tare_lstmf", "tare_mlpmul", "tare_mlpconcat"),
@@ -59,7 +63,7 @@ STUDIES: dict[str, Study] = {
     ),
     "delayed": Study(
         "Rewards that are paid only every 20 steps, or at the episode's end",
-        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency"),
+        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency", "lirpg"),
         ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
     ),
 }

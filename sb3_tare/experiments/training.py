@@ -19,6 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, sync_envs_normalization
 
+from sb3_tare.experiments.capacity import NORMALISED_KEYS, History
 from sb3_tare.experiments.jobs import Job, versions
 from sb3_tare.experiments.measures import MEASURES, Measure
 from sb3_tare.persistence import generator_states, restore_generators
@@ -63,9 +64,12 @@ def train(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[
 
 def make_env(job: Job) -> VecEnv:
     """One copy of the job's environment, normalised where its variant says so and where normalising makes sense."""
-    env = DummyVecEnv([lambda: Monitor(gym.make(job.env))])
+    wrap = History if job.variant.history else gym.Wrapper
+    env = DummyVecEnv([lambda: Monitor(wrap(gym.make(job.env)))])
     if not job.variant.normalize:
         return env
+    if job.variant.history:
+        return VecNormalize(env, norm_obs_keys=NORMALISED_KEYS)
     space = env.observation_space
     return VecNormalize(env, norm_obs=isinstance(space, spaces.Box) and not is_image_space(space))
 

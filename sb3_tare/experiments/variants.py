@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,19 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_tare import TAREPPO
+from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO
+from sb3_tare.experiments.capacity import lstm_ppo, lstmbmul_ppo
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"PPO": PPO, "TAREPPO": TAREPPO}
-"""Classes that a variant may name."""
+ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
+    "PPO": PPO,
+    "TAREPPO": TAREPPO,
+    "LIRPG": LIRPG,
+    "AWR": AWR,
+    "TAREAWR": TAREAWR,
+    "LSTM-PPO": lambda policy, env, **kwargs: lstm_ppo(env, **kwargs),
+    "LSTMbMul-PPO": lambda policy, env, **kwargs: lstmbmul_ppo(env, **kwargs),
+}
+"""What a variant may name: classes of algorithms, and functions that build one and choose its policy themselves."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +33,15 @@ class Variant:
     :param kwargs: its keyword arguments beside policy, environment, seed and device; anything else is its own default
     :param policy: as every algorithm of Stable-Baselines3 takes it
     :param normalize: whether observations and rewards go through ``VecNormalize``
+    :param history: whether observations show the action and reward before them
+        (:class:`~sb3_tare.experiments.capacity.History`)
     """
 
     algorithm: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     policy: str = "MlpPolicy"
     normalize: bool = True
+    history: bool = False
 
     def build(self, env: VecEnv, seed: int) -> BaseAlgorithm:
         """The algorithm on ``env``, on the CPU."""
@@ -56,6 +68,16 @@ VARIANTS: dict[str, Variant] = {
     "tare_default": _tare(),
     "tare_next_rollout_add": _tare(validation="next_rollout", reward_mode="add"),
     "tare_consistency": _tare(architecture="StateAction", return_consistency=1.0, consistency_window=200),
+    "lirpg": Variant("LIRPG"),
+    "lirpg_lstmbmul": Variant("LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul"}}),
+    # As many parameters as TAREPPO, or its structure, in the policy instead.
+    "ppo_lstm": Variant("LSTM-PPO"),
+    "ppo_lstmbmul": Variant("LSTMbMul-PPO", history=True),
+    # Off-policy; AWR normalises observations by itself, and its step size is one of the task's.
+    "awr": Variant("AWR", normalize=False),
+    "awr_hopper": Variant("AWR", {"learning_rate": 1e-4}, normalize=False),
+    "tare_awr": Variant("TAREAWR", normalize=False),
+    "tare_awr_hopper": Variant("TAREAWR", {"learning_rate": 1e-4}, normalize=False),
     # The chain's, of hidden size 32 throughout (appendix F).
     "ppo_small": Variant("PPO", {"policy_kwargs": {"net_arch": [32, 32]}}),
     "tare_paper_small": Variant(
