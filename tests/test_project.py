@@ -28,14 +28,24 @@ MAY_IMPORT = {
     "unrolled": set(),
     "buffers": set(),
     "persistence": set(),
-    "recorder": {"episodes"},
+    "checks": set(),
+    "continuation": {"persistence"},
+    "recorder": {"checks", "episodes"},
     "rollouts": {"buffers", "episodes", "objectives", "recorder", "returns"},
-    "settings": {"networks"},
-    "hosts": {"objectives"},
+    "settings": {"checks", "networks"},
+    "hosts": {"objectives", "policy_gradients", "returns", "rollouts"},
     "advantages": {"returns", "rollouts", "settings"},
     "reward_model": {"networks", "rollouts", "settings"},
     "policy_gradients": {"implicit", "objectives", "returns", "rollouts", "settings"},
     "consistency": {"episodes", "rollouts"},
+    "awr/memory": {"checks", "episodes", "rollouts"},
+    "awr/normalizer": {"rollouts"},
+    "awr/updates": set(),
+    "awr/policy": {"awr.normalizer"},
+    "awr/evaluation": {"awr.memory", "episodes", "returns", "rollouts"},
+    "awr/offline": {"awr.memory"},
+    "awr/settings": {"checks", "settings"},
+    "awr/gradients": {"objectives", "policy_gradients"},
 }
 
 
@@ -114,7 +124,7 @@ def test_the_first_example_trains_saves_and_says_what_it_earned(tmp_path):
 
 def test_the_readmes_programs_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     for block in blocks:
         run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
 
