@@ -31,9 +31,8 @@ from sb3_tare.trainer import RewardTrainer
 class OneStepGradients(PolicyGradients):
     """Gradients of PPO's clipped objective on mini-batches.
 
-    :param model: a PPO
-    :param settings: of the learner
-    :param through_second_moment: whether Adam's second moment is differentiated too
+    :param model: a PPO or MaskablePPO
+    :param settings: :class:`~sb3_tare.lirpg.LIRPGSettings`
     """
 
     def __init__(self, model: Any, settings: Any) -> None:

@@ -37,7 +37,7 @@ from sb3_tare import RewardLearner
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
-A2C_SMALL = {"n_steps": 64, "seed": 0, "policy_kwargs": TINY_NET}
+A2C_SMALL = {"n_steps": 64, "seed": 0, "policy_kwargs": dict(TINY_NET)}
 TRPO_SMALL = {"n_steps": 64, "batch_size": 32, "n_critic_updates": 2, "seed": 0, "policy_kwargs": TINY_NET}
 
 

@@ -234,7 +234,7 @@ def test_return_consistency_takes_networks_that_do_not_see_the_reward():
 
 @pytest.mark.parametrize("algorithm", [A2C, TRPO])
 def test_interleaving_needs_a_host_with_epochs(algorithm):
-    model = algorithm("MlpPolicy", vec_env(), n_steps=64, seed=0, policy_kwargs=TINY_NET)
+    model = algorithm("MlpPolicy", vec_env(), n_steps=64, seed=0, policy_kwargs=dict(TINY_NET))
     with refused(ValueError, "interleave=True", "trains in epochs", algorithm.__name__):
         model.learn(64, callback=RewardLearner(interleave=True))
 
@@ -265,7 +265,7 @@ def test_a_subclass_of_a_host_is_a_host():
 @pytest.mark.filterwarnings("ignore")
 def test_rollouts_too_short_are_refused(validation, least):
     def model(n_steps, **kwargs):
-        return A2C("MlpPolicy", vec_env(), n_steps=n_steps, policy_kwargs=TINY_NET, **kwargs)
+        return A2C("MlpPolicy", vec_env(), n_steps=n_steps, policy_kwargs=dict(TINY_NET), **kwargs)
 
     with refused(
         ValueError, repr(validation), f"at least {least} steps", f"n_steps={least - 1}", "1 environments", "raise n_steps"

@@ -67,7 +67,7 @@ def test_every_number_of_the_reward_phase_is_logged_and_finite(settings, names):
 def test_the_callback_logs_the_same_on_every_host(algorithm):
     masked = algorithm is MaskablePPO
     env = vec_env(1, (lambda: InvalidActionEnvDiscrete(dim=3, n_invalid_actions=1)) if masked else Toy)
-    kwargs = {"n_steps": 64, "policy_kwargs": TINY_NET, "seed": 0} if algorithm in (A2C, TRPO) else SMALL
+    kwargs = {"n_steps": 64, "policy_kwargs": dict(TINY_NET), "seed": 0} if algorithm in (A2C, TRPO) else SMALL
     model = algorithm("MlpPolicy", env, **kwargs).learn(2 * ITERATION, callback=RewardLearner(zero_head=False))
     values = logged(model)
     assert values.keys() >= ALWAYS | STEP

@@ -330,7 +330,7 @@ def test_a_loaded_learner_goes_on_as_if_it_had_never_stopped(settings, tmp_path)
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
 def test_a_learner_and_its_state_survive_a_file(algorithm, tmp_path):
-    kwargs = SMALL if algorithm is PPO else {"n_steps": 64, "policy_kwargs": TINY_NET, "seed": 0}
+    kwargs = SMALL if algorithm is PPO else {"n_steps": 64, "policy_kwargs": dict(TINY_NET), "seed": 0}
     model, learner = algorithm("MlpPolicy", endless(), **kwargs), RewardLearner(validation="next_rollout")
     model.learn(4 * ITERATION, callback=learner)
     learner.save(tmp_path / "learner")

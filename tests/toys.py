@@ -26,6 +26,7 @@ os.environ.setdefault("SB3_LOGDIR", os.path.join(tempfile.gettempdir(), "sb3_tar
 BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
 TINY_NET = {"net_arch": [16]}
+"""``policy_kwargs``; A2C writes its optimiser into them, so that it must be given a copy."""
 AS_HOST = {"validation": "next_rollout", "n_reward_updates": 0}
 """The whole rollout trains the policy, on a learned reward that is and stays zero."""
 

@@ -128,7 +128,8 @@ def lstm_ppo(env: GymEnv | str, seed: int | None = None, **kwargs: Any) -> Recur
     :param kwargs: other arguments of ``RecurrentPPO``; ``policy_kwargs`` may set ``lstm_hidden_size``
     """
     model = RecurrentPPO("MlpLstmPolicy", env, seed=seed, _init_setup_model=False, **{**AS_PPO, **kwargs})
-    model.policy_kwargs.setdefault("lstm_hidden_size", matching_size(model.observation_space, model.action_space))
+    size = matching_size(model.observation_space, model.action_space)
+    model.policy_kwargs = {"lstm_hidden_size": size, **model.policy_kwargs}
     model._setup_model()
     return model
 
