@@ -81,7 +81,7 @@ def test_a_named_file_of_hyperparameters_replaces_ours(tmp_path, monkeypatch, ca
     Path("mine.yml").write_text(
         "Pendulum-v1: {n_timesteps: 64, policy: MlpPolicy, n_steps: 64, reward_kwargs: {preset: paper}}"
     )
-    main("train", ["--algo", "tare_ppo", "--env", "Pendulum-v1", "--eval-freq", "-1", "-conf", "mine.yml"])
+    main("train", ["--algo", "tare_ppo", "--env", "Pendulum-v1", *TINY[:4], "-conf", "mine.yml"])
     assert "Loading hyperparameters from: mine.yml" in capsys.readouterr().out
     model = TAREPPO.load("logs/tare_ppo/Pendulum-v1_1/Pendulum-v1.zip")
     assert model.reward_learner.settings.reward_mode == "replace"
