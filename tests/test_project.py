@@ -46,6 +46,12 @@ MAY_IMPORT = {
     "awr/offline": {"awr.memory"},
     "awr/settings": {"checks", "settings"},
     "awr/gradients": {"objectives", "policy_gradients"},
+    "envs/chain": set(),
+    "envs/delayed": set(),
+    "envs/noisy": set(),
+    "zoo/search": set(),
+    "zoo/checkpoints": set(),
+    "zoo/commands": {"zoo.algorithms", "zoo.checkpoints"},
 }
 
 
@@ -65,6 +71,12 @@ def imports(module: str) -> set[str]:
 @pytest.mark.parametrize("module", TENSORS_ONLY)
 def test_the_mathematics_knows_tensors_and_not_stable_baselines(module):
     assert not [name for name in imports(module) if name.startswith(("stable_baselines3", "sb3_contrib", "gymnasium"))]
+
+
+def test_only_one_folder_knows_rl_zoo3():
+    modules = [str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py")]
+    knowing = [module for module in modules if any(name.startswith("rl_zoo3") for name in imports(module))]
+    assert {module.split("/")[0] for module in knowing} == {"zoo"}
 
 
 @pytest.mark.parametrize("module", MAY_IMPORT)
@@ -99,14 +111,17 @@ def test_the_wheel_holds_the_package_and_works_away_from_the_repository(tmp_path
     names = zipfile.ZipFile(wheel).namelist()
     assert "sb3_tare/py.typed" in names
     assert {f"sb3_tare/{path.relative_to(PACKAGE)}" for path in PACKAGE.rglob("*.py")} <= set(names)
-    assert not [name for name in names if name.startswith(("tests", "examples"))]
+    assert {f"sb3_tare/hyperparams/{path.name}" for path in (ROOT / "hyperparams").iterdir()} <= set(names)
+    assert not [name for name in names if name.startswith(("tests", "examples", "hyperparams"))]
     run("-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
         "import sb3_tare; print(sb3_tare.__file__)\n"
-        "sb3_tare.TAREPPO('MlpPolicy', 'CartPole-v1', n_steps=64, device='cpu').learn(64)"
+        "sb3_tare.TAREPPO('MlpPolicy', 'CartPole-v1', n_steps=64, device='cpu').learn(64)\n"
+        "sys.argv[1:] = ['hyperparams', '--algo', 'tare_ppo']; from sb3_tare.zoo import main; main()"
     )
-    assert str(tmp_path / "site") in run("-c", script, cwd=tmp_path)
+    package = tmp_path / "site" / "sb3_tare"
+    assert run("-c", script, cwd=tmp_path).split() == [str(package / "__init__.py"), str(package / "hyperparams/tare_ppo.yml")]
 
 
 def test_the_version_is_the_changelogs():
@@ -122,6 +137,13 @@ def test_the_first_example_trains_saves_and_says_what_it_earned(tmp_path):
     assert (tmp_path / "model.zip").exists()
 
 
+def test_an_episode_is_inspected_and_drawn(tmp_path):
+    picture = tmp_path / "episode.png"
+    output = run(str(ROOT / "examples/inspect_learned_reward.py"), "--steps", "2048", "--plot", str(picture), cwd=tmp_path)
+    assert re.search(r"correlation of learned and earned rewards: -?\d\.\d\d", output)
+    assert picture.stat().st_size > 1000
+
+
 def test_the_readmes_programs_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(blocks) == 5
@@ -129,9 +151,9 @@ def test_the_readmes_programs_run(tmp_path):
         run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
 
 
-@pytest.mark.parametrize("example", ["callback_in_existing_project.py", "own_reward_network.py"])
+@pytest.mark.parametrize("example", ["awr.py", "callback_in_existing_project.py", "own_reward_network.py"])
 def test_the_other_examples_run(example, tmp_path):
-    assert "reward/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
+    assert "time/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
 
 
 def test_the_speed_study_measures_phases_and_gradients(tmp_path):

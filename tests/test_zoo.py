@@ -19,17 +19,23 @@ import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_tare import TAREPPO, RewardSettings
+from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO
 from sb3_tare.envs import MUJOCO_TASKS
 from sb3_tare.zoo import COMMANDS, hyperparams_file, main, register
-from sb3_tare.zoo.search import awr_space, tare_awr_space, tare_ppo_space
+from sb3_tare.zoo.search import awr_space, lirpg_space, tare_awr_space, tare_ppo_space
 
 ROOT = Path(__file__).parents[1]
 HOPPER = ("--algo", "tare_ppo", "--env", "Hopper-v5")
 CHAIN = ("--algo", "tare_ppo", "--env", "sb3_tare/Chain-v0")
 TINY = ("--eval-freq", "-1", "-n", "64", "-params", "n_steps:64")
 HUB = importlib.import_module("huggingface_sb3.push_to_hub")  # its package has a function of this name
-ALGORITHMS = ("ppo", "tare_ppo", "awr", "tare_awr")
+ALGORITHMS = ("ppo", "tare_ppo", "lirpg", "awr", "tare_awr")
+SPACES = {
+    "tare_ppo": (TAREPPO, tare_ppo_space),
+    "lirpg": (LIRPG, lirpg_space),
+    "awr": (AWR, awr_space),
+    "tare_awr": (TAREAWR, tare_awr_space),
+}
 
 
 def hyperparams(algorithm: str) -> dict[str, dict]:
@@ -81,7 +87,7 @@ def test_a_named_file_of_hyperparameters_replaces_ours(tmp_path, monkeypatch, ca
     Path("mine.yml").write_text(
         "Pendulum-v1: {n_timesteps: 64, policy: MlpPolicy, n_steps: 64, reward_kwargs: {preset: paper}}"
     )
-    main("train", ["--algo", "tare_ppo", "--env", "Pendulum-v1", "--eval-freq", "-1", "-conf", "mine.yml"])
+    main("train", ["--algo", "tare_ppo", "--env", "Pendulum-v1", *TINY[:4], "-conf", "mine.yml"])
     assert "Loading hyperparameters from: mine.yml" in capsys.readouterr().out
     model = TAREPPO.load("logs/tare_ppo/Pendulum-v1_1/Pendulum-v1.zip")
     assert model.reward_learner.settings.reward_mode == "replace"
@@ -190,7 +196,7 @@ def test_an_unknown_algorithm_lists_those_that_exist(capsys):
         assert "'tare_ppo'" in error
     with pytest.raises(SystemExit):
         main("hyperparams", ["--algo", "sac"])
-    assert "there are for awr, ppo, tare_awr, tare_ppo" in capsys.readouterr().err
+    assert "there are for awr, lirpg, ppo, tare_awr, tare_ppo" in capsys.readouterr().err
 
 
 def test_rl_zoo3s_own_algorithms_go_through_unchanged(tmp_path, monkeypatch, capsys):
@@ -252,23 +258,20 @@ def test_two_workers_search_in_one_storage_which_is_gone_on_from(tmp_path, monke
 
 
 @pytest.mark.parametrize("n_actions", [0, 3])
-@pytest.mark.parametrize("space", [tare_ppo_space, awr_space, tare_awr_space], ids=["tare_ppo", "awr", "tare_awr"])
-def test_what_is_sampled_fits_the_algorithm(space, n_actions):
+@pytest.mark.parametrize("name", SPACES)
+def test_what_is_sampled_fits_the_algorithm(name, n_actions):
+    model, space = SPACES[name]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask()
         sampled = space.sample(trial, n_actions, 1, {})
         assert sampled == space.convert(trial.params)
         assert not [name for name in sampled if name.startswith(("one_minus", "reward_n")) or name.endswith("_pow")]
-        assert ("reward_kwargs" in sampled) == (space is not awr_space)
-        RewardSettings(**sampled.get("reward_kwargs", {}))
-        if space is tare_ppo_space:
-            batch_size = sampled.pop("batch_size")  # PPO warns of one that is no factor of the rollout's size
-            TAREPPO(
-                "MlpPolicy", "CartPole-v1", device="cpu", batch_size=min(batch_size, 32), _init_setup_model=False, **sampled
-            )
-        else:
+        assert ("reward_kwargs" in sampled) == (name != "awr")
+        if issubclass(model, AWR):
             assert ("action_std" in sampled) == (n_actions > 0)
+        batch_size = min(sampled.pop("batch_size"), 32)  # PPO warns of one that is no factor of the rollout's size
+        model("MlpPolicy", "CartPole-v1", device="cpu", batch_size=batch_size, _init_setup_model=False, **sampled)
 
 
 def test_register_adds_to_the_tables_that_all_commands_share():
@@ -287,10 +290,11 @@ def test_every_task_has_hyperparameters(algorithm):
     for settings in hyperparams(algorithm).values():
         assert settings["policy"] == "MlpPolicy"
         assert not [name for name, value in settings.items() if isinstance(value, str) and value[:1].isdigit()]
-        RewardSettings(**settings.get("reward_kwargs", {}))
+        if "reward_kwargs" in settings:
+            SPACES[algorithm][0].learner_class.settings_class(**settings["reward_kwargs"])
 
 
-@pytest.mark.parametrize(("host", "learner"), [("ppo", "tare_ppo"), ("awr", "tare_awr")])
+@pytest.mark.parametrize(("host", "learner"), [("ppo", "tare_ppo"), ("ppo", "lirpg"), ("awr", "tare_awr")])
 def test_the_hosts_settings_are_the_same_with_and_without_a_learned_reward(host, learner):
     without_reward = {
         task: {name: value for name, value in settings.items() if name != "reward_kwargs"}
@@ -309,3 +313,30 @@ def test_a_file_of_hyperparameters_is_found_by_its_algorithm(capsys):
     main("hyperparams", ["--algo", "ppo"])
     assert capsys.readouterr().out.strip() == str(ROOT / "hyperparams/ppo.yml")
     assert np.isclose(hyperparams("ppo")["Hopper-v5"]["learning_rate"], 3e-4)
+
+
+@pytest.mark.parametrize("algorithm", ["lirpg", "awr", "tare_awr"])
+def test_the_other_algorithms_train_and_act(algorithm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {"lirpg": ("n_steps:64", "n_epochs:1")}.get(algorithm, ("train_freq:64", "actor_steps:64", "critic_steps:64"))
+    chosen = ("--algo", algorithm, "--env", "Hopper-v5", "--seed", "0")
+    main("train", [*chosen, "--eval-freq", "64", "--eval-episodes", "1", "-n", "128", "-params", *small])
+    run = Path("logs") / algorithm / "Hopper-v5_1"
+    assert all((run / name).is_file() for name in ("best_model.zip", "evaluations.npz", "Hopper-v5/config.yml"))
+    main("enjoy", ["--algo", algorithm, "--env", "Hopper-v5", "-f", "logs", "--no-render", "-n", "20"])
+
+
+def test_a_checkpoint_goes_on_with_its_own_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = ("--algo", "awr", "--env", "Pendulum-v1", "--eval-freq", "-1", "--seed", "0")
+    small = ("-params", "train_freq:64", "actor_steps:64", "critic_steps:64")
+    main("train", [*chosen, "-n", "128", "--save-freq", "64", "--save-replay-buffer", *small])
+    folder = Path("logs/awr/Pendulum-v1_1")
+    assert (folder / "rl_model_replay_buffer_64_steps.pkl").is_file()
+    loaded = []
+    load = AWR.load_replay_buffer
+    monkeypatch.setattr(
+        AWR, "load_replay_buffer", lambda self, path, **rest: (loaded.append(path), load(self, path, **rest))[1]
+    )
+    main("train", [*chosen, "-n", "64", "-i", str(folder / "rl_model_64_steps.zip"), *small])
+    assert [path.name for path in loaded][-1] == "rl_model_replay_buffer_64_steps.pkl"

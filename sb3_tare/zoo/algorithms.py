@@ -10,7 +10,7 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_tare
-from sb3_tare.zoo.search import SearchSpace, awr_space, tare_awr_space, tare_ppo_space
+from sb3_tare.zoo.search import SearchSpace, awr_space, lirpg_space, tare_awr_space, tare_ppo_space
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Algorithm:
 
 ALGORITHMS = {
     "tare_ppo": Algorithm(sb3_tare.TAREPPO, tare_ppo_space),
+    "lirpg": Algorithm(sb3_tare.LIRPG, lirpg_space),
     "awr": Algorithm(sb3_tare.AWR, awr_space),
     "tare_awr": Algorithm(sb3_tare.TAREAWR, tare_awr_space),
 }

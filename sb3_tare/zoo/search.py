@@ -22,6 +22,12 @@ REWARDS: dict[str, dict[str, Any]] = {
 }
 """Reward networks, by what a trial calls them."""
 
+LIRPG_REWARDS: dict[str, dict[str, Any]] = {
+    "StateActionTanh": {"architecture": "StateActionTanh"},
+    "LSTMbMul": {"architecture": "LSTMbMul"},
+}
+"""Those of LIRPG: its own, and the one that TARE gives it."""
+
 NETWORKS = {"small": [64, 64], "medium": [128, 64], "big": [256, 256]}
 """Hidden layers of AWR's policy and critic, by what a trial calls them."""
 
@@ -61,7 +67,7 @@ def _convert_reward(params: dict[str, Any]) -> dict[str, Any]:
     """Take what was sampled of the reward together, and leave the rest as it is."""
     host = {name: value for name, value in params.items() if not name.startswith("reward_")}
     reward = {name.removeprefix("reward_"): value for name, value in params.items() if name.startswith("reward_")}
-    network = REWARDS[reward.pop("network")]
+    network = {**REWARDS, **LIRPG_REWARDS}[reward.pop("network")]
     return {**host, "reward_kwargs": {**network, "reward_mode": reward.pop("mode"), **reward}}
 
 
@@ -72,6 +78,17 @@ def _suggest_tare_ppo(trial: optuna.Trial, n_actions: int, n_envs: int) -> None:
 
 
 def _convert_tare_ppo(params: dict[str, Any]) -> dict[str, Any]:
+    return convert_onpolicy_params(_convert_reward(params))
+
+
+def _suggest_lirpg(trial: optuna.Trial, n_actions: int, n_envs: int) -> None:
+    _suggest_ppo(trial, n_actions, n_envs)
+    trial.suggest_categorical("reward_network", list(LIRPG_REWARDS))
+    trial.suggest_categorical("reward_mode", ["add", "replace"])
+    trial.suggest_float("reward_learning_rate", 1e-5, 1e-3, log=True)
+
+
+def _convert_lirpg(params: dict[str, Any]) -> dict[str, Any]:
     return convert_onpolicy_params(_convert_reward(params))
 
 
@@ -109,5 +126,7 @@ def _convert_tare_awr(params: dict[str, Any]) -> dict[str, Any]:
 
 
 tare_ppo_space = SearchSpace(_suggest_tare_ppo, _convert_tare_ppo)
+lirpg_space = SearchSpace(_suggest_lirpg, _convert_lirpg)
 awr_space = SearchSpace(_suggest_awr, _convert_awr)
-tare_awr_space = SearchSpace(_suggest_tare_awr, _convert_tare_awr)
+tare_lirpg_space = SearchSpace(_suggest_lirpg, _convert_lirpg)
+awr_space = SearchSpace(_suggest_tare_awr, _convert_tare_awr)
