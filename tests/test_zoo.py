@@ -339,4 +339,4 @@ def test_a_checkpoint_goes_on_with_its_own_memory(tmp_path, monkeypatch):
         AWR, "load_replay_buffer", lambda self, path, **rest: (loaded.append(path), load(self, path, **rest))[1]
     )
     main("train", [*chosen, "-n", "64", "-i", str(folder / "rl_model_64_steps.zip"), *small])
-    assert [path.name for path in loaded][-1] == "rl_model_replay_buffer_64_steps.pkl"
+    assert Path(loaded[-1]).name == "rl_model_replay_buffer_64_steps.pkl"

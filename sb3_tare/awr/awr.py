@@ -157,7 +157,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
             check_number(name, getattr(self, name), at_least=0.0)
         for name in ("learning_rate", "critic_learning_rate"):
             if not callable(getattr(self, name)):
-                check_number(name, getattr(self, name), above=0.0)
+                check_number(name, getattr(self, name), at_least=0.0)  # zero is what rl-zoo3 loads a model with to watch it
         check_number("gamma", self.gamma, at_least=0.0, below=1.0)
         check_number("td_lambda", self.td_lambda, at_least=0.0, at_most=1.0)
         for name, least in (("buffer_size", 1), ("batch_size", 1), ("critic_steps", 0), ("actor_steps", 0)):

@@ -128,5 +128,4 @@ def _convert_tare_awr(params: dict[str, Any]) -> dict[str, Any]:
 tare_ppo_space = SearchSpace(_suggest_tare_ppo, _convert_tare_ppo)
 lirpg_space = SearchSpace(_suggest_lirpg, _convert_lirpg)
 awr_space = SearchSpace(_suggest_awr, _convert_awr)
-tare_lirpg_space = SearchSpace(_suggest_lirpg, _convert_lirpg)
-awr_space = SearchSpace(_suggest_tare_awr, _convert_tare_awr)
+tare_awr_space = SearchSpace(_suggest_tare_awr, _convert_tare_awr)
