@@ -184,7 +184,7 @@ def test_every_one_of_many_variants_has_a_look_of_its_own():
 
 def test_a_legend_covers_no_curve():
     curve = (np.arange(3), statistics.mean(np.ones((1, 3))))
-    figure = plots.panels({"a": {"ppo": curve}, "b": {"ppo": curve}}, "return", plots.styles_of(["ppo"]))
+    figure = plots.panels({"a": {"b": curve, "c": curve}, "d": {"c": curve}}, "return", plots.styles_of(["b", "c"]))
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert not any(legend.get_window_extent().overlaps(ax.get_window_extent()) for ax in figure.axes)
