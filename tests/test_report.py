@@ -184,16 +184,21 @@ def test_every_one_of_many_variants_has_a_look_of_its_own():
 
 def test_a_legend_covers_no_curve():
     curve = (np.arange(3), statistics.mean(np.ones((1, 3))))
-    figure = plots.panels({"a": {"ppo": curve}, "b": {"ppo": curve}}, "return", plots.styles_of(["ppo"]))
+    figure = plots.panels({"a": {"b": curve, "c": curve}, "d": {"c": curve}}, "return", plots.styles_of(["b", "c"]))
     figure.draw_without_rendering()
     (legend,) = figure.legends
-    assert not any(legend.get_window_extent().overlaps(ax.get_window_extent()) for ax in figure.axes)
+    assert not any(legend.get_window_extent().overlaps(ax.get_tightbbox()) for ax in figure.axes)
     assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title() for ax in figure.axes)
 
 
 def test_text_from_results_is_escaped(tmp_path):
-    study(tmp_path, envs=["<script>-v0"])
-    assert "<script>" not in report(tmp_path)
+    study(tmp_path, envs=["<b>-v0"])
+    (damaged := tmp_path / "<i>.json").write_text("{")
+    text = report(tmp_path)
+    assert "&lt;b&gt;-v0" in text
+    assert damaged.exists()
+    assert "<b>" not in text
+    assert "<i>" not in text
 
 
 def test_intervals_of_the_page_are_words():
