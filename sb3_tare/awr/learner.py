@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.gradients import AdvantageWeightedGradients
 from sb3_tare.awr.iteration import MemoryIteration
 from sb3_tare.awr.reader import ActorUpdate, MemoryReader
 from sb3_tare.awr.settings import MemorySettings
+from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.hosts import Host
 from sb3_tare.learner import RewardLearner
 from sb3_tare.objectives import advantage_weighted
@@ -79,7 +81,12 @@ class MemoryLearner(RewardLearner):
         )
 
     def _check_host(self, host: Host, model: Any) -> None:
-        """AWR has checked its memory itself."""
+        n_steps, least = model.train_freq.frequency * model.n_envs, 2 * MIN_PART_STEPS
+        if n_steps < least and model.train_freq.unit is TrainFrequencyUnit.STEP:
+            raise ValueError(
+                f"a reward is learned from at least {least} steps in an iteration, got train_freq={model.train_freq.frequency} "
+                f"times {model.n_envs} environments: raise train_freq"
+            )
 
     def _new_recorder(self, model: Any) -> PathRecorder:
         return PathRecorder()
