@@ -109,10 +109,13 @@ def test_statistics_are_saved_and_loaded(tmp_path):
 
 
 def test_named_observations_are_normalised_each_by_its_own_statistics():
-    kwargs = {"net_arch": [8], "features_extractor_kwargs": {"cnn_output_dim": 4}}
-    space = spaces.Dict({name: part for name, part in MIXED.items() if name != "camera"})
-    model = awr(vec_env(2, lambda: Toy(space)), "MultiInputPolicy", policy_kwargs=kwargs).learn(128)
-    assert set(model.policy.normalizer.moments) == {"observation_body__part", "observation_goal"}
+    space = spaces.Dict({"body": OBSERVATION, "pop": spaces.Discrete(3), "goal": OBSERVATION})
+    model = awr(vec_env(1, lambda: Toy(space)), "MultiInputPolicy").learn(64)
+    assert set(model.policy.normalizer.moments) == {"observation_body", "observation_goal"}
+    observations = model.replay_buffer.observations["goal"][:64, 0]
+    moments = model.policy.normalizer.moments["observation_goal"]
+    np.testing.assert_allclose(moments.mean, observations.mean(axis=0), atol=0.05)
+    assert not torch.equal(moments.mean, model.policy.normalizer.moments["observation_body"].mean)
 
 
 def test_an_extractor_of_the_users_stands_behind_the_statistics_too():

@@ -133,7 +133,7 @@ class PathMemory(ReplayBuffer):
     def actions_at(self, rows: np.ndarray) -> Tensor:
         """Actions at flat ``rows`` as the policy's distribution takes them: ``[n]`` if discrete, else ``[n, action_dim]``."""
         actions = self.to_torch(_flat(self.actions)[rows], copy=False)
-        return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions
+        return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
 
     def rewards_at(self, rows: np.ndarray, env: VecNormalize | None = None) -> Tensor:
         """``[n]`` rewards at flat ``rows``, normalised by ``env``."""
