@@ -65,16 +65,19 @@ def test_any_other_reward_does_not(settings):
     changed = [name for name in differences(plain, learned) if "reward_learner" not in name]
     assert "/policy/action_net.weight" in changed
     # The critic is one of extrinsic returns; only what is collected, later, can change it.
-    first = (awr_of(model.learn(128)) for model in (awr(ending()), tare_awr(ending(), **settings)))
+    first = awr_of(awr(ending()).learn(128)), awr_of(tare_awr(ending(), **settings).learn(128))
     assert not [name for name in differences(*first) if "value_net" in name or "critic_optimiser" in name]
 
 
 # Its gradient
 
 
+FEW = {"sampled_steps": 48, "damping": 0.0}
+
+
 def prepared(action_space: spaces.Space = BOX, **settings):
     """The gradients of a model with a few steps, one batch with advantages of which some weights are clipped, and more."""
-    model = tare_awr(ending(action_space=action_space), {"max_weight": 2.0, "temperature": 0.8}, **settings)
+    model = tare_awr(ending(action_space=action_space), host={"max_weight": 2.0, "temperature": 0.8}, **{**FEW, **settings})
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(256)
     trainer, iteration = model.reward_learner.trainer, model.reward_learner._iteration
@@ -85,13 +88,6 @@ def prepared(action_space: spaces.Space = BOX, **settings):
     objective = trainer.gradients._objective(Batch(rollout, advantages))
     parameters = trainer.gradients._actor_parameters(objective)
     return model, trainer.gradients, Batch(rollout, advantages), parameters, weights
-
-
-host_sizes = {"sampled_steps": 48, "damping": 0.0}
-
-
-def tare_small(action_space=BOX, **settings):
-    return prepared(action_space, **{**host_sizes, **settings})
 
 
 def jacobian(outputs: Tensor, parameters: list[Tensor]) -> Tensor:
@@ -105,7 +101,7 @@ def dense(product, size: int) -> Tensor:
 
 @pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(3)], ids=str)
 def test_its_curvature_is_the_fisher_matrix_of_each_step_times_its_weight(action_space):
-    model, gradients, batch, parameters, weights = tare_small(action_space)
+    model, gradients, batch, parameters, weights = prepared(action_space)
     distribution = model.policy.get_distribution(batch.rollout.observations).distribution
     n, size = len(weights), sum(parameter.numel() for parameter in parameters)
     if isinstance(action_space, spaces.Discrete):
@@ -122,7 +118,7 @@ def test_its_curvature_is_the_fisher_matrix_of_each_step_times_its_weight(action
 
 
 def test_its_curvature_is_symmetric_and_positive_semi_definite():
-    _, gradients, batch, parameters, _ = tare_small()
+    _, gradients, batch, parameters, _ = prepared()
     matrix = dense(gradients._curvature(batch, parameters), sum(parameter.numel() for parameter in parameters)).double()
     scale = float(matrix.abs().max())
     torch.testing.assert_close(matrix, matrix.T, rtol=0.0, atol=1e-5 * scale)
@@ -130,7 +126,7 @@ def test_its_curvature_is_symmetric_and_positive_semi_definite():
 
 
 def test_the_other_curvature_is_minus_the_hessian_of_its_objective():
-    _, gradients, batch, parameters, weights = tare_small(curvature="hessian")
+    _, gradients, batch, parameters, weights = prepared(curvature="hessian")
     log_probs, _ = gradients._evaluate(batch.rollout)
     slope = flat_gradient((weights.clamp(max=2.0) * log_probs).mean(), parameters, create_graph=True)
     expected = -torch.stack([flat_gradient(entry, parameters) for entry in slope])
@@ -139,7 +135,7 @@ def test_the_other_curvature_is_minus_the_hessian_of_its_objective():
 
 
 def test_the_mixed_product_is_the_second_derivative_taken_by_brute_force():
-    _, gradients, batch, parameters, weights = tare_small()
+    _, gradients, batch, parameters, weights = prepared()
     advantages = batch.advantages.clone().requires_grad_()
     log_probs, _ = gradients._evaluate(batch.rollout)
     n = len(weights)
@@ -152,7 +148,7 @@ def test_the_mixed_product_is_the_second_derivative_taken_by_brute_force():
 
 
 def test_the_weights_of_a_reward_step_are_those_of_dense_linear_algebra():
-    _, gradients, batch, parameters, weights = tare_small(damping=0.5, cg_steps=60)
+    _, gradients, batch, parameters, weights = prepared(damping=0.5, cg_steps=60)
     log_probs, _ = gradients._evaluate(batch.rollout)
     slopes = jacobian(log_probs, parameters).double()
     target = (weights.clamp(max=2.0).double()[:, None] * slopes).mean(dim=0)
@@ -166,7 +162,7 @@ def test_the_weights_of_a_reward_step_are_those_of_dense_linear_algebra():
 
 @pytest.mark.parametrize("validation", ["split", "next_rollout"])
 def test_a_small_temperature_whose_weights_overflow_leaves_the_gradient_finite(validation):
-    model = tare_awr(ending(), {"temperature": 0.01}, validation=validation, sampled_steps=64).learn(3 * 128)
+    model = tare_awr(ending(), host={"temperature": 0.01}, validation=validation, sampled_steps=64).learn(3 * 128)
     assert not not_finite(awr_of(model))
 
 
@@ -223,7 +219,7 @@ IMAGE = spaces.Box(0, 255, (3, 16, 16), dtype=np.uint8)
 )
 def test_the_reward_is_trained_on_any_observations(policy, space, kwargs, features):
     env = vec_env(2, lambda: Toy(space, horizon=17))
-    model = tare_awr(env, {"policy_kwargs": {**TINY_NET, **kwargs}}, policy=policy, sampled_steps=48, features=features)
+    model = tare_awr(env, host={"policy_kwargs": {**TINY_NET, **kwargs}}, policy=policy, sampled_steps=48, features=features)
     before = reward_of(model)
     model.learn(3 * 128)
     assert differences(before, reward_of(model))
@@ -294,7 +290,7 @@ def rows_relabelled(model) -> list[tuple[bool, int]]:
 @pytest.mark.parametrize("validation", ["split", "next_rollout"])
 def test_relabelling_is_one_pass_over_the_memory_and_gradients_see_a_few_paths(validation):
     env = vec_env(2, lambda: Toy(horizon=5))
-    model = tare_awr(env, {"buffer_size": 1024}, validation=validation, sampled_steps=20)
+    model = tare_awr(env, host={"buffer_size": 1024}, validation=validation, sampled_steps=20)
     rows, in_iteration = rows_relabelled(model), []
 
     def note(_):
@@ -353,7 +349,7 @@ def test_on_a_learned_reward_it_finds_the_actions_that_pay():
     """The reward is the mean action, behind noise."""
     kwargs = {"train_freq": 128, "critic_steps": 320, "actor_steps": 320, "critic_learning_rate": 3e-3, "gamma": 0.5}
     adam = {"net_arch": [32], "optimizer_class": torch.optim.Adam}
-    model = tare_awr(vec_env(1), {**kwargs, "buffer_size": 1024, "policy_kwargs": adam})
+    model = tare_awr(vec_env(1), host={**kwargs, "buffer_size": 1024, "policy_kwargs": adam})
     acts = partial(model.predict, np.zeros((200, 3), np.float32))
     before = np.mean(acts()[0])
     model.learn(1280)

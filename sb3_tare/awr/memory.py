@@ -162,7 +162,7 @@ def check_fits(memory: Any, model: Any) -> None:
     if not isinstance(memory, PathMemory):
         raise TypeError(
             f"AWR needs a memory of paths, got a {type(memory).__name__}: "
-            "sb3_tare.awr.memory_from_replay_buffer makes one of a replay buffer"
+            "sb3_tare.awr.offline.memory_from_replay_buffer makes one of a replay buffer"
         )
     for name in ("observation_space", "action_space"):
         theirs, ours = getattr(memory, name), getattr(model, name)
