@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -12,10 +11,9 @@ from builders import LAWS, normal
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
-from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import (
-    BOX,
     OBSERVATION,
     TINY_NET,
     NormDropoutExtractor,
@@ -25,7 +23,6 @@ from toys import (
     awr_of,
     differences,
     not_finite,
-    policy_of,
     vec_env,
 )
 
@@ -382,8 +379,6 @@ def test_a_seed_makes_a_run_the_same_and_another_one_another():
 
 
 def test_what_was_learned_is_logged(tmp_path):
-    from stable_baselines3.common.logger import configure
-
     model = awr()
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(64, log_interval=1)
@@ -394,44 +389,3 @@ def test_what_was_learned_is_logged(tmp_path):
     assert {f"train/{name}" for name in names} <= logged
     assert set(model.seconds) == {"returns", "critic", "actor"}
     assert all(seconds > 0.0 for seconds in model.seconds.values())
-
-
-# Learning
-
-ADAM = {"net_arch": [32], "optimizer_class": torch.optim.Adam}
-
-
-@pytest.mark.parametrize("action_space", [BOX, spaces.MultiBinary(2)], ids=str)
-def test_it_finds_the_actions_that_pay(action_space):
-    """The reward is the mean action, behind noise."""
-    kwargs = {"train_freq": 128, "critic_steps": 320, "actor_steps": 320, "critic_learning_rate": 3e-3}
-    env = vec_env(1, lambda: Toy(action_space=action_space))
-    model = awr(env, policy_kwargs=ADAM, gamma=0.5, buffer_size=1024, **kwargs)
-    before = np.mean(model.predict(np.zeros((200, 3), np.float32))[0])
-    model.learn(1280)
-    assert np.mean(model.predict(np.zeros((200, 3), np.float32))[0]) > before + 0.25
-
-
-@pytest.mark.slow
-def test_it_swings_a_pendulum_up():
-    model = AWR("MlpPolicy", gym.make("Pendulum-v1"), 1e-3, 1e-3, policy_kwargs=ADAM_PENDULUM, gamma=0.95, seed=0, device="cpu")
-    env = model.get_env()
-    before, _ = evaluate_policy(model, env, n_eval_episodes=20)
-    model.learn(80_000)
-    after, _ = evaluate_policy(model, env, n_eval_episodes=20)
-    assert before < -900
-    assert after > -500
-
-
-@pytest.mark.slow
-def test_it_balances_a_pole():
-    model = AWR("MlpPolicy", gym.make("CartPole-v1"), 1e-3, 1e-3, policy_kwargs=ADAM_PENDULUM, seed=0, device="cpu", actor_steps=200)
-    env = model.get_env()
-    before, _ = evaluate_policy(model, env, n_eval_episodes=20)
-    model.learn(30_000)
-    after, _ = evaluate_policy(model, env, n_eval_episodes=20)
-    assert before < 100
-    assert after > 250
-
-
-ADAM_PENDULUM = {"net_arch": [64, 64], "optimizer_class": torch.optim.Adam}

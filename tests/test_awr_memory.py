@@ -285,7 +285,7 @@ NAMED = spaces.Dict({"camera": spaces.Box(0, 255, (3, 8, 8), dtype=np.uint8), "b
 
 
 def test_dictionaries_of_observations_are_paths_too():
-    model = awr(vec_env(2, lambda: Toy(NAMED, horizon=10)), "MultiInputPolicy", buffer_size=64).learn(256)
+    model = awr(vec_env(2, lambda: Toy(NAMED, horizon=10)), "MultiInputPolicy", buffer_size=64, train_freq=32).learn(256)
     memory = model.replay_buffer
     assert type(memory) is DictPathMemory
     paths = memory.paths()
@@ -300,9 +300,13 @@ def test_dictionaries_of_observations_are_paths_too():
         assert torch.equal(followed[key][:-1][inner], observations[key][1:][inner])
 
 
-@pytest.mark.parametrize("observation_space", [OBSERVATION, NAMED["camera"], spaces.Discrete(4), spaces.MultiBinary(3)], ids=str)
+@pytest.mark.parametrize(
+    "observation_space", [OBSERVATION, NAMED["camera"], spaces.Discrete(4), spaces.MultiBinary(3)], ids=str
+)
 def test_any_observation_follows_the_one_before(observation_space):
-    memory = awr(vec_env(2, lambda: Toy(observation_space, horizon=10)), buffer_size=64).learn(128).replay_buffer
+    memory = (
+        awr(vec_env(2, lambda: Toy(observation_space, horizon=10)), buffer_size=64, train_freq=32).learn(128).replay_buffer
+    )
     paths = memory.paths()
     inner = (paths.episodes.offsets[1:] > 0).numpy()
     observed, followed = memory.observations_at(paths.rows), memory.next_observations_at(paths.rows)

@@ -39,7 +39,12 @@ def test_before_anything_was_seen_nothing_changes():
 
 def test_images_and_discrete_parts_pass_through():
     normalizer = ObservationNormalizer(MIXED)
-    part = {"camera": torch.rand(5, 3, 16, 16), "body.part": torch.randn(5, 3), "pop": torch.ones(5, 3), "goal": torch.ones(5, 3)}
+    part = {
+        "camera": torch.rand(5, 3, 16, 16),
+        "body.part": torch.randn(5, 3),
+        "pop": torch.ones(5, 3),
+        "goal": torch.ones(5, 3),
+    }
     normalizer.update({**part, "body.part": 5.0 + 2.0 * part["body.part"]})
     normalised = normalizer(part)
     assert normalised["camera"] is part["camera"]
@@ -109,7 +114,7 @@ def test_statistics_are_saved_and_loaded(tmp_path):
 
 
 def test_named_observations_are_normalised_each_by_its_own_statistics():
-    space = spaces.Dict({"body": OBSERVATION, "pop": spaces.Discrete(3), "goal": OBSERVATION})
+    space = spaces.Dict({"body": OBSERVATION, "mode": spaces.Discrete(3), "goal": OBSERVATION})
     model = awr(vec_env(1, lambda: Toy(space)), "MultiInputPolicy").learn(64)
     assert set(model.policy.normalizer.moments) == {"observation_body", "observation_goal"}
     observations = model.replay_buffer.observations["goal"][:64, 0]

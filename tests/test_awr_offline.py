@@ -192,7 +192,9 @@ def test_a_minari_data_set_becomes_its_episodes():
     assert paths.episodes.lengths.tolist() == [5, 8, 3]
     assert paths.episodes.ends.tolist() == [End.TERMINATION, End.TIMEOUT, End.CUT]
     np.testing.assert_array_equal(memory.observations_at(paths.rows), np.concatenate([e.observations[:-1] for e in episodes]))
-    np.testing.assert_array_equal(memory.next_observations_at(paths.rows), np.concatenate([e.observations[1:] for e in episodes]))
+    np.testing.assert_array_equal(
+        memory.next_observations_at(paths.rows), np.concatenate([e.observations[1:] for e in episodes])
+    )
 
 
 def test_a_minari_data_set_of_dictionaries_becomes_its_episodes():
@@ -203,6 +205,25 @@ def test_a_minari_data_set_of_dictionaries_becomes_its_episodes():
     memory = memory_from_minari(model, SimpleNamespace(iterate_episodes=lambda: iter(episodes)))
     assert memory.paths().episodes.lengths.tolist() == [5, 8]
     assert memory.observations_at(memory.paths().rows)["mode"].flatten().tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 0, 1, 2, 0, 1]
+
+
+def test_a_data_set_on_this_machine_is_read_by_its_name(tmp_path, monkeypatch):
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    env = minari.DataCollector(Toy(action_space=UNEVEN, horizon=6))
+    actions = np.random.default_rng(0).uniform(UNEVEN.low, UNEVEN.high, size=(15, 2)).astype(np.float32)
+    env.reset(seed=0)
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    env.create_dataset("toy/test-v0", algorithm_name="random", code_permalink="none", author="none", author_email="none")
+    memory = memory_from_minari(model_of(), "toy/test-v0")
+    paths = memory.paths()
+    assert paths.episodes.lengths.tolist() == [6, 6, 3]
+    assert paths.episodes.ends.tolist()[:2] == [End.TIMEOUT, End.TIMEOUT]
+    scaled = 2.0 * (actions - UNEVEN.low) / (UNEVEN.high - UNEVEN.low) - 1.0
+    np.testing.assert_allclose(memory.actions_at(paths.rows), scaled, atol=1e-5)
 
 
 def test_a_name_needs_minari_which_is_imported_only_then(monkeypatch):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -343,14 +341,3 @@ def test_after_an_error_the_run_can_go_on(when):
     assert model.reward_learner._iteration.fit is None
     before = reward_of(model)
     assert differences(before, reward_of(model.learn(128, reset_num_timesteps=False)))
-
-
-def test_on_a_learned_reward_it_finds_the_actions_that_pay():
-    """The reward is the mean action, behind noise."""
-    kwargs = {"train_freq": 128, "critic_steps": 320, "actor_steps": 320, "critic_learning_rate": 3e-3, "gamma": 0.5}
-    adam = {"net_arch": [32], "optimizer_class": torch.optim.Adam}
-    model = tare_awr(vec_env(1), host={**kwargs, "buffer_size": 1024, "policy_kwargs": adam})
-    acts = partial(model.predict, np.zeros((200, 3), np.float32))
-    before = np.mean(acts()[0])
-    model.learn(1280)
-    assert np.mean(acts()[0]) > before + 0.25

@@ -81,11 +81,12 @@ class MemoryLearner(RewardLearner):
         )
 
     def _check_host(self, host: Host, model: Any) -> None:
-        n_steps, least = model.train_freq.frequency * model.n_envs, 2 * MIN_PART_STEPS
-        if n_steps < least and model.train_freq.unit is TrainFrequencyUnit.STEP:
+        frequency, unit = model.train_freq
+        least = 2 * MIN_PART_STEPS
+        if unit is TrainFrequencyUnit.STEP and frequency * model.n_envs < least:
             raise ValueError(
-                f"a reward is learned from at least {least} steps in an iteration, got train_freq={model.train_freq.frequency} "
-                f"times {model.n_envs} environments: raise train_freq"
+                f"an iteration needs at least {least} steps to learn a reward from, got train_freq={frequency} times "
+                f"{model.n_envs} environments: raise train_freq"
             )
 
     def _new_recorder(self, model: Any) -> PathRecorder:
