@@ -281,7 +281,8 @@ def test_a_run_that_a_callback_stopped_early_learns_from_what_it_had_collected_w
     assert (model.replay_buffer.n_new, model._n_updates) == (0, 1)
 
 
-NAMED = spaces.Dict({"camera": spaces.Box(0, 255, (3, 8, 8), dtype=np.uint8), "body": OBSERVATION})
+IMAGE = spaces.Box(0, 255, (3, 36, 36), dtype=np.uint8)
+NAMED = spaces.Dict({"camera": IMAGE, "body": OBSERVATION})
 
 
 def test_dictionaries_of_observations_are_paths_too():
@@ -292,7 +293,7 @@ def test_dictionaries_of_observations_are_paths_too():
     assert paths.episodes.n_steps == 64
     assert paths.episodes.first_times.tolist()[:2] == [6, 0]  # of 128 steps of each, 32 are left
     observations = memory.observations_at(paths.rows)
-    assert observations["camera"].shape == (64, 3, 8, 8)
+    assert observations["camera"].shape == (64, 3, 36, 36)
     assert observations["body"].shape == (64, 3)
     inner = (paths.episodes.offsets[1:] > 0).numpy()
     followed = memory.next_observations_at(paths.rows)
@@ -300,9 +301,7 @@ def test_dictionaries_of_observations_are_paths_too():
         assert torch.equal(followed[key][:-1][inner], observations[key][1:][inner])
 
 
-@pytest.mark.parametrize(
-    "observation_space", [OBSERVATION, NAMED["camera"], spaces.Discrete(4), spaces.MultiBinary(3)], ids=str
-)
+@pytest.mark.parametrize("observation_space", [OBSERVATION, IMAGE, spaces.Discrete(4), spaces.MultiBinary(3)], ids=str)
 def test_any_observation_follows_the_one_before(observation_space):
     memory = (
         awr(vec_env(2, lambda: Toy(observation_space, horizon=10)), buffer_size=64, train_freq=32).learn(128).replay_buffer

@@ -18,7 +18,7 @@ from toys import BOX, OBSERVATION, Toy, Watch, awr, awr_of, differences, not_fin
 from sb3_tare.awr.offline import memory_from_minari, memory_from_replay_buffer, memory_from_transitions
 from sb3_tare.episodes import End
 
-UNEVEN = spaces.Box(np.array([-2.0, 0.0]), np.array([6.0, 1.0]), dtype=np.float32)
+UNEVEN = spaces.Box(np.float32([-2.0, 0.0]), np.float32([6.0, 1.0]), dtype=np.float32)
 NAMED = spaces.Dict({"body": OBSERVATION, "mode": spaces.Discrete(3)})
 
 
@@ -210,20 +210,17 @@ def test_a_minari_data_set_of_dictionaries_becomes_its_episodes():
 def test_a_data_set_on_this_machine_is_read_by_its_name(tmp_path, monkeypatch):
     minari = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    env = minari.DataCollector(Toy(action_space=UNEVEN, horizon=6))
-    actions = np.random.default_rng(0).uniform(UNEVEN.low, UNEVEN.high, size=(15, 2)).astype(np.float32)
-    env.reset(seed=0)
-    for action in actions:
-        _, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            env.reset()
-    env.create_dataset("toy/test-v0", algorithm_name="random", code_permalink="none", author="none", author_email="none")
-    memory = memory_from_minari(model_of(), "toy/test-v0")
-    paths = memory.paths()
-    assert paths.episodes.lengths.tolist() == [6, 6, 3]
-    assert paths.episodes.ends.tolist()[:2] == [End.TIMEOUT, End.TIMEOUT]
-    scaled = 2.0 * (actions - UNEVEN.low) / (UNEVEN.high - UNEVEN.low) - 1.0
-    np.testing.assert_allclose(memory.actions_at(paths.rows), scaled, atol=1e-5)
+    episodes = [episode(5, 0, "terminations"), episode(8, 1, "truncations")]
+    buffers = [minari.data_collector.EpisodeBuffer(id=n, **vars(each)) for n, each in enumerate(episodes)]
+    spaces_of_it = {"observation_space": OBSERVATION, "action_space": UNEVEN}
+    named = dict.fromkeys(["algorithm_name", "author", "author_email", "code_permalink", "description"], "none")
+    minari.create_dataset_from_buffers("toy/test-v0", buffers, requirements=[], **named, **spaces_of_it)
+    memories = (
+        memory_from_minari(model_of(), "toy/test-v0"),
+        memory_from_minari(model_of(), SimpleNamespace(iterate_episodes=lambda: episodes)),
+    )
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "times", "cuts"):
+        np.testing.assert_array_equal(*(getattr(memory, name) for memory in memories))
 
 
 def test_a_name_needs_minari_which_is_imported_only_then(monkeypatch):
