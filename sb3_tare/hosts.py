@@ -49,4 +49,7 @@ def host_of(model: Any) -> Host:
         if isinstance(model, host.algorithm):
             return host
     supported = ", ".join(host.algorithm.__name__ for host in HOSTS)
-    raise TypeError(f"a reward cannot be learned for {type(model).__name__}; supported: {supported} and their subclasses")
+    raise TypeError(
+        f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses; "
+        "for AWR there is TAREAWR"
+    )

@@ -82,11 +82,11 @@ class RewardLearner(BaseCallback):
                 "this RewardLearner already belongs to another model; make one for each, "
                 "and carry what was learned over with RewardLearner.save and RewardLearner.load"
             )
-        host = self._host(model)
         if getattr(model, "reward_learner", self) is not self:
             raise ValueError(
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
+        host = self._host(model)
         self._check_host(host, model)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
         trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), self._new_recorder(model)

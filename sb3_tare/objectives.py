@@ -6,6 +6,7 @@ depends on the policy's parameters, only the last on the reward's: all that the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ def advantage_weighted(
 
 def advantage_weights(advantages: Tensor, temperature: float, max_weight: float) -> Tensor:
     """``min(exp(A / temperature), max_weight)`` of advantages ``[n]`` (Peng et al., 2019, eq. 10 and section 4)."""
-    return torch.exp(advantages / temperature).clamp(max=max_weight)
+    # The exponent is clipped, not the exponential: where that overflows its derivative would be zero times infinity.
+    return torch.exp((advantages / temperature).clamp(max=math.log(max_weight)))
 
 
 def parameters_of(distribution: Any) -> DistributionParameters:

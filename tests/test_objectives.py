@@ -27,7 +27,15 @@ from torch import Tensor
 from torch.distributions import Beta
 from torch.distributions import kl_divergence as torch_kl_divergence
 
-from sb3_tare.objectives import detached, kl_divergence, log_likelihood, parameters_of, surrogate
+from sb3_tare.objectives import (
+    advantage_weighted,
+    advantage_weights,
+    detached,
+    kl_divergence,
+    log_likelihood,
+    parameters_of,
+    surrogate,
+)
 
 N = 5
 MASKS = torch.tensor([[1, 1, 0, 1, 1], [1, 0, 1, 1, 0], [0, 0, 1, 0, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]], dtype=torch.bool)
@@ -274,3 +282,37 @@ def test_at_the_policy_that_acted_both_have_the_same_gradient():
         gradients.append(torch.autograd.grad(objective(new, old, advantages), new)[0])
     torch.testing.assert_close(gradients[0], gradients[1])
     torch.testing.assert_close(gradients[0], advantages / 7)
+
+
+@LAWS
+@given(st.integers(1, 20), st.integers(0, 1000), st.sampled_from([0.05, 1.0, 3.0]), st.sampled_from([0.5, 20.0]))
+def test_advantage_weights_are_exponentials_up_to_the_clip(n, seed, temperature, max_weight):
+    advantages = 3.0 * normal(n, seed=seed)
+    weights = advantage_weights(advantages, temperature, max_weight)
+    expected = [min(math.exp(min(float(a) / temperature, 700.0)), max_weight) for a in advantages]
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0.0)
+
+
+def test_the_gradient_of_advantage_weights_is_their_own_over_the_temperature_and_zero_where_they_are_clipped():
+    advantages = torch.tensor([-1.0, 0.5, 10.0, 1e4, 1e30], requires_grad=True)  # the last would overflow
+    (gradient,) = torch.autograd.grad(advantage_weights(advantages, 2.0, 20.0).sum(), advantages)
+    expected = torch.tensor([math.exp(-0.5) / 2.0, math.exp(0.25) / 2.0, 0.0, 0.0, 0.0])
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_objective_of_awr_is_the_mean_log_probability_by_weight():
+    log_probs, advantages = normal(7, seed=0), 4.0 * normal(7, seed=1)
+    weights = [min(math.exp(float(a) / 0.5), 20.0) for a in advantages]
+    assert 20.0 in weights
+    assert min(weights) < 20.0
+    expected = sum(float(p) * w for p, w in zip(log_probs, weights, strict=True)) / 7
+    value = advantage_weighted(log_probs, normal(7, seed=2), advantages, temperature=0.5, max_weight=20.0)
+    assert float(value) == pytest.approx(expected, rel=1e-12)
+
+
+def test_with_weights_the_divergence_is_the_weighted_mean_over_steps():
+    reference, moved = (parameters_of(gaussian(seed)) for seed in (0, 1))
+    each = torch_kl_divergence(gaussian(0).distribution, gaussian(1).distribution).sum(dim=1)
+    weights = normal(N, seed=3).exp()
+    torch.testing.assert_close(kl_divergence(reference, moved, weights), (weights * each).mean())
+    torch.testing.assert_close(kl_divergence(reference, moved, torch.ones(N)), kl_divergence(reference, moved))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
 from sb3_tare.episodes import Episodes, cut_rollout
-from sb3_tare.returns import Baseline, discounted_sum, generalised_advantages, standardise
+from sb3_tare.returns import Baseline, discounted_sum, discounted_sum_by_doubling, generalised_advantages, standardise
 
 DISCOUNTS = st.sampled_from([0.0, 0.3, 0.95, 1.0])
 SEEDS = st.integers(0, 1000)
@@ -115,6 +116,23 @@ def test_one_infinite_delta_stays_in_its_piece():
 
 def test_single_precision_stays_single():
     assert discounted_sum(torch.ones(3), episodes_of([3]), 0.9).dtype == torch.float32
+
+
+@LAWS
+@given(layouts(max_length=20), DISCOUNTS, SEEDS)
+def test_sums_by_doubling_are_the_same_and_so_are_their_gradients(episodes, discount, seed):
+    cotangent = normal(episodes.n_steps, seed=seed + 1)
+    results = []
+    for sums in (discounted_sum, discounted_sum_by_doubling):
+        deltas = normal(episodes.n_steps, seed=seed).requires_grad_()
+        summed = sums(deltas, episodes, discount)
+        results.append((summed.detach(), *torch.autograd.grad(summed, deltas, cotangent)))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-13, atol=1e-13)
+
+
+def test_by_doubling_one_infinite_delta_stays_in_its_piece():
+    deltas = torch.tensor([1.0, 1.0, math.inf, 1.0])
+    assert discounted_sum_by_doubling(deltas, episodes_of([2, 1, 1]), 0.5).tolist() == [1.5, 1.0, math.inf, 1.0]
 
 
 @pytest.mark.parametrize("shape", [(5,), (7,), (6, 1), ()])

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-from sb3_tare import TAREPPO, RewardInputs
+from sb3_tare import AWR, TAREAWR, TAREPPO, RewardInputs
 
 torch.set_num_threads(1)
 # SB3 makes a folder for each call of learn() in the temporary folder otherwise.
@@ -33,6 +33,18 @@ AS_HOST = {"validation": "next_rollout", "n_reward_updates": 0}
 SMALL = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 0, "policy_kwargs": TINY_NET}
 """Arguments of a PPO that learns from a rollout in a few milliseconds."""
 ITERATION = SMALL["n_steps"]
+
+SMALL_AWR = {
+    "train_freq": 64,
+    "buffer_size": 256,
+    "batch_size": 32,
+    "critic_steps": 128,  # for every 2,048 steps collected, so that an iteration has 4
+    "actor_steps": 96,  # and 3
+    "learning_rate": 1e-2,
+    "seed": 0,
+    "policy_kwargs": TINY_NET,
+}
+"""Arguments of an AWR that collects as much and learns from it as fast."""
 
 
 class Toy(gym.Env):
@@ -142,6 +154,23 @@ def tare(env: Any = None, policy: Any = "MlpPolicy", host: Mapping[str, Any] = S
 def ppo(env: Any = None, policy: Any = "MlpPolicy", **host: Any) -> PPO:
     """The PPO that :func:`tare` builds upon."""
     return PPO(policy, vec_env() if env is None else env, **{**SMALL, **host})
+
+
+def awr(env: Any = None, policy: Any = "MlpPolicy", **host: Any) -> AWR:
+    """A tiny AWR.
+
+    :param host: arguments that differ from ``SMALL_AWR``
+    """
+    return AWR(policy, vec_env() if env is None else env, **{**SMALL_AWR, **host})
+
+
+def tare_awr(env: Any = None, policy: Any = "MlpPolicy", host: Mapping[str, Any] = SMALL_AWR, **reward_kwargs: Any) -> TAREAWR:
+    """The TAREAWR built upon :func:`awr`.
+
+    :param host: arguments of AWR that differ from ``SMALL_AWR``
+    :param reward_kwargs: settings of its reward learner
+    """
+    return TAREAWR(policy, vec_env() if env is None else env, reward_kwargs=reward_kwargs, **{**SMALL_AWR, **host})
 
 
 class TinyCNN(BaseFeaturesExtractor):
@@ -263,6 +292,17 @@ def all_of(model: Any, learner: Any = None) -> dict[str, Any]:
     """Everything that is learned, and all that the reward learner remembers."""
     learner = model.reward_learner if learner is None else learner
     return {**policy_of(model), **snapshot({"reward_learner": learner.state_dict()})}
+
+
+def awr_of(model: AWR) -> dict[str, Any]:
+    """Everything that AWR learns: weights, statistics, both optimisers, and the reward learner if there is one."""
+    policy, learner = model.policy, getattr(model, "reward_learner", None)
+    state = {
+        "policy": policy.state_dict(),
+        "actor_optimiser": policy.actor_optimizer.state_dict(),
+        "critic_optimiser": policy.critic_optimizer.state_dict(),
+    }
+    return snapshot(state if learner is None else {**state, "reward_learner": learner.state_dict()})
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

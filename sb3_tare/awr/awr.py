@@ -176,6 +176,10 @@ class AWR(Continuable, AdvantageWeightedRegression):
 
     def _check_memory_size(self) -> None:
         capacity = self.buffer_size // self.n_envs
+        if self.train_freq.unit.value == "episode" and self.n_envs > 1:  # type: ignore[union-attr]
+            raise ValueError(
+                f"train_freq in episodes needs a single environment, got {self.n_envs}: give it in steps of each environment"
+            )
         if self.train_freq.unit.value == "step" and self.train_freq.frequency > capacity:  # type: ignore[union-attr]
             raise ValueError(
                 f"buffer_size={self.buffer_size} holds {capacity} steps of each of {self.n_envs} environments, fewer than an "
@@ -217,15 +221,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
         nothing = np.zeros(self.n_envs)
         step = {"infos": [{} for _ in nothing], "rewards": nothing, "dones": nothing.astype(bool), "new_obs": self._last_obs}
         iterations = 0
-        while self.num_timesteps < total_timesteps:
-            callback.on_rollout_start()
-            for _ in range(-(-SAMPLES_PER_ITERATION // self.n_envs)):
-                self.num_timesteps += self.n_envs
-                callback.update_locals(step)
-                if not callback.on_step():
-                    callback.on_training_end()
-                    return self
-            callback.on_rollout_end()
+        while self.num_timesteps < total_timesteps and self._let_time_pass(callback, step):
+            self.replay_buffer.n_new = self.replay_buffer.size() * self.replay_buffer.n_envs  # each time all may be new
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self.update(SAMPLES_PER_ITERATION)
             iterations += 1
@@ -235,13 +232,28 @@ class AWR(Continuable, AdvantageWeightedRegression):
         callback.on_training_end()
         return self
 
+    def _let_time_pass(self, callback: BaseCallback, step: dict[str, Any]) -> bool:
+        """Call ``callback`` as if an iteration's steps were taken; returns whether training is to go on."""
+        callback.on_rollout_start()
+        for _ in range(-(-SAMPLES_PER_ITERATION // self.n_envs)):
+            self.num_timesteps += self.n_envs
+            callback.update_locals(step)
+            if not callback.on_step():
+                return False
+        callback.on_rollout_end()
+        return True
+
     def use_memory(self, memory: PathMemory) -> None:
-        """Learn from ``memory`` from now on, such as one of :mod:`sb3_tare.awr.offline`.
+        """Learn from ``memory`` from now on, such as one of :mod:`sb3_tare.awr.offline`; what is collected starts new paths.
 
         :raises TypeError: if it is no :class:`~sb3_tare.awr.PathMemory`
         :raises ValueError: if it is of another environment
         """
         check_fits(memory, self)
+        memory.cut()
+        self._take(memory)
+
+    def _take(self, memory: PathMemory) -> None:
         memory.device = self.device
         self.replay_buffer = memory
 
@@ -260,7 +272,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
                 f"{self.replay_buffer.buffer_size} of {self.n_envs}: give the model the same buffer_size and environments, or "
                 "take the memory over with use_memory to learn with collect=False"
             )
-        self.use_memory(memory)
+        self._take(memory)
 
     def _setup_learn(
         self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any

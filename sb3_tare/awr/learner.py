@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.gradients import AdvantageWeightedGradients
 from sb3_tare.awr.iteration import MemoryIteration
 from sb3_tare.awr.reader import ActorUpdate, MemoryReader
 from sb3_tare.awr.settings import MemorySettings
+from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.hosts import Host
 from sb3_tare.learner import RewardLearner
 from sb3_tare.objectives import advantage_weighted
@@ -79,7 +81,13 @@ class MemoryLearner(RewardLearner):
         )
 
     def _check_host(self, host: Host, model: Any) -> None:
-        """AWR has checked its memory itself."""
+        frequency, unit = model.train_freq
+        least = 2 * MIN_PART_STEPS
+        if unit is TrainFrequencyUnit.STEP and frequency * model.n_envs < least:
+            raise ValueError(
+                f"an iteration needs at least {least} steps to learn a reward from, got train_freq={frequency} times "
+                f"{model.n_envs} environments: raise train_freq"
+            )
 
     def _new_recorder(self, model: Any) -> PathRecorder:
         return PathRecorder()

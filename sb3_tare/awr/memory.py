@@ -133,7 +133,7 @@ class PathMemory(ReplayBuffer):
     def actions_at(self, rows: np.ndarray) -> Tensor:
         """Actions at flat ``rows`` as the policy's distribution takes them: ``[n]`` if discrete, else ``[n, action_dim]``."""
         actions = self.to_torch(_flat(self.actions)[rows], copy=False)
-        return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions
+        return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
 
     def rewards_at(self, rows: np.ndarray, env: VecNormalize | None = None) -> Tensor:
         """``[n]`` rewards at flat ``rows``, normalised by ``env``."""
@@ -162,7 +162,7 @@ def check_fits(memory: Any, model: Any) -> None:
     if not isinstance(memory, PathMemory):
         raise TypeError(
             f"AWR needs a memory of paths, got a {type(memory).__name__}: "
-            "sb3_tare.awr.memory_from_replay_buffer makes one of a replay buffer"
+            "sb3_tare.awr.offline.memory_from_replay_buffer makes one of a replay buffer"
         )
     for name in ("observation_space", "action_space"):
         theirs, ours = getattr(memory, name), getattr(model, name)

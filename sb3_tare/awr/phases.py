@@ -72,7 +72,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
 
     def update(self, n_samples: int) -> None:
         """Critic phase, then actor phase, on the whole memory, as long as ``n_samples`` collected steps ask for."""
-        self.policy.set_training_mode(True)
+        self.policy.set_training_mode(False)  # but for the gradient steps: values are those of a critic at rest
         self._update_step_sizes()
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         share = n_samples / SAMPLES_PER_ITERATION
@@ -109,7 +109,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
             return 0.5 * (errors / unit).square().mean()
 
         batches = shuffled_batches(len(returns), self.batch_size, n_steps)
-        with self._timed("critic"):
+        with self._timed("critic"), self._training():
             mean_loss = descend(self.policy.critic_optimizer, loss, batches, "critic", "lower critic_learning_rate")
         self.logger.record("train/critic_loss", mean_loss)
         self.logger.record("train/explained_variance", float(explained_variance(values.cpu().numpy(), returns.cpu().numpy())))
@@ -122,7 +122,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         """Regress the actor on the actions of ``paths``, weighted by ``[n]`` advantages."""
         weights = advantage_weights(standardised(advantages), self.temperature, self.max_weight)
         batches = shuffled_batches(len(weights), self.batch_size, n_steps)
-        with self._timed("actor"):
+        with self._timed("actor"), self._training():
             loss = self.actor_loss(paths, weights)
             mean_loss = descend(self.policy.actor_optimizer, loss, batches, "actor", "lower learning_rate or max_weight")
         self.logger.record("train/actor_loss", mean_loss)
@@ -181,5 +181,15 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
-        self.seconds[phase] += time.perf_counter() - start
+        try:
+            yield
+        finally:
+            self.seconds[phase] += time.perf_counter() - start
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        self.policy.set_training_mode(True)
+        try:
+            yield
+        finally:
+            self.policy.set_training_mode(False)

@@ -49,6 +49,7 @@ class AWRPolicy(ActorCriticPolicy):
     :param optimizer_kwargs: its arguments beside the step size; None means momentum 0.9 if it is SGD
     :param features_extractor_class: None means the one that SB3's policy of this kind has
     :param kwargs: as for SB3's policies
+    :raises ValueError: for an extractor that actor and critic share
     """
 
     default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -69,6 +70,8 @@ class AWRPolicy(ActorCriticPolicy):
         optimizer_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if kwargs.get("share_features_extractor"):
+            raise ValueError("share_features_extractor=True would let two optimisers move one extractor: leave it out")
         self.critic_lr_schedule = lr_schedule if critic_lr_schedule is None else critic_lr_schedule
         self.value_scale, self.action_std, self.learn_std = value_scale, action_std, learn_std
         if features_extractor_class is None:

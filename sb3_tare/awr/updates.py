@@ -37,12 +37,17 @@ def descend(
 ) -> float:
     """One step on each batch; returns the mean loss, and waits for the device only then.
 
-    :raises FloatingPointError: if a loss was not finite
+    :raises FloatingPointError: if a loss was not finite, or the parameters are so no longer
     """
     losses = []
     for rows in batches:
         optimizer.zero_grad()
-        value = loss(rows)
+        try:
+            value = loss(rows)
+        except ValueError as error:  # torch's distributions take no parameters that are NaN
+            if all(bool(torch.isfinite(p).all()) for group in optimizer.param_groups for p in group["params"]):
+                raise
+            raise FloatingPointError(f"the parameters of the {name} are not finite; {remedy}") from error
         value.backward()
         optimizer.step()
         losses.append(value.detach())
