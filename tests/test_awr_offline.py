@@ -208,7 +208,8 @@ def test_a_minari_data_set_of_dictionaries_becomes_its_episodes():
 
 
 def test_a_data_set_on_this_machine_is_read_by_its_name(tmp_path, monkeypatch):
-    minari = pytest.importorskip("minari")
+    import minari
+
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     episodes = [episode(5, 0, "terminations"), episode(8, 1, "truncations")]
     buffers = [minari.data_collector.EpisodeBuffer(id=n, **vars(each)) for n, each in enumerate(episodes)]
