@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
@@ -30,6 +31,12 @@ def write_atomically(path: str | Path, write: Callable[[Any], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write plain data as indented JSON, whole or not at all."""
+    text = json.dumps(data, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def zip_path(path: str | Path) -> Path:

@@ -159,16 +159,6 @@ def test_the_newest_steps_are_the_last_ones_of_each_environment(history, n_newes
     assert paths.episodes.times.tolist() == [step.time for steps in newest for step in steps]
 
 
-@LAWS
-@given(histories())
-def test_selected_paths_keep_their_rows(history):
-    memory, kept = history.play()
-    paths, pieces = memory.paths(), pieces_of(kept)
-    chosen = torch.arange(0, len(pieces), 2)
-    expected = [step.observation for piece in pieces[::2] for step in piece]
-    assert memory.observations_at(paths.select(chosen).rows).flatten().tolist() == expected
-
-
 def test_as_many_steps_are_new_as_were_added_and_still_are_there():
     steps = [[GOES_ON, GOES_ON]] * 3
     assert History(5, steps, [False] * 3).play()[0].n_new == 6

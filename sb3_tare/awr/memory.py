@@ -24,11 +24,6 @@ class Paths(NamedTuple):
     episodes: Episodes
     """Its pieces of episodes, n steps in all"""
 
-    def select(self, pieces: Tensor) -> Paths:
-        """The given pieces, ``[K]`` indices, ascending."""
-        part = self.episodes.select(pieces)
-        return Paths(self.rows[part.rows.numpy()], part.episodes)
-
 
 class PathMemory(ReplayBuffer):
     """A ring of steps for each environment, in which the oldest step makes room for the newest.

@@ -30,7 +30,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_tare.awr import AWR
-from sb3_tare.persistence import write_atomically
+from sb3_tare.persistence import write_atomically, write_json
 
 SETTINGS: dict[str, dict[str, float]] = {
     "Ant-v5": {"learning_rate": 5e-5, "action_std": 0.2},
@@ -126,7 +126,7 @@ def main() -> None:
         }
         if settings.exists() and json.loads(settings.read_text()) != study:
             parser.error(f"{settings} is of other settings or versions than these: {json.dumps(study)}. Use another folder")
-        _write(settings, json.dumps(study, indent=2) + "\n")
+        write_json(settings, study)
         rows = _run(missing, rows, table, arguments)
     Console(width=120).print(summary(rows))
 
@@ -138,17 +138,17 @@ def _run(missing: list[tuple[str, int]], rows: list[Any], table: Path, arguments
         task = progress.add_task("runs", total=len(missing))
         for future in as_completed([pool.submit(train, *run, *protocol) for run in missing]):
             rows = [*rows, *future.result()]
-            text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(sorted(rows, key=lambda row: (row["env"], int(row["seed"]), int(row["timesteps"]))))
-            _write(table, text.getvalue())
+            _write(table, rows)
             progress.advance(task)
     return rows
 
 
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+def _write(table: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: (row["env"], int(row["seed"]), int(row["timesteps"]))))
+    write_atomically(table, lambda file: file.write(text.getvalue().encode()))
 
 
 if __name__ == "__main__":

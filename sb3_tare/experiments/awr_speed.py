@@ -9,7 +9,6 @@ second alternates blocks of the actor's gradient steps as they are with blocks i
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from sb3_tare.awr import AWR
 from sb3_tare.awr.phases import SAMPLES_PER_ITERATION
 from sb3_tare.awr.updates import descend, shuffled_batches
 from sb3_tare.experiments.speed import RolloutClock
-from sb3_tare.persistence import write_atomically
+from sb3_tare.persistence import write_json
 
 PHASES = ("collection", "returns", "critic", "actor", "other")
 
@@ -152,8 +151,7 @@ def main() -> None:
     }
     report(results)
     if arguments.out is not None:
-        text = json.dumps(results, indent=2) + "\n"
-        write_atomically(arguments.out, lambda file: file.write(text.encode()))
+        write_json(arguments.out, results)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import multiprocessing
 import platform
 import time
@@ -34,7 +33,7 @@ from torch.func import functional_call
 from sb3_tare import TAREPPO
 from sb3_tare.episodes import split
 from sb3_tare.objectives import surrogate
-from sb3_tare.persistence import write_atomically
+from sb3_tare.persistence import write_json
 from sb3_tare.policy_gradients import Batch
 from sb3_tare.rollouts import Rollout
 from sb3_tare.trainer import RewardTrainer
@@ -221,8 +220,7 @@ def main() -> None:
     }
     report(results)
     if arguments.out is not None:
-        text = json.dumps(results, indent=2) + "\n"
-        write_atomically(arguments.out, lambda file: file.write(text.encode()))
+        write_json(arguments.out, results)
 
 
 if __name__ == "__main__":
