@@ -56,6 +56,6 @@ def test_a_pole_is_balanced(algorithm):
 
 @pytest.mark.slow
 def test_a_pendulum_is_swung_up():
-    before, after = returns(AWR, "Pendulum-v1", 81_920, gamma=0.95, actor_steps=300)
-    assert before < -900
-    assert after > -500
+    before, after = returns(AWR, "Pendulum-v1", 40_960, gamma=0.95, actor_steps=300)
+    assert before < -1100
+    assert after > -800
