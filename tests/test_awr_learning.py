@@ -49,13 +49,13 @@ def returns(algorithm: type[AWR], name: str, total_timesteps: int, **kwargs) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [AWR, TAREAWR])
 def test_a_pole_is_balanced(algorithm):
-    before, after = returns(algorithm, "CartPole-v1", 20_480, actor_steps=200)
-    assert before < 100
-    assert after > 200
+    before, after = returns(algorithm, "CartPole-v1", 10_240, actor_steps=200)
+    assert before < 30
+    assert after > 90
 
 
 @pytest.mark.slow
 def test_a_pendulum_is_swung_up():
-    before, after = returns(AWR, "Pendulum-v1", 81_920, gamma=0.95, actor_steps=300)
-    assert before < -900
-    assert after > -500
+    before, after = returns(AWR, "Pendulum-v1", 40_960, gamma=0.95, actor_steps=300)
+    assert before < -1100
+    assert after > -800
