@@ -16,10 +16,10 @@ from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_tare.awr.arguments import check_arguments, check_iteration
 from sb3_tare.awr.memory import PathMemory, check_fits, memory_class_for
 from sb3_tare.awr.phases import SAMPLES_PER_ITERATION, AdvantageWeightedRegression
 from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
-from sb3_tare.checks import check_count, check_number
 from sb3_tare.continuation import Continuable
 
 SelfAWR = TypeVar("SelfAWR", bound="AWR")
@@ -129,11 +129,11 @@ class AWR(Continuable, AdvantageWeightedRegression):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        self._check_arguments()
+        check_arguments(self)
         if self.train_freq is None:
             self.train_freq = -(-SAMPLES_PER_ITERATION // self.n_envs)
         self._convert_train_freq()
-        self._check_memory_size()
+        check_iteration(self)
         self.critic_lr_schedule = FloatSchedule(self.critic_learning_rate)
         if self.replay_buffer_class is None:
             self.replay_buffer_class = memory_class_for(self.observation_space)
@@ -149,42 +149,6 @@ class AWR(Continuable, AdvantageWeightedRegression):
             super()._setup_model()
         finally:
             self.policy_kwargs = given
-
-    def _check_arguments(self) -> None:
-        for name, above in (("temperature", 0.0), ("max_weight", 0.0), ("action_std", 0.0)):
-            check_number(name, getattr(self, name), above=above)
-        for name in ("bound_coef", "ent_coef"):
-            check_number(name, getattr(self, name), at_least=0.0)
-        for name in ("learning_rate", "critic_learning_rate"):
-            if not callable(getattr(self, name)):
-                check_number(name, getattr(self, name), at_least=0.0)  # zero is what rl-zoo3 loads a model with to watch it
-        check_number("gamma", self.gamma, at_least=0.0, below=1.0)
-        check_number("td_lambda", self.td_lambda, at_least=0.0, at_most=1.0)
-        for name, least in (("buffer_size", 1), ("batch_size", 1), ("critic_steps", 0), ("actor_steps", 0)):
-            check_count(name, getattr(self, name), least)
-        check_count("normalizer_steps", self.normalizer_steps, 0)
-        if self.batch_size > self.buffer_size:
-            raise ValueError(
-                f"batch_size={self.batch_size} is larger than the memory, buffer_size={self.buffer_size}: lower the one or "
-                "raise the other"
-            )
-        if not issubclass(self.policy_class, AWRPolicy):
-            raise TypeError(
-                f"policy must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of sb3_tare.awr.AWRPolicy, got "
-                f"{self.policy_class.__name__}"
-            )
-
-    def _check_memory_size(self) -> None:
-        capacity = self.buffer_size // self.n_envs
-        if self.train_freq.unit.value == "episode" and self.n_envs > 1:  # type: ignore[union-attr]
-            raise ValueError(
-                f"train_freq in episodes needs a single environment, got {self.n_envs}: give it in steps of each environment"
-            )
-        if self.train_freq.unit.value == "step" and self.train_freq.frequency > capacity:  # type: ignore[union-attr]
-            raise ValueError(
-                f"buffer_size={self.buffer_size} holds {capacity} steps of each of {self.n_envs} environments, fewer than an "
-                f"iteration collects (train_freq={self.train_freq.frequency}): raise buffer_size or lower train_freq"  # type: ignore[union-attr]
-            )
 
     def learn(
         self: SelfAWR,
@@ -203,7 +167,12 @@ class AWR(Continuable, AdvantageWeightedRegression):
         :raises ValueError: if there is nothing to learn from
         """
         if not collect:
-            return self._learn_offline(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            if self.replay_buffer.size() == 0:
+                raise ValueError("collect=False needs a memory that was filled: see use_memory and load_replay_buffer")
+            self._learn_offline(
+                *self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar), log_interval
+            )
+            return self
         if self.replay_buffer.n_envs != self.n_envs:
             raise ValueError(
                 f"the memory holds steps of {self.replay_buffer.n_envs} environments, and there are {self.n_envs}: "
@@ -211,10 +180,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
             )
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
-    def _learn_offline(self: SelfAWR, total_timesteps: int, callback: MaybeCallback, log_interval: int, *args: Any) -> SelfAWR:
-        if self.replay_buffer.size() == 0:
-            raise ValueError("collect=False needs a memory that was filled: see use_memory and load_replay_buffer")
-        total_timesteps, callback = self._setup_learn(total_timesteps, callback, args[1], args[0], args[2])
+    def _learn_offline(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> None:
         if self._n_updates == 0:
             self._observe(self.replay_buffer.paths())
         callback.on_training_start(locals(), globals())
@@ -230,7 +196,6 @@ class AWR(Continuable, AdvantageWeightedRegression):
                 self.dump_logs()
         self.replay_buffer.n_new = 0
         callback.on_training_end()
-        return self
 
     def _let_time_pass(self, callback: BaseCallback, step: dict[str, Any]) -> bool:
         """Call ``callback`` as if an iteration's steps were taken; returns whether training is to go on."""

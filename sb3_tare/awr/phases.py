@@ -125,11 +125,11 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         with self._timed("actor"), self._training():
             loss = self.actor_loss(paths, weights)
             mean_loss = descend(self.policy.actor_optimizer, loss, batches, "actor", "lower learning_rate or max_weight")
-        self.logger.record("train/actor_loss", mean_loss)
-        self.logger.record("train/advantage_mean", float(advantages.mean()))
-        self.logger.record("train/advantage_std", float(advantages.std()))
-        self.logger.record("train/weight_mean", float(weights.mean()))
-        self.logger.record("train/weight_max", float(weights.max()))
+        self.logger.record_mean("train/actor_loss", mean_loss)
+        self.logger.record_mean("train/advantage_mean", float(advantages.mean()))
+        self.logger.record_mean("train/advantage_std", float(advantages.std()))
+        self.logger.record_mean("train/weight_mean", float(weights.mean()))
+        self.logger.record_mean("train/weight_max", float(weights.max()))
         if isinstance(self.action_space, spaces.Box):
             self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
 

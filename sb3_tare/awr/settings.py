@@ -16,7 +16,8 @@ class MemorySettings(RewardSettings):
     steps that it collects next validate the reward. ``gae_lambda`` is the lambda of TD(lambda). ``curvature`` is that of
     AWR's objective: ``"fisher"`` is its Gauss-Newton matrix, the Fisher matrix weighted by exp(A / temperature).
 
-    :param sampled_steps: steps of whole paths drawn from each part of the memory for its gradients
+    :param sampled_steps: steps drawn from each part of the memory for its gradients; of whole paths, so that they are more
+        where one path is longer
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a setting that does not fit AWR
     """

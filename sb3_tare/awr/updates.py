@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 ADVANTAGE_EPSILON = 1e-5
 """Added to the standard deviation of advantages, as in the authors' implementation."""
@@ -37,21 +40,29 @@ def descend(
 ) -> float:
     """One step on each batch; returns the mean loss, and waits for the device only then.
 
-    :raises FloatingPointError: if a loss was not finite, or the parameters are so no longer
+    :raises FloatingPointError: if a loss was not finite, or a parameter is so no longer
     """
     losses = []
-    for rows in batches:
-        optimizer.zero_grad()
-        try:
+    with unchecked_distributions():
+        for rows in batches:
+            optimizer.zero_grad()
             value = loss(rows)
-        except ValueError as error:  # torch's distributions take no parameters that are NaN
-            if all(bool(torch.isfinite(p).all()) for group in optimizer.param_groups for p in group["params"]):
-                raise
-            raise FloatingPointError(f"the parameters of the {name} are not finite; {remedy}") from error
-        value.backward()
-        optimizer.step()
-        losses.append(value.detach())
+            value.backward()
+            optimizer.step()
+            losses.append(value.detach())
     mean = float(torch.stack(losses).mean()) if losses else 0.0
-    if not torch.isfinite(torch.tensor(mean)):
-        raise FloatingPointError(f"the loss of the {name} is not finite ({mean}); {remedy}")
+    parameters = [parameter.detach().flatten() for group in optimizer.param_groups for parameter in group["params"]]
+    if not math.isfinite(mean) or not torch.isfinite(torch.cat(parameters)).all():
+        raise FloatingPointError(f"the loss of the {name} or its parameters are not finite (mean loss {mean}); {remedy}")
     return mean
+
+
+@contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """torch's distributions do not check their arguments, for which they would wait for the device at every step."""
+    checks = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(checks)

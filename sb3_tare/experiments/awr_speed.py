@@ -86,6 +86,16 @@ def each_loss_read(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Te
     descend(optimizer, read, shuffled_batches(n_rows, 256, N_STEPS), "actor", "")
 
 
+def arguments_checked(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
+    """torch's distributions check their arguments, which on a GPU waits for the device too."""
+
+    def checked(rows: Tensor) -> Tensor:
+        torch.distributions.Distribution.set_default_validate_args(True)
+        return loss(rows)
+
+    descend(optimizer, checked, shuffled_batches(n_rows, 256, N_STEPS), "actor", "")
+
+
 N_STEPS = 200
 """In a block"""
 
@@ -94,6 +104,7 @@ VARIANTS: dict[str, Steps] = {
     "optimiser not fused": not_fused,
     "mini-batches drawn one by one": drawn_one_by_one,
     "each loss read": each_loss_read,
+    "arguments of distributions checked": arguments_checked,
 }
 
 

@@ -1,0 +1,54 @@
+"""Arguments of AWR, refused at once where they cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
+
+from sb3_tare.awr.policy import AWRPolicy
+from sb3_tare.checks import check_count, check_number
+
+
+def check_arguments(model: Any) -> None:
+    """:raises TypeError: if the policy is none of AWR's
+    :raises ValueError: if an argument of ``model`` is out of its range
+    """
+    for name in ("temperature", "max_weight", "action_std"):
+        check_number(name, getattr(model, name), above=0.0)
+    for name in ("bound_coef", "ent_coef"):
+        check_number(name, getattr(model, name), at_least=0.0)
+    for name in ("learning_rate", "critic_learning_rate"):
+        if not callable(getattr(model, name)):
+            check_number(name, getattr(model, name), at_least=0.0)  # zero is what rl-zoo3 loads a model with to watch it
+    check_number("gamma", model.gamma, at_least=0.0, below=1.0)
+    check_number("td_lambda", model.td_lambda, at_least=0.0, at_most=1.0)
+    for name in ("buffer_size", "batch_size"):
+        check_count(name, getattr(model, name), least=1)
+    for name in ("critic_steps", "actor_steps", "normalizer_steps"):
+        check_count(name, getattr(model, name), least=0)
+    if model.batch_size > model.buffer_size:
+        raise ValueError(
+            f"batch_size={model.batch_size} is larger than the memory, buffer_size={model.buffer_size}: lower the one or "
+            "raise the other"
+        )
+    if not issubclass(model.policy_class, AWRPolicy):
+        raise TypeError(
+            "policy must be 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' or a subclass of sb3_tare.awr.AWRPolicy, got "
+            f"{model.policy_class.__name__}"
+        )
+
+
+def check_iteration(model: Any) -> None:
+    """:raises ValueError: if the memory is too small for an iteration of ``model``, or several environments count episodes"""
+    frequency, unit = model.train_freq
+    capacity = model.buffer_size // model.n_envs
+    if unit is TrainFrequencyUnit.EPISODE and model.n_envs > 1:
+        raise ValueError(
+            f"train_freq in episodes needs a single environment, got {model.n_envs}: give it in steps of each environment"
+        )
+    if unit is TrainFrequencyUnit.STEP and frequency > capacity:
+        raise ValueError(
+            f"buffer_size={model.buffer_size} holds {capacity} steps of each of {model.n_envs} environments, fewer than an "
+            f"iteration collects (train_freq={frequency}): raise buffer_size or lower train_freq"
+        )
