@@ -168,7 +168,7 @@ class LearnedReward:
         for name, theirs in (("observation_space", observation_space), ("action_space", action_space)):
             ours = getattr(self, name)
             if theirs != ours:
-                raise ValueError(f"this reward was learned with {name} {ours}, the environment has {theirs}; they must be equal")
+                raise ValueError(f"this reward was learned with {name} {ours}, not {theirs}: they must be equal")
 
     def save(self, path: str | Path) -> None:
         """Write a zip file, whole or not at all."""
@@ -188,7 +188,7 @@ class LearnedReward:
         data, params, _ = load_from_zip_file(path, device="cpu")
         if data is None or "network" not in params:
             raise ValueError(
-                f"{path} holds no exported reward; LearnedReward.of(model).save(path) writes one, of a model or a RewardLearner"
+                f"{path} holds no exported reward: LearnedReward.of(model_or_reward_learner).save(path) writes one"
             )
         settings = RewardSettings(
             architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"], zero_head=False

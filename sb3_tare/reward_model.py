@@ -105,7 +105,8 @@ def one_a_step(network: nn.Module, inputs: RewardInputs) -> Tensor:
     learned = network(inputs)
     if learned.shape != inputs.rewards.shape:
         raise ValueError(
-            f"the reward network must return one reward a step, shape {tuple(inputs.rewards.shape)}, got {tuple(learned.shape)}"
+            f"the reward network must return one reward a step, shape {tuple(inputs.rewards.shape)}, "
+            f"got {tuple(learned.shape)}"
         )
     return learned
 

@@ -38,9 +38,7 @@ class LearnedRewardWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
     :raises ValueError: for other spaces, or a reward that depends on later steps
     """
 
-    def __init__(
-        self, env: gym.Env, reward: LearnedReward | str | Path, mode: str = "replace", coef: float = 1.0
-    ) -> None:
+    def __init__(self, env: gym.Env, reward: LearnedReward | str | Path, mode: str = "replace", coef: float = 1.0) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, reward=reward, mode=mode, coef=coef)
         gym.Wrapper.__init__(self, env)
         self._payer = _Payer(reward, env, 1, mode, coef)
@@ -105,9 +103,7 @@ class VecLearnedReward(VecEnvWrapper):
 class _Payer:
     """Remembers of each copy's episode what the reward of its next step depends on."""
 
-    def __init__(
-        self, reward: LearnedReward | str | Path, env: gym.Env | VecEnv, n_envs: int, mode: str, coef: float
-    ) -> None:
+    def __init__(self, reward: LearnedReward | str | Path, env: gym.Env | VecEnv, n_envs: int, mode: str, coef: float) -> None:
         check_choice("mode", mode, MODES)
         check_number("coef", coef)
         self.reward = reward if isinstance(reward, LearnedReward) else LearnedReward.load(reward)

@@ -88,7 +88,9 @@ def test_a_rollouts_steps_get_the_rewards_that_training_gave_them():
     trained_on = model.reward_learner.trainer.learned_rewards(rollout).detach()
     extrinsic = rollout.extrinsic_rewards
     again = Trajectories(rollout.observations, rollout.actions, extrinsic.float(), rollout.episodes, *2 * [extrinsic.numpy()])
-    np.testing.assert_allclose(learned_rewards(LearnedReward.of(model), again), trained_on.double().numpy(), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        learned_rewards(LearnedReward.of(model), again), trained_on.double().numpy(), rtol=1e-5, atol=1e-7
+    )
 
 
 def test_an_algorithm_that_learns_no_reward_has_none():

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sb3_tare.analysis", description=__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL.zip")
     parser.add_argument("--env", required=True, metavar="ID", help="environment to act in")
-    parser.add_argument("--vecnormalize", type=Path, metavar="FILE", help="statistics of VecNormalize, if it was trained with it")
+    parser.add_argument("--vecnormalize", type=Path, metavar="FILE", help="of VecNormalize's statistics, if it was used")
     parser.add_argument("--algorithm", metavar="NAME", help="of the model, where its file does not tell: PPO, module:Class")
     parser.add_argument("--reward", type=Path, metavar="FILE", help="saved RewardLearner of a model that has none")
     parser.add_argument("--out", type=Path, default=Path("analysis"), metavar="FOLDER", help="(default: analysis)")

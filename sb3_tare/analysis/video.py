@@ -11,15 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sb3_tare.analysis.figures import draw_timeline
+from sb3_tare.analysis.figures import LABELS, draw_timeline
 from sb3_tare.analysis.recording import Episode
 from sb3_tare.persistence import write_atomically
 
-WIDTH, TIMELINE_HEIGHT, TEXT_HEIGHT = 720, 480, 32
+WIDTH, TIMELINE_HEIGHT, TEXT_HEIGHT = 720, 520, 32
 """In pixels; even, as video codecs want them."""
 MAX_FPS = 50.0
 """Viewers show GIFs of more frames a second slowly, and nobody sees more."""
-VIDEOS = ("mp4", "gif")
 
 
 def write_video(episode: Episode, path: str | Path, fps: float = 30.0) -> None:
@@ -60,7 +59,7 @@ def _write_mp4(images: Iterator[Image.Image], path: Path, fps: float) -> None:
 
 def _images(episode: Episode) -> Iterator[Image.Image]:
     """One a step. The timeline is drawn once; drawing it anew for each step would take minutes."""
-    timeline, columns = _drawn_timeline(episode)
+    timeline, columns, (first_row, last_row) = _drawn_timeline(episode)
     height = max((frame.shape[0] for frame in episode.frames), default=0)
     for step, column in enumerate(columns):
         image = Image.new("RGB", (WIDTH, height + height % 2 + TEXT_HEIGHT + TIMELINE_HEIGHT), "white")
@@ -70,25 +69,24 @@ def _images(episode: Episode) -> Iterator[Image.Image]:
         draw = ImageDraw.Draw(image)
         top = image.height - TIMELINE_HEIGHT
         image.paste(timeline, (0, top))
-        draw.line([(column, top + 4), (column, image.height - 44)], fill="black", width=1)
+        draw.line([(column, top + first_row), (column, top + last_row)], fill="black", width=1)
         # The numbers differ from step to step, so that no format takes two frames for one.
         draw.text((WIDTH // 2, top - TEXT_HEIGHT // 2), _caption(episode, step), fill="black", anchor="mm", font_size=15)
         yield image
 
 
 def _caption(episode: Episode, step: int) -> str:
-    numbers = ", ".join(f"{name} {rewards[step]:.3g}" for name, rewards in episode.rewards().items())
+    numbers = ", ".join(f"{LABELS[name]} {rewards[step]:.3g}" for name, rewards in episode.rewards().items())
     return f"step {step}: {numbers}"
 
 
-def _drawn_timeline(episode: Episode) -> tuple[Image.Image, NDArray[np.int64]]:
-    """The timeline, and the column of each step in it, ``[T]``."""
+def _drawn_timeline(episode: Episode) -> tuple[Image.Image, NDArray[np.int64], tuple[int, int]]:
+    """The timeline, the column of each step in it, ``[T]``, and the rows between which its panels lie."""
     figure = Figure(figsize=(WIDTH / 100, TIMELINE_HEIGHT / 100), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots(4, 1, sharex=True)
-    draw_timeline(axes, episode)
-    figure.align_ylabels(axes)
+    axes = draw_timeline(figure, episode)
     canvas.draw()
     steps = np.arange(len(episode.learned))
     columns = axes[0].transData.transform(np.column_stack([steps, np.zeros_like(steps)]))[:, 0]
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), columns.round().astype(np.int64)
+    rows = round(TIMELINE_HEIGHT - axes[0].bbox.ymax), round(TIMELINE_HEIGHT - axes[-1].bbox.ymin)
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), columns.round().astype(np.int64), rows

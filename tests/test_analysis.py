@@ -1,0 +1,204 @@
+"""Pictures, videos and tables of learned rewards, and the command that writes them."""
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from PIL import Image
+from stable_baselines3.common.vec_env import VecNormalize
+from toys import ITERATION, SMALL, Toy, ppo, tare, vec_env
+
+from sb3_tare import LIRPG, TAREPPO, RewardLearner
+from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, timeline, write_video
+from sb3_tare.analysis.__main__ import main
+from sb3_tare.analysis.video import WIDTH
+
+CHAIN = "sb3_tare/Chain-v0"
+STEPS = np.arange(30, dtype=float)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """File of a model that has learned a little on the chain."""
+    path = tmp_path_factory.mktemp("models") / "chain.zip"
+    TAREPPO("MlpPolicy", CHAIN, **SMALL).learn(2 * ITERATION).save(path)
+    return path
+
+
+def an_episode(n_frames=0, **rewards):
+    frames = tuple(np.full((20, 31, 3), 7 * step, dtype=np.uint8) for step in range(n_frames))
+    return Episode(**{"extrinsic": STEPS, "learned": STEPS**2, "actions": STEPS % 2, "frames": frames, **rewards})
+
+
+def test_a_recorded_episode_has_a_reward_of_each_kind_and_a_frame_for_each_step(saved):
+    model = load_model(saved)
+    first, second = record(model, make_env(CHAIN, model, film=True), 2, film=True)
+    assert len(first.extrinsic) == len(first.learned) == len(first.undistorted) == len(first.actions) == len(first.frames)
+    assert len(first.learned) <= 16
+    assert max(first.frames[0].shape) == 320
+    assert not second.frames
+    assert first.learned.any()
+
+
+def test_frames_show_what_an_action_was_chosen_in(saved):
+    model = load_model(saved)
+    (episode,) = record(model, make_env(CHAIN, model, film=True), film=True)
+    blue = [float((frame == (0, 114, 178)).all(axis=-1).nonzero()[1].mean()) for frame in episode.frames]
+    assert blue[0] == pytest.approx(159.5, abs=1)
+    np.testing.assert_array_equal(np.diff(blue) > 0, episode.actions[:-1] == 1)
+
+
+def test_rewards_are_in_the_environments_units():
+    env = VecNormalize(vec_env())
+    model = tare(env, zero_head=False).learn(ITERATION)
+    env.training = False
+    (episode,) = record(model, env)
+    size = float(np.sqrt(env.ret_rms.var))
+    reward = model.reward_learner.trainer.reward_model
+    assert np.abs(episode.extrinsic).max() > 1.5 * np.abs(episode.extrinsic / size).max()
+    env.seed(0), model.set_random_seed(0)
+    (raw,) = record(model, env)
+    env.norm_reward = False  # the network is now shown rewards in another unit
+    env.seed(0), model.set_random_seed(0)
+    (unnormalised,) = record(model, env)
+    np.testing.assert_allclose(raw.extrinsic, unnormalised.extrinsic, rtol=1e-6)
+    assert reward.unit.scale > 0
+
+
+def test_a_saved_reward_learner_speaks_for_its_policy(tmp_path):
+    learner = RewardLearner(zero_head=False)
+    model = ppo().learn(ITERATION, callback=learner)
+    learner.save(tmp_path / "learner")
+    loaded = RewardLearner.load(tmp_path / "learner")
+    loaded.attach(model)
+    recorded = []
+    for reward in (learner, loaded):
+        env = vec_env()
+        env.seed(0)
+        recorded.append(record(model, env, reward=reward, deterministic=True)[0].learned)
+    np.testing.assert_array_equal(*recorded)
+    assert recorded[0].any()
+    with pytest.raises(TypeError, match="PPO learns no reward"):
+        record(model, vec_env())
+
+
+def test_recording_needs_one_environment_and_a_camera():
+    model = tare()
+    with pytest.raises(ValueError, match="got 2 copies"):
+        record(model, vec_env(2))
+    with pytest.raises(ValueError, match="render_mode='rgb_array', got None"):
+        record(model, vec_env(), film=True)
+
+
+def test_correlations_are_of_steps_and_of_returns():
+    monotone, falling = an_episode(), an_episode(extrinsic=-STEPS)
+    table = correlations([monotone, falling, an_episode()])
+    assert table["n"].tolist() == [90, 3]
+    assert table["of"].tolist() == ["rewards of steps", "returns of episodes"]
+    alone = correlations([monotone]).iloc[0]
+    assert alone["spearman"] == pytest.approx(1.0)
+    assert alone["pearson"] == pytest.approx(np.corrcoef(STEPS, STEPS**2)[0, 1])
+    assert correlations([falling]).iloc[0]["spearman"] == pytest.approx(-1.0)
+
+
+def test_a_correlation_that_is_not_there_is_not_a_number():
+    constant = correlations([an_episode(learned=0 * STEPS), an_episode()])
+    assert constant.iloc[0].notna().all()
+    assert correlations([an_episode(learned=0 * STEPS)])[["pearson", "spearman"]].isna().all(axis=None)
+    assert correlations([an_episode()]).iloc[1][["pearson", "spearman"]].isna().all()
+
+
+def test_undistorted_rewards_have_correlations_of_their_own():
+    table = correlations([an_episode(undistorted=STEPS**2)])
+    assert table["learned with"].tolist() == ["extrinsic", "undistorted"] * 2
+    assert table.iloc[1]["pearson"] == pytest.approx(1.0)
+
+
+def test_the_timeline_draws_rewards_and_returns_and_covers_nothing_with_its_legend():
+    figure = timeline(an_episode(n_frames=30, undistorted=STEPS / 2), "title")
+    panels = [ax for ax in figure.subfigs[1].axes if ax.lines]
+    drawn = [[line.get_ydata() for line in ax.lines] for ax in panels]
+    expected = [[STEPS, STEPS / 2], [STEPS.cumsum(), STEPS.cumsum() / 2], [STEPS**2], [(STEPS**2).cumsum()]]
+    for lines, curves in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(lines, curves)
+    assert all(ax.get_ylabel() for ax in panels)
+    assert panels[-1].get_xlabel()
+    figure.draw_without_rendering()
+    legend = figure.subfigs[1].legends[0].get_window_extent()
+    assert not any(legend.overlaps(ax.bbox) for ax in panels)
+    assert len(figure.subfigs[0].axes) == 8
+
+
+def test_learned_rewards_stand_by_action_where_there_are_few():
+    def labels(space):
+        return histogram([an_episode()], space).axes[0].get_legend_handles_labels()[1]
+
+    assert labels(spaces.Discrete(2)) == ["action 0", "action 1"]
+    assert labels(spaces.Discrete(11)) == ["all steps"]
+    assert labels(spaces.Box(-1, 1, (1,))) == ["all steps"]
+
+
+@pytest.mark.parametrize("n_frames", [0, 30])
+def test_a_gif_has_as_many_frames_as_steps(n_frames, tmp_path):
+    write_video(an_episode(n_frames, learned=0 * STEPS, extrinsic=0 * STEPS), tmp_path / "episode.gif", fps=20)
+    with Image.open(tmp_path / "episode.gif") as gif:
+        assert gif.n_frames == 30
+        assert gif.info["duration"] == 50
+        assert gif.width == WIDTH
+
+
+def test_an_mp4_has_as_many_frames_as_steps(tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    write_video(an_episode(30), tmp_path / "episode.mp4")
+    assert ffmpeg.count_frames_and_secs(str(tmp_path / "episode.mp4"))[0] == 30
+    with pytest.raises(ValueError, match=r"must end in .gif or .mp4, got 'episode.avi'"):
+        write_video(an_episode(30), tmp_path / "episode.avi")
+
+
+def test_a_file_tells_of_which_algorithm_it_is(saved, tmp_path):
+    assert type(load_model(saved)) is TAREPPO
+    LIRPG("MlpPolicy", vec_env(), **SMALL).save(tmp_path / "lirpg")
+    assert type(load_model(tmp_path / "lirpg")) is LIRPG
+    ppo().save(tmp_path / "ppo")
+    with pytest.raises(ValueError, match="does not tell of which algorithm it is"):
+        load_model(tmp_path / "ppo")
+    assert type(load_model(tmp_path / "ppo", "PPO")) is type(ppo())
+    with pytest.raises(ValueError, match="there is no algorithm 'Nothing'"):
+        load_model(tmp_path / "ppo", "Nothing")
+
+
+def test_the_command_writes_everything(saved, tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    assert main([str(saved), "--env", CHAIN, "--out", str(out), "--episodes", "3"]) == 0
+    names = {"timeline.png", "histogram.png", "correlations.csv", "episode.gif"}
+    assert {path.name for path in out.iterdir()} == names
+    assert all(path.stat().st_size > 0 for path in out.iterdir())
+    printed = capsys.readouterr().out
+    assert "rewards of steps" in printed
+    assert all(name in printed for name in names)
+
+
+def test_the_command_says_that_an_environment_cannot_be_rendered(saved, tmp_path, capsys, monkeypatch):
+    from sb3_tare.envs import Chain
+
+    monkeypatch.setattr(Chain, "render", lambda self: 1 / 0)
+    main([str(saved), "--env", CHAIN, "--out", str(tmp_path), "--episodes", "1", "--video", "none"])
+    assert "cannot be rendered, so that there are no frames (ZeroDivisionError" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"timeline.png", "histogram.png", "correlations.csv"}
+
+
+def test_the_command_explains_mistakes(saved, tmp_path, capsys):
+    for arguments, explanation in (
+        ([str(saved), "--env", "Pendulum-v1"], "Observation spaces do not match"),
+        ([str(saved), "--env", "Nowhere-v0"], "Nowhere"),
+        ([str(tmp_path / "none.zip"), "--env", CHAIN], "none.zip"),
+        ([str(saved), "--env", CHAIN, "--episodes", "0"], "--episodes must be at least 1"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--out", str(tmp_path)])
+        assert explanation in capsys.readouterr().err
+
+
+def test_an_environment_of_the_toys_is_recorded_to_its_end():
+    (episode,) = record(tare(), vec_env(make=lambda: Toy(horizon=7)))
+    assert len(episode.learned) == 7
+    assert episode.undistorted is None
