@@ -61,6 +61,10 @@ class LearnedReward:
     squashes_actions: bool
     vec_normalize: VecNormalize | None = None
 
+    def __post_init__(self) -> None:
+        if self.vec_normalize is not None:  # a copy lacks what pickling takes off, and cannot be pickled without it
+            self.vec_normalize.__dict__.update(class_attributes={}, returns=np.zeros(1))
+
     @classmethod
     def of(cls, learner: Any, vec_normalize: VecNormalize | None = None) -> LearnedReward:
         """The reward of an algorithm that learns one, or of a :class:`~sb3_tare.RewardLearner` that has a model.
@@ -139,19 +143,23 @@ class LearnedReward:
         n_steps = int(np.sum(lengths))
         if not n_steps == len(rewards) == len(actions):
             raise ValueError(f"lengths sum to {n_steps}, but there are {len(actions)} actions and {len(rewards)} rewards")
-        seen_rewards = np.array(rewards, dtype=np.float64)
         if self.vec_normalize is not None:
             observations = self.vec_normalize.normalize_obs(observations)
-            seen_rewards = self.vec_normalize.normalize_reward(seen_rewards)
         starts = torch.zeros(len(lengths), dtype=torch.int64) if first_times is None else torch.as_tensor(first_times)
         ends = torch.full((len(lengths),), int(End.TERMINATION))
         episodes = Episodes(torch.as_tensor(lengths), starts, ends)
-        learned = self(obs_as_tensor(observations, torch.device("cpu")), self._drawn(actions), _tensor(seen_rewards), episodes)
-        return self.in_environment_units(learned.double().numpy())
+        seen = obs_as_tensor(observations, torch.device("cpu")), self._drawn(actions), self.as_seen(rewards)
+        return self.in_environment_units(self(*seen, episodes))
 
-    def in_environment_units(self, rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Rewards that were in the unit in which the algorithm sees them, through ``VecNormalize`` if there was one."""
-        return rewards if self.vec_normalize is None else self.vec_normalize.unnormalize_reward(rewards)
+    def as_seen(self, rewards: NDArray[Any]) -> Tensor:
+        """An environment's rewards as the algorithm saw them, through ``VecNormalize`` if there was one."""
+        rewards = np.array(rewards, dtype=np.float64)
+        return _tensor(rewards if self.vec_normalize is None else self.vec_normalize.normalize_reward(rewards))
+
+    def in_environment_units(self, rewards: Tensor) -> NDArray[np.float64]:
+        """The way back of :meth:`as_seen`, but for the clipping."""
+        array = rewards.double().numpy()
+        return array if self.vec_normalize is None else self.vec_normalize.unnormalize_reward(array)
 
     def _drawn(self, actions: NDArray[Any]) -> Tensor:
         """Actions of the environment as the policy would have drawn them."""

@@ -91,10 +91,9 @@ def collect(
     )
 
 
-def learned_rewards(reward: LearnedReward, trajectories: Trajectories) -> NDArray[np.float64]:
-    """``[n]`` learned rewards in the unit of ``trajectories.rewards``."""
-    steps = trajectories
-    return reward(steps.observations, steps.actions, steps.rewards, steps.episodes).double().numpy()
+def learned_rewards(reward: LearnedReward, steps: Trajectories) -> Tensor:
+    """``[n]`` learned rewards in the unit of ``steps.rewards``."""
+    return reward(steps.observations, steps.actions, steps.rewards, steps.episodes)
 
 
 def _stack(observations: list[Any]) -> Observations:

@@ -16,6 +16,14 @@ CHAIN = "sb3_tare/Chain-v0"
 STEPS = np.arange(30, dtype=float)
 
 
+class Large(Toy):
+    """Rewards of another order than one."""
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, 1000 * reward, terminated, truncated, info
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """File of a model that has learned a little on the chain."""
@@ -48,20 +56,19 @@ def test_frames_show_what_an_action_was_chosen_in(saved):
 
 
 def test_rewards_are_in_the_environments_units():
-    env = VecNormalize(vec_env())
+    env = VecNormalize(vec_env(make=Large))
     model = tare(env, zero_head=False).learn(ITERATION)
-    env.training = False
-    (episode,) = record(model, env)
-    size = float(np.sqrt(env.ret_rms.var))
-    reward = model.reward_learner.trainer.reward_model
-    assert np.abs(episode.extrinsic).max() > 1.5 * np.abs(episode.extrinsic / size).max()
-    env.seed(0), model.set_random_seed(0)
-    (raw,) = record(model, env)
-    env.norm_reward = False  # the network is now shown rewards in another unit
-    env.seed(0), model.set_random_seed(0)
-    (unnormalised,) = record(model, env)
-    np.testing.assert_allclose(raw.extrinsic, unnormalised.extrinsic, rtol=1e-6)
-    assert reward.unit.scale > 0
+    watched = VecNormalize(vec_env(make=Large), training=False, norm_reward=False)
+    watched.obs_rms, watched.ret_rms = env.obs_rms, env.ret_rms
+    recorded = []
+    for watched.norm_reward in (False, True):  # the network sees them normalised in either case
+        watched.seed(0)
+        recorded.append(record(model, watched, deterministic=True)[0])
+    for given, normalised in zip(recorded[0].rewards().values(), recorded[1].rewards().values(), strict=True):
+        np.testing.assert_allclose(given, normalised, rtol=1e-6)
+        assert np.abs(given).max() > 100
+    with pytest.raises(ValueError, match="trained with VecNormalize's observations"):
+        record(model, vec_env())
 
 
 def test_a_saved_reward_learner_speaks_for_its_policy(tmp_path):

@@ -188,9 +188,11 @@ def test_any_algorithm_trains_on_an_exported_reward(algorithm, arguments, tmp_pa
 
 
 def test_gymnasium_can_make_a_wrapped_environment_again(tmp_path):
-    LearnedReward.of(trained("StateAction")).save(tmp_path / "reward")
-    wrapped = LearnedRewardWrapper(gym.make("Pendulum-v1"), "x") if False else LearnedRewardWrapper(Toy(), tmp_path / "reward")
-    assert wrapped._saved_kwargs == {"reward": tmp_path / "reward", "mode": "replace", "coef": 1.0}
+    LearnedReward.of(trained("StateAction", "Pendulum-v1")).save(tmp_path / "reward")
+    env = LearnedRewardWrapper(gym.make("Pendulum-v1"), str(tmp_path / "reward"), mode="add")
+    again = gym.make(env.spec)
+    assert isinstance(again, LearnedRewardWrapper)
+    assert through_gym(env)[3] == through_gym(again)[3]
 
 
 def test_wrong_spaces_are_a_clear_error():

@@ -75,7 +75,8 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     written = ["timeline.png", "histogram.png", "correlations.csv"]
     if arguments.video != "none":
         written.append(f"episode.{arguments.video}")
-        write_video(episodes[0], folder / written[-1], float(env.metadata.get("render_fps") or DEFAULT_FPS))
+        metadata: dict[str, Any] = env.metadata
+        write_video(episodes[0], folder / written[-1], metadata.get("render_fps") or DEFAULT_FPS)
     shown = Table(*table.columns, title=f"correlations over {len(episodes)} episodes of {arguments.env}")
     for row in table.itertuples(index=False):
         shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))

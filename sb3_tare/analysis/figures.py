@@ -44,7 +44,8 @@ def timeline(episode: Episode, title: str = "", width: float = 9.0) -> Figure:
         figure.suptitle(title)
         draw_timeline(figure, episode)
         return figure
-    above, below = figure.subfigures(2, 1, height_ratios=[strip, PANELS_HEIGHT])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[strip, PANELS_HEIGHT])
+    above, below = parts
     above.suptitle(title)
     for ax, step in zip(above.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         ax.imshow(episode.frames[step])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def record(
     """Let a model act and see what its learned reward says.
 
     :param model: its policy acts
-    :param env: of one copy; normalised as in training, where it was
+    :param env: of one copy; its observations normalised as in training, where they were, its rewards or not
     :param n_episodes: whole episodes
     :param reward: a :class:`~sb3_tare.LearnedReward`, or a :class:`~sb3_tare.RewardLearner` that has a model; None: the
         model's own
@@ -70,9 +70,9 @@ def record(
         if film and episode == 0:
             frames.append(_shrunk(env.get_images()[0]))
 
-    normalizer = unwrap_vec_normalize(env)
-    learned_reward = reward if isinstance(reward, LearnedReward) else LearnedReward.of(reward or model, normalizer)
+    learned_reward = reward if isinstance(reward, LearnedReward) else _of(model if reward is None else reward, model, env)
     steps = collect(model, env, n_episodes, deterministic, watch)
+    steps = replace(steps, rewards=learned_reward.as_seen(steps.original_rewards))
     learned = learned_reward.in_environment_units(learned_rewards(learned_reward, steps))
     undistorted = steps.undistorted_rewards
     tells = not np.isnan(undistorted).any()
@@ -86,6 +86,14 @@ def record(
             (slice(begin, begin + length), () if begin else frames) for begin, length in zip(begins, lengths, strict=True)
         )
     ]
+
+
+def _of(learner: Any, model: Any, env: VecEnv) -> LearnedReward:
+    """With the training's statistics where the model has them, else with the environment's, which then are those."""
+    trained_in, watched_in = model.get_vec_normalize_env(), unwrap_vec_normalize(env)
+    if trained_in is not None and trained_in.norm_obs and (watched_in is None or not watched_in.norm_obs):
+        raise ValueError("the model was trained with VecNormalize's observations: wrap env in one with the same statistics")
+    return LearnedReward.of(learner, watched_in if trained_in is None else None)
 
 
 def _shrunk(frame: Any) -> NDArray[np.uint8]:

@@ -55,7 +55,9 @@ def rewards_by_action(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
 
 
 def _learned(model: Any, trajectories: Trajectories) -> NDArray[np.float64] | None:
-    return learned_rewards(LearnedReward.of(model), trajectories) if hasattr(model, "reward_learner") else None
+    if not hasattr(model, "reward_learner"):
+        return None
+    return learned_rewards(LearnedReward.of(model), trajectories).double().numpy()
 
 
 MEASURES: dict[str, Measure] = {
