@@ -1,19 +1,30 @@
 """Pictures, videos and tables of learned rewards, and the command that writes them."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gymnasium import spaces
 from PIL import Image
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import ITERATION, SMALL, Toy, ppo, tare, vec_env
 
-from sb3_tare import LIRPG, TAREPPO, RewardLearner
+from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
 from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, timeline, write_video
 from sb3_tare.analysis.__main__ import main
 from sb3_tare.analysis.video import WIDTH
 
 CHAIN = "sb3_tare/Chain-v0"
 STEPS = np.arange(30, dtype=float)
+
+
+class Masked(Toy):
+    """Allows the first action at even time steps and the last one at odd ones."""
+
+    def action_masks(self):
+        return [self.time % 2 == 0, False, self.time % 2 == 1]
 
 
 class Large(Toy):
@@ -86,6 +97,25 @@ def test_a_saved_reward_learner_speaks_for_its_policy(tmp_path):
     assert recorded[0].any()
     with pytest.raises(TypeError, match="PPO learns no reward"):
         record(model, vec_env())
+
+
+def test_awr_is_recorded_as_it_acts():
+    model = TAREAWR("MlpPolicy", vec_env(), device="cpu", reward_kwargs={"architecture": "StateAction", "zero_head": False})
+    (episode,) = record(model, vec_env())
+    assert episode.learned.std() > 0
+
+
+def test_masks_and_dictionaries_of_observations_are_no_obstacle():
+    env = vec_env(make=lambda: Masked(action_space=spaces.Discrete(3)))
+    learner = RewardLearner(zero_head=False)
+    model = MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=32, device="cpu", seed=0).learn(64, callback=learner)
+    (episode,) = record(model, env, reward=learner)
+    np.testing.assert_array_equal(episode.actions, [0, 2] * 10)
+    assert episode.learned.std() > 0
+
+    env = vec_env(make=lambda: Toy(observation_space=spaces.Dict(a=spaces.Box(-1, 1, (2,)), b=spaces.Discrete(3))))
+    (episode,) = record(tare(env, policy="MultiInputPolicy", zero_head=False), env)
+    assert episode.learned.std() > 0
 
 
 def test_recording_needs_one_environment_and_a_camera():
@@ -203,6 +233,14 @@ def test_the_command_explains_mistakes(saved, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main([*arguments, "--out", str(tmp_path)])
         assert explanation in capsys.readouterr().err
+
+
+def test_the_example_looks_at_what_it_has_learned(tmp_path, monkeypatch, capsys):
+    arguments = ["--steps", "2048", "--episodes", "2", "--plot", str(tmp_path / "picture.png")]
+    monkeypatch.setattr("sys.argv", ["inspect_learned_reward.py", *arguments])
+    runpy.run_path(str(Path(__file__).parents[1] / "examples/inspect_learned_reward.py"), run_name="__main__")
+    assert "returns of episodes" in capsys.readouterr().out
+    assert (tmp_path / "picture.png").stat().st_size > 0
 
 
 def test_an_environment_of_the_toys_is_recorded_to_its_end():

@@ -36,6 +36,9 @@ MAY_IMPORT = {
     "reward_model": {"networks", "rollouts", "settings"},
     "policy_gradients": {"implicit", "objectives", "returns", "rollouts", "settings"},
     "consistency": {"episodes", "rollouts"},
+    "learned_reward": {"episodes", "networks", "persistence", "reward_model", "rollouts", "settings", "trainer"},
+    "trajectories": {"episodes", "learned_reward", "rollouts"},
+    "transfer": {"checks", "learned_reward"},
 }
 
 

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--episodes must be at least 1, got {parsed.episodes}")
     try:
         _analyse(parsed, Console(width=None if Console().is_terminal else 120))
-    except (ValueError, TypeError, OSError, gym.error.Error) as error:
+    except (ValueError, TypeError, OSError, ModuleNotFoundError, gym.error.Error) as error:
         parser.error(str(error))
     return 0
 

@@ -43,8 +43,10 @@ def _write_gif(images: Iterator[Image.Image], path: Path, fps: float) -> None:
 
 
 def _write_mp4(images: Iterator[Image.Image], path: Path, fps: float) -> None:
-    import imageio_ffmpeg  # needs an extra
-
+    try:
+        import imageio_ffmpeg  # needs an extra
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("an mp4 needs the package imageio-ffmpeg: install it, or write a gif") from error
     first = next(images)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = imageio_ffmpeg.write_frames(str(path), first.size, fps=fps, macro_block_size=2, ffmpeg_log_level="error")
