@@ -1,6 +1,7 @@
 """Pictures, videos and tables of learned rewards, and the command that writes them."""
 
 import runpy
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from toys import ITERATION, SMALL, Toy, ppo, tare, vec_env
 from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
 from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, timeline, write_video
 from sb3_tare.analysis.__main__ import main
-from sb3_tare.analysis.video import WIDTH
+from sb3_tare.analysis.video import WIDTH, _images
 
 CHAIN = "sb3_tare/Chain-v0"
 STEPS = np.arange(30, dtype=float)
@@ -181,6 +182,12 @@ def test_a_gif_has_as_many_frames_as_steps(n_frames, tmp_path):
         assert gif.n_frames == 30
         assert gif.info["duration"] == 50
         assert gif.width == WIDTH
+
+
+def test_frames_of_a_long_episode_differ_so_that_no_format_drops_one():
+    zeros = np.zeros(10 * WIDTH)  # many steps in each column of the timeline
+    images = list(islice(_images(an_episode(extrinsic=zeros, learned=zeros, actions=zeros)), 20))
+    assert all(first.tobytes() != second.tobytes() for first, second in pairwise(images))
 
 
 def test_an_mp4_has_as_many_frames_as_steps(tmp_path):
