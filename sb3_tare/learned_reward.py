@@ -206,51 +206,9 @@ class LearnedReward:
         network.load_state_dict(params["network"])  # type: ignore[arg-type]
         return cls(**{**data, "network": network.eval(), "unit": Unit(*data["unit"])})
 
-    def initialise(self, trainer: RewardTrainer) -> None:
-        """Let a trainer's reward network start with these weights; its unit stays that of the rewards it will meet.
-
-        :raises ValueError: if they mean something else there
-        """
-        model, settings = trainer.reader.model, trainer.settings
-        self.check_spaces(model.observation_space, model.action_space)
-        for name in ("architecture", "architecture_kwargs", "normalize_reward"):
-            if getattr(settings, name) != getattr(self, name):
-                raise ValueError(
-                    f"initial_reward was learned with {name}={getattr(self, name)!r}, not {getattr(settings, name)!r}: "
-                    f"set {name} to that"
-                )
-        was, will_be = _normalizes(self.vec_normalize), _normalizes(model.get_vec_normalize_env())
-        if was != will_be:
-            raise ValueError(
-                f"initial_reward was learned {'with' if was else 'without'} VecNormalize's observations and would now get "
-                f"observations {'with' if will_be else 'without'} it: wrap the environment as it was then"
-            )
-        extractor = trainer.reward_model.extractor
-        if extractor is None and any(True for _ in self.extractor.parameters()):
-            raise ValueError(
-                "initial_reward reads features that its own policy has learned, which this policy's are not: "
-                "features='own' takes its feature extractor over as well"
-            )
-        trainer.reward_model.network.load_state_dict(self.network.state_dict())
-        if extractor is not None:
-            _take_over(extractor, self.extractor)
-
-
-def _normalizes(env: VecNormalize | None) -> bool:
-    return env is not None and env.norm_obs
-
 
 def _copy(module: nn.Module) -> nn.Module:
     return deepcopy(module).cpu().eval()
-
-
-def _take_over(extractor: nn.Module, other: nn.Module) -> None:
-    if type(extractor) is not type(other):
-        raise ValueError(
-            f"initial_reward was learned with a {type(other).__name__}, this policy has a {type(extractor).__name__}: "
-            "use the same features_extractor_class"
-        )
-    extractor.load_state_dict(other.state_dict())
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "policy_gradients": {"implicit", "objectives", "returns", "rollouts", "settings"},
     "consistency": {"episodes", "rollouts"},
     "learned_reward": {"episodes", "networks", "persistence", "reward_model", "rollouts", "settings", "trainer"},
+    "start": {"learned_reward", "trainer"},
     "trajectories": {"episodes", "learned_reward", "rollouts"},
     "transfer": {"checks", "learned_reward"},
 }
