@@ -3,6 +3,7 @@
 from sb3_tare import envs
 from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.tare import TAREAWR
+from sb3_tare.learned_reward import LearnedReward
 from sb3_tare.learner import RewardLearner
 from sb3_tare.lirpg import LIRPG
 from sb3_tare.mixin import LearnsReward
@@ -18,6 +19,7 @@ __all__ = [
     "LIRPG",
     "TAREAWR",
     "TAREPPO",
+    "LearnedReward",
     "LearnsReward",
     "RewardInputs",
     "RewardLearner",

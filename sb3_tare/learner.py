@@ -22,9 +22,11 @@ from sb3_tare.checks import check_finite
 from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.hosts import Host, host_of
 from sb3_tare.iteration import Iteration
+from sb3_tare.learned_reward import LearnedReward
 from sb3_tare.persistence import write_atomically, zip_path
 from sb3_tare.recorder import Recorder
 from sb3_tare.settings import PRESETS, RewardSettings
+from sb3_tare.start import start_from
 from sb3_tare.trainer import RewardTrainer
 
 FEW_ROWS = 64
@@ -94,6 +96,8 @@ class RewardLearner(BaseCallback):
             state, times = self._loaded
             trainer.load_state_dict(state)
             self.go_on_from(times)
+        elif self.settings.initial_reward is not None:
+            start_from(LearnedReward.load(self.settings.initial_reward), trainer)
         self._iteration, self._host_model, self._drives_host = self.iteration_class(model, trainer), model, drives_host
 
     def _host(self, model: Any) -> Host:

@@ -26,6 +26,7 @@ class OwnsRewardLearner(Continuable):
             raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
         self.reward_kwargs = dict(reward_kwargs or {})
         self.learner_class.settings_class(**self.reward_kwargs)  # complain before an environment is made
+        self.algorithm_class = f"{type(self).__module__}:{type(self).__qualname__}"  # for those who find its file
         super().__init__(*args, **kwargs)
 
     def _continuation_state(self) -> dict[str, Any]:
@@ -34,7 +35,9 @@ class OwnsRewardLearner(Continuable):
     def _setup_model(self) -> None:
         continuation = self._continuation
         super()._setup_model()
-        self.reward_learner = self.learner_class(**self.reward_kwargs)
+        # What a loaded model goes on from is in its own file; the one that it once started from may be gone.
+        started_from = {} if continuation is None else {"initial_reward": None}
+        self.reward_learner = self.learner_class(**{**self.reward_kwargs, **started_from})
         self.reward_learner.attach(self, drives_host=False)
         if continuation is not None:
             self.reward_learner.go_on_from(continuation["times"])

@@ -1,8 +1,10 @@
 """Reward networks r_phi: the paper's five (section B.3 and appendix F), and two that see state and action alone.
 
 Any ``torch.nn.Module`` class can stand in their place: it is built with ``(observation_dim, action_dim,
-**architecture_kwargs)`` and maps :class:`RewardInputs` to ``[n]`` rewards. Two attributes are looked at: ``sees_reward``
-(taken to be True where it is missing) and ``head``, the last ``nn.Linear``, which ``zero_head`` sets to zero.
+**architecture_kwargs)`` and maps :class:`RewardInputs` to ``[n]`` rewards. Three attributes are looked at: ``sees_reward``
+(taken to be True where it is missing); ``context``, what a step's reward depends on: ``"step"``, that step alone, ``"past"``,
+those before it too, or ``"episode"``, later ones as well, which is assumed where it is missing; and ``head``, the last
+``nn.Linear``, which ``zero_head`` sets to zero.
 """
 
 from __future__ import annotations
@@ -99,6 +101,7 @@ class LSTMbMul(nn.Module):
     """
 
     sees_reward = True
+    context = "episode"
 
     def __init__(
         self, observation_dim: int, action_dim: int, hidden_size: int = 64, lstm_hidden_size: int = 32, bound: float = 20.0
@@ -130,18 +133,21 @@ class LSTMb(_ConcatLSTM):
     """[s, a, r, t] through a two-layer LSTM backwards in time (appendix F)."""
 
     reverse = True
+    context = "episode"
 
 
 class LSTMf(_ConcatLSTM):
     """[s, a, r, t] through a two-layer LSTM forwards in time (appendix F)."""
 
     reverse = False
+    context = "past"
 
 
 class MLPMul(nn.Module):
     """As :class:`LSTMbMul`, with two fully connected layers in place of the LSTM (appendix F)."""
 
     sees_reward = True
+    context = "step"
 
     def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 20.0) -> None:
         super().__init__()
@@ -157,6 +163,7 @@ class MLPConcat(nn.Module):
     """[s, a, r, t] through two fully connected layers (appendix F)."""
 
     sees_reward = True
+    context = "step"
 
     def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 20.0) -> None:
         super().__init__()
@@ -171,6 +178,7 @@ class StateAction(nn.Module):
     """[s, a] through two fully connected layers: a reward that does not see the extrinsic one, as LIRPG's."""
 
     sees_reward = False
+    context = "step"
 
     def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 20.0) -> None:
         super().__init__()
@@ -185,6 +193,7 @@ class StateActionTanh(nn.Module):
     """[s, a] through two fully connected tanh layers to a tanh: the network of LIRPG (Zheng et al., 2018)."""
 
     sees_reward = False
+    context = "step"
 
     def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 1.0) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ class RewardModel(nn.Module):
         if settings.features == "own":
             self.extractor = policy.make_features_extractor()
         features_dim = int(policy.features_extractor.features_dim)
-        self.network = _build_network(settings, features_dim, int(get_flattened_obs_dim(policy.action_space)))
+        self.network = build_network(settings, features_dim, int(get_flattened_obs_dim(policy.action_space)))
         self.critic = _build_critic(features_dim) if settings.critics == 2 else None
 
     @property
@@ -56,13 +56,7 @@ class RewardModel(nn.Module):
 
     def forward(self, rollout: Rollout) -> Tensor:
         """Learned rewards ``[n]`` of a rollout's steps, differentiable in the network's parameters."""
-        learned = self.network(self._inputs(rollout))
-        if learned.shape != rollout.extrinsic_rewards.shape:
-            raise ValueError(
-                f"the reward network must return one reward a step, shape {tuple(rollout.extrinsic_rewards.shape)}, "
-                f"got {tuple(learned.shape)}"
-            )
-        return learned * rollout.unit.scale
+        return one_a_step(self.network, self._inputs(rollout)) * rollout.unit.scale
 
     def values(self, states: Observations, scale: float) -> Tensor:
         """Value ``[n]`` of the learned rewards to come from ``states``, in a unit of size ``scale``."""
@@ -80,9 +74,8 @@ class RewardModel(nn.Module):
 
     def _inputs(self, rollout: Rollout) -> RewardInputs:
         rewards = rollout.extrinsic_rewards
-        if self.settings.normalize_reward and rollout.unit.scale > 0:
-            standardised = (rewards - rollout.unit.mean) / rollout.unit.scale
-            rewards = standardised.clamp(-REWARD_CLIP, REWARD_CLIP)
+        if self.settings.normalize_reward:
+            rewards = standardised(rewards, rollout.unit)
         features = self._features(rollout.states)
         return RewardInputs(
             observations=features,
@@ -99,6 +92,25 @@ class RewardModel(nn.Module):
         return self.extractor(preprocess_obs(states, self.observation_space, normalize_images=self.normalize_images))  # type: ignore[arg-type]
 
 
+def standardised(rewards: Tensor, unit: Unit) -> Tensor:
+    """Extrinsic rewards ``[n]`` as the network sees them; as they are while the unit is zero."""
+    return ((rewards - unit.mean) / unit.scale).clamp(-REWARD_CLIP, REWARD_CLIP) if unit.scale > 0 else rewards
+
+
+def one_a_step(network: nn.Module, inputs: RewardInputs) -> Tensor:
+    """``[n]``, what ``network`` returns.
+
+    :raises ValueError: if that has another shape
+    """
+    learned = network(inputs)
+    if learned.shape != inputs.rewards.shape:
+        raise ValueError(
+            f"the reward network must return one reward a step, shape {tuple(inputs.rewards.shape)}, "
+            f"got {tuple(learned.shape)}"
+        )
+    return learned
+
+
 def build_reward_model(settings: RewardSettings, policy: Any, seed: int) -> RewardModel:
     """A reward model with initial weights drawn from ``seed``; the global generators stay as they are.
 
@@ -113,7 +125,12 @@ def build_reward_model(settings: RewardSettings, policy: Any, seed: int) -> Rewa
     return model
 
 
-def _build_network(settings: RewardSettings, features_dim: int, action_dim: int) -> nn.Module:
+def build_network(settings: RewardSettings, features_dim: int, action_dim: int) -> nn.Module:
+    """The network that ``settings`` ask for, on ``[n, features_dim]`` states and ``[n, action_dim]`` encoded actions.
+
+    :raises TypeError: if its class does not take ``architecture_kwargs``
+    :raises ValueError: if its last layer is to start at zero and cannot be found
+    """
     network_class = settings.network_class
     try:
         network = network_class(features_dim, action_dim, **settings.architecture_kwargs)

@@ -69,6 +69,9 @@ class RewardSettings:
             (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward
         :param zero_head: start the network's last layer at zero, so that training starts exactly as the host's; None means
             yes in ``add`` and no in ``replace``
+        :param initial_reward: file of an exported :class:`~sb3_tare.LearnedReward` whose weights the network starts with, in
+            the unit of the rewards that it then meets; with ``n_reward_updates=0`` it stays as it is. Read when a model is
+            new, and not when a saved one goes on
 
     What the policy is trained on
         :param reward_mode: ``"add"``: extrinsic reward plus ``reward_coef`` times the learned one (introduction);
@@ -124,6 +127,7 @@ class RewardSettings:
     architecture_kwargs: Mapping[str, Any] = field(default_factory=dict)
     features: str = "policy"
     zero_head: bool | None = None
+    initial_reward: str | None = None
     reward_mode: str = "add"
     reward_coef: float = 1.0
     normalize_reward: bool = True
@@ -179,12 +183,16 @@ class RewardSettings:
             check_number("gae_lambda", self.gae_lambda, at_least=0.0, at_most=1.0)
         if self.seed is not None:
             check_count("seed", self.seed, least=0, otherwise=" or None")
+        if self.initial_reward is not None and not isinstance(self.initial_reward, str):
+            raise ValueError(f"initial_reward must be the path of an exported reward, as text, got {self.initial_reward!r}")
         if not isinstance(self.architecture_kwargs, Mapping):
             raise ValueError(f"architecture_kwargs must be a mapping, got {self.architecture_kwargs!r}")
         self._check_combinations()
 
     def _check_combinations(self) -> None:
         network = self.network_class
+        if self.initial_reward is not None and self.zero_head:
+            raise ValueError("zero_head=True would undo initial_reward: leave one of them out")
         if self.interleave and self.validation == "next_rollout":
             raise ValueError(
                 "interleave=True needs its validation episodes at once, so it goes with validation='split', not with "

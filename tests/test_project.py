@@ -52,6 +52,10 @@ MAY_IMPORT = {
     "zoo/search": set(),
     "zoo/checkpoints": set(),
     "zoo/commands": {"zoo.algorithms", "zoo.checkpoints"},
+    "learned_reward": {"episodes", "networks", "persistence", "reward_model", "rollouts", "settings", "trainer"},
+    "start": {"learned_reward", "trainer"},
+    "trajectories": {"episodes", "learned_reward", "rollouts"},
+    "transfer": {"checks", "learned_reward"},
 }
 
 

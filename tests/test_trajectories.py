@@ -9,7 +9,8 @@ from toys import Toy, ppo, recorded_rollouts, tare, vec_env
 
 from sb3_tare.episodes import End
 from sb3_tare.experiments.measures import rewards_along_training, rewards_by_action
-from sb3_tare.experiments.trajectories import Trajectories, collect, learned_rewards
+from sb3_tare.learned_reward import LearnedReward
+from sb3_tare.trajectories import Trajectories, collect, learned_rewards
 
 DISCRETE = spaces.Discrete(3)
 
@@ -68,15 +69,14 @@ def test_the_network_sees_state_action_reward_and_time_as_in_training(features):
         "time": trajectories.episodes.times,
     }
     for shows, values in expected.items():
-        rewards = learned_rewards(probe(shows, features=features), trajectories)
+        rewards = learned_rewards(LearnedReward.of(probe(shows, features=features)), trajectories)
         np.testing.assert_allclose(rewards, unit.scale * values.double().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_discrete_actions_are_encoded_as_in_training():
     env = vec_env(make=lambda: Toy(action_space=DISCRETE))
     trajectories = collect(ppo(env), env, 3)
-    rewards = learned_rewards(probe("action", env), trajectories)
-    assert rewards is not None
+    rewards = learned_rewards(LearnedReward.of(probe("action", env)), trajectories)
     np.testing.assert_array_equal(rewards > 0, trajectories.actions.numpy() == 2)
 
 
@@ -86,8 +86,11 @@ def test_a_rollouts_steps_get_the_rewards_that_training_gave_them():
     model.learn(64)
     (rollout,) = rollouts
     trained_on = model.reward_learner.trainer.learned_rewards(rollout).detach()
-    again = Trajectories(rollout.observations, rollout.actions, rollout.extrinsic_rewards.float(), rollout.episodes)
-    np.testing.assert_allclose(learned_rewards(model, again), trained_on.double().numpy(), rtol=1e-5, atol=1e-7)
+    extrinsic = rollout.extrinsic_rewards
+    again = Trajectories(rollout.observations, rollout.actions, extrinsic.float(), rollout.episodes, *2 * [extrinsic.numpy()])
+    np.testing.assert_allclose(
+        learned_rewards(LearnedReward.of(model), again), trained_on.double().numpy(), rtol=1e-5, atol=1e-7
+    )
 
 
 def test_an_algorithm_that_learns_no_reward_has_none():

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_tare.experiments.trajectories import collect, learned_rewards
+from sb3_tare.learned_reward import LearnedReward
+from sb3_tare.trajectories import Trajectories, collect, learned_rewards
 
 Measure = Callable[[BaseAlgorithm, VecEnv], dict[str, Any]]
 """From the algorithm as it is and the evaluation's environment, whose normalisation is the training's, to plain data."""
@@ -26,7 +28,7 @@ def rewards_along_training(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
     that learns none, and a correlation where either reward never varies.
     """
     trajectories = collect(model, env, TRAJECTORIES)
-    extrinsic, learned = trajectories.rewards.double().numpy(), learned_rewards(model, trajectories)
+    extrinsic, learned = trajectories.rewards.double().numpy(), _learned(model, trajectories)
     varies = learned is not None and min(learned.std(), extrinsic.std()) > 0
     return {
         "extrinsic": float(extrinsic.mean()),
@@ -44,12 +46,18 @@ def rewards_by_action(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
     if not isinstance(env.action_space, spaces.Discrete):
         raise TypeError(f"rewards by action need discrete actions, got {env.action_space}")
     trajectories = collect(model, env, TRAJECTORIES)
-    actions, learned = trajectories.actions.numpy(), learned_rewards(model, trajectories)
+    actions, learned = trajectories.actions.numpy(), _learned(model, trajectories)
     names = range(int(env.action_space.n))
     return {
         "counts": [int((actions == action).sum()) for action in names],
         "learned": None if learned is None else [learned[actions == action].round(5).tolist() for action in names],
     }
+
+
+def _learned(model: Any, trajectories: Trajectories) -> NDArray[np.float64] | None:
+    if not hasattr(model, "reward_learner"):
+        return None
+    return learned_rewards(LearnedReward.of(model), trajectories).double().numpy()
 
 
 MEASURES: dict[str, Measure] = {

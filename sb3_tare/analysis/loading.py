@@ -1,0 +1,76 @@
+"""Saved models and the environments to watch them in."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import sb3_contrib
+import stable_baselines3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+import sb3_tare
+
+
+def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
+    """A saved model, of the algorithm that its file names.
+
+    :param path: of its zip file
+    :param algorithm: for files that do not tell, as SB3's own: a name in this package, SB3 or sb3-contrib, or
+        ``"module:Class"``
+    :raises ValueError: if it cannot be told of which algorithm the model is
+    """
+    if algorithm is None:
+        data, _, _ = load_from_zip_file(path, device="cpu")
+        algorithm = (data or {}).get("algorithm_class")
+        if algorithm is None:
+            raise ValueError(f"{path} does not tell of which algorithm it is: name that, such as PPO, TAREPPO or module:Class")
+    return _algorithm(algorithm).load(path, device="cpu")
+
+
+def _algorithm(name: str) -> type[BaseAlgorithm]:
+    module, _, class_name = name.rpartition(":")
+    places: list[Any] = [sb3_tare, stable_baselines3, sb3_contrib]
+    try:
+        places = [importlib.import_module(module)] if module else places
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the algorithm {name} is in a module that cannot be imported from here: {error}") from error
+    found = next((getattr(place, class_name) for place in places if hasattr(place, class_name)), None)
+    if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
+        raise ValueError(f"there is no algorithm {name!r}: give a name such as TAREPPO or PPO, or module:Class")
+    return found
+
+
+def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None = None, film: bool = False) -> VecEnv:
+    """One copy of an environment, as ``model`` saw it in training.
+
+    :param env_id: registered with Gymnasium, with the module to import before a colon where that is needed
+    :param vec_normalize: file of the statistics that ``VecNormalize.save`` wrote; they stay as they are
+    :param film: with ``render_mode="rgb_array"``
+    :raises ValueError: if its spaces are not the model's
+    """
+    env: VecEnv = DummyVecEnv([lambda: Monitor(gym.make(env_id, render_mode="rgb_array" if film else None))])
+    if vec_normalize is not None:
+        env = VecNormalize.load(str(vec_normalize), env)
+        env.training = False
+    env = BaseAlgorithm._wrap_env(env, verbose=0, monitor_wrapper=False)  # images channel first, as SB3 does it
+    check_for_correct_spaces(env, model.observation_space, model.action_space)
+    return env
+
+
+def why_not_filmed(env_id: str) -> str | None:
+    """Why an environment gives no picture, or None if it gives one. Drivers and packages can be missing in many ways."""
+    try:
+        with gym.make(env_id, render_mode="rgb_array") as env:
+            env.reset()
+            frame = env.render()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None if isinstance(frame, np.ndarray) and frame.ndim == 3 else f"render() returned {type(frame).__name__}"
