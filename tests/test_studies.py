@@ -29,6 +29,7 @@ SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
 def tiny(study: str = "figure6", seeds: int = 1, variants=("ppo", "tare_mlpmul"), steps: int = 256, **protocol) -> list[Job]:
     protocol = {"evaluations": 2, "evaluation_episodes": 1, **protocol}
     env = "CartPole-v1" if STUDIES[study].measure else "Pendulum-v1"  # discrete actions, and short episodes
+    env = "sb3_tare/MiniGrid-DoorKey-5x5-v0" if study == "minigrid" else env
     return jobs_of(study, seeds, variants, [env], steps, SMALL, **protocol)
 
 
