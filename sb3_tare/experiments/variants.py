@@ -26,7 +26,7 @@ ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
     "Convolution-PPO": partial(PPO, policy_kwargs=convolution()),
     "Convolution-TAREPPO": partial(TAREPPO, policy_kwargs=convolution()),
 }
-"""What a variant may name: classes of algorithms, and functions that build one and choose its policy, or a part of it, themselves."""
+"""What a variant may name: classes of algorithms, and functions that build one and choose its policy, or its layers."""
 
 
 @dataclass(frozen=True)
