@@ -324,6 +324,15 @@ def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path,
     assert "pip install 'sb3-tare[cluster]'" in capsys.readouterr().err
 
 
+def test_a_missing_extra_of_a_task_is_told_before_anything_runs(tmp_path, monkeypatch, capsys):
+    for module in ("minigrid", "minigrid.envs"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit):
+        main(["run", "minigrid", "--out", str(tmp_path)])
+    assert "pip install 'sb3-tare[minigrid]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_engines_are_the_only_ones_that_name_ray():
     sources = Path(engines.__file__).parent.glob("*.py")
     assert [path.name for path in sources if "import ray" in path.read_text()] == ["cluster.py"]

@@ -66,7 +66,7 @@ class GridFeatures(BaseFeaturesExtractor):
         if not is_view or is_image_space(observation_space):
             raise ValueError(
                 f"GridFeatures needs codes as sb3_tare.envs.minigrid.PartialView shows them, [height, width, 3] of at least "
-                f"{SMALLEST_VIEW} x {SMALLEST_VIEW} cells and not declared as a picture, got {observation_space}"
+                f"{SMALLEST_VIEW} x {SMALLEST_VIEW} cells and not declared as a picture, got {_told(observation_space)}"
             )
         height, width = ((cells - 1) // 2 - 2 for cells in shape[:2])
         super().__init__(observation_space, features_dim=64 * height * width)
@@ -84,6 +84,11 @@ class GridFeatures(BaseFeaturesExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         """Features ``[n, features_dim]`` of ``[n, height, width, 3]`` codes."""
         return self.convolution(torch.movedim(observations, -1, 1))
+
+
+def _told(space: spaces.Box) -> str:
+    """A space in few words, though its bounds may be arrays."""
+    return f"shape {list(space.shape)}, {space.dtype} from {space.low.min()} to {space.high.max()}"
 
 
 def convolution() -> dict[str, Any]:
