@@ -43,7 +43,8 @@ class PartialView(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
                 "PartialView needs MiniGrid's own observations, a dictionary with an image [height, width, 3] of codes, "
                 f"got {space}"
             )
-        self.observation_space = spaces.Box(0, np.broadcast_to(np.uint8(HIGHEST_CODES), image.shape), dtype=np.uint8)
+        highest = np.broadcast_to(np.array(HIGHEST_CODES, dtype=np.uint8), image.shape)
+        self.observation_space = spaces.Box(np.zeros_like(highest), highest, dtype=np.uint8)
 
     def observation(self, observation: dict[str, Any]) -> np.ndarray:
         """The view of a whole observation."""
