@@ -56,23 +56,22 @@ def test_codes_reach_the_convolution_unscaled_and_in_their_places():
     env = make_vec_env(f"sb3_tare/{DOOR_KEY}", n_envs=2, seed=0)
     model = PPO("MlpPolicy", env, policy_kwargs=convolution(), device="cpu")
     seen = []
-    model.policy.features_extractor.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    first_layer = model.policy.features_extractor.convolution[0]
+    first_layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     observations = env.reset()
     model.predict(observations)
     assert observations.max() == OBJECT_TO_IDX["key"]
-    assert np.array_equal(seen[0].numpy(), observations)
+    assert np.array_equal(seen[0].numpy(), np.moveaxis(observations, -1, 1))
 
 
-def test_features_depend_on_every_cell_and_code():
-    space = PartialView(gym.make(f"minigrid:{EMPTY}")).observation_space
+def test_features_depend_on_all_cells_that_the_convolutions_reach_and_on_all_codes():
     torch.manual_seed(0)
-    features = GridFeatures(space)
+    features = GridFeatures(PartialView(gym.make(f"minigrid:{EMPTY}")).observation_space)
     views = torch.rand(16, 7, 7, 3, requires_grad=True)
     made = features(views)
     assert made.shape == (16, features.features_dim) == (16, 64)
     (gradient,) = torch.autograd.grad(made.sum(), views)
-    used = gradient.abs().sum(0)
-    assert (used[:6, :6] > 0).all()
+    assert (gradient.abs().sum(0) > 0).all()
 
 
 def test_the_reward_sees_exactly_the_policys_features_and_its_steps_leave_the_convolution_alone():

@@ -12,7 +12,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -58,16 +57,16 @@ class GridFeatures(BaseFeaturesExtractor):
     they are, not scaled.
 
     :param observation_space: of a :class:`PartialView`
-    :raises ValueError: for another shape, for a smaller view, and for a picture, whose codes SB3 would scale
+    :raises ValueError: for another shape, as that of a picture, whose channels SB3 has moved to the front; and for a view of
+        less than 7 x 7 cells
     """
 
     def __init__(self, observation_space: spaces.Box) -> None:
         shape = observation_space.shape
-        is_view = len(shape) == 3 and shape[-1] == len(HIGHEST_CODES) and min(shape[:2]) >= SMALLEST_VIEW
-        if not is_view or is_image_space(observation_space):
+        if len(shape) != 3 or shape[-1] != len(HIGHEST_CODES) or min(shape[:2]) < SMALLEST_VIEW:
             raise ValueError(
                 f"GridFeatures needs codes as sb3_tare.envs.minigrid.PartialView shows them, [height, width, 3] of at least "
-                f"{SMALLEST_VIEW} x {SMALLEST_VIEW} cells and not declared as a picture, got {_told(observation_space)}"
+                f"{SMALLEST_VIEW} x {SMALLEST_VIEW} cells, got {_told(observation_space)}"
             )
         height, width = ((cells - 1) // 2 - 2 for cells in shape[:2])
         super().__init__(observation_space, features_dim=64 * height * width)
