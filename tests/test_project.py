@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "awr/gradients": {"objectives", "policy_gradients"},
     "envs/chain": set(),
     "envs/delayed": set(),
+    "envs/minigrid": set(),
     "envs/noisy": set(),
     "zoo/search": set(),
     "zoo/checkpoints": set(),

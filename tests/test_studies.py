@@ -29,6 +29,7 @@ SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
 def tiny(study: str = "figure6", seeds: int = 1, variants=("ppo", "tare_mlpmul"), steps: int = 256, **protocol) -> list[Job]:
     protocol = {"evaluations": 2, "evaluation_episodes": 1, **protocol}
     env = "CartPole-v1" if STUDIES[study].measure else "Pendulum-v1"  # discrete actions, and short episodes
+    env = "sb3_tare/MiniGrid-DoorKey-5x5-v0" if study == "minigrid" else env
     return jobs_of(study, seeds, variants, [env], steps, SMALL, **protocol)
 
 
@@ -321,6 +322,15 @@ def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path,
     with pytest.raises(SystemExit):
         main([*small_run(tmp_path, "ppo"), "--address", "auto"])
     assert "pip install 'sb3-tare[cluster]'" in capsys.readouterr().err
+
+
+def test_a_missing_extra_of_a_task_is_told_before_anything_runs(tmp_path, monkeypatch, capsys):
+    for module in ("minigrid", "minigrid.envs"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit):
+        main(["run", "minigrid", "--out", str(tmp_path)])
+    assert "pip install 'sb3-tare[minigrid]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_engines_are_the_only_ones_that_name_ray():

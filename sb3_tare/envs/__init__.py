@@ -1,8 +1,9 @@
 """Tasks whose reward is late, noisy or misleading. Importing this registers them with Gymnasium.
 
 ``sb3_tare/Chain-v0`` is the paper's chain; ``sb3_tare/DelayedHopper-v5`` and ``sb3_tare/NoisyHopper-v5`` are two of twelve
-variants of MuJoCo tasks. Where nothing imports this first, as in a process that is started afresh, the package's name goes
-before the id: ``sb3_tare:sb3_tare/DelayedHopper-v5``.
+variants of MuJoCo tasks; ``sb3_tare/MiniGrid-DoorKey-5x5-v0`` and ``sb3_tare/MiniGrid-Empty-8x8-v0`` are MiniGrid's (extra
+``minigrid``), seen through :class:`~sb3_tare.envs.minigrid.PartialView`. Where nothing imports this first, as in a process
+that is started afresh, the package's name goes before the id: ``sb3_tare:sb3_tare/DelayedHopper-v5``.
 """
 
 import gymnasium as gym
@@ -13,6 +14,12 @@ from sb3_tare.envs.noisy import NoisyReward
 
 MUJOCO_TASKS = ("Humanoid-v5", "Walker2d-v5", "Ant-v5", "Hopper-v5", "HalfCheetah-v5", "Swimmer-v5")
 """Those of the paper (figure 6), in their current version."""
+
+_GRIDS: dict[str, tuple[str, dict[str, int]]] = {
+    "MiniGrid-DoorKey-5x5-v0": ("minigrid.envs:DoorKeyEnv", {"size": 5}),
+    "MiniGrid-Empty-8x8-v0": ("minigrid.envs:EmptyEnv", {"size": 8}),
+}
+"""MiniGrid's tasks as MiniGrid registers them, told again so that it is imported only when one is made."""
 
 __all__ = ["MUJOCO_TASKS", "Chain", "DelayedReward", "NoisyReward"]
 
@@ -37,3 +44,10 @@ gym.register("sb3_tare/Chain-v0", entry_point="sb3_tare.envs.chain:Chain")
 for _task in MUJOCO_TASKS:
     _register(f"Delayed{_task}", _task, DelayedReward.wrapper_spec(delay=20))
     _register(f"Noisy{_task}", _task, NoisyReward.wrapper_spec(std=3.0))
+for _task, (_entry_point, _arguments) in _GRIDS.items():
+    gym.register(
+        f"sb3_tare/{_task}",
+        entry_point=_entry_point,
+        additional_wrappers=(gym.envs.registration.WrapperSpec("PartialView", "sb3_tare.envs.minigrid:PartialView", {}),),
+        kwargs=_arguments,
+    )

@@ -18,7 +18,15 @@ from sb3_tare.experiments.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import VARIANTS
 
-EXTRAS = {"ray": "cluster", "matplotlib": "plots", "rliable": "plots", "pandas": "plots", "arch": "plots", "absl": "plots"}
+EXTRAS = {
+    "ray": "cluster",
+    "minigrid": "minigrid",
+    "matplotlib": "plots",
+    "rliable": "plots",
+    "pandas": "plots",
+    "arch": "plots",
+    "absl": "plots",
+}
 """Which extra brings a package."""
 
 
@@ -84,7 +92,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         evaluation_episodes=arguments.evaluation_episodes,
     )
     for env in {job.env for job in jobs}:
-        gym.spec(env)  # an unknown id is an error before anything runs
+        gym.make(env).close()  # an unknown id, or an extra that is missing, is an error before anything runs
     folder = arguments.out or Path("results") / arguments.study
     failures = run(jobs, folder, _engine(arguments), console)
     for failed in failures:

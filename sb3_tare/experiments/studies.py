@@ -66,6 +66,12 @@ STUDIES: dict[str, Study] = {
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency", "lirpg"),
         ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
     ),
+    "minigrid": Study(
+        "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",
+        ("ppo_grid", "tare_paper_grid", "tare_default_grid"),
+        ("sb3_tare/MiniGrid-Empty-8x8-v0", "sb3_tare/MiniGrid-DoorKey-5x5-v0"),
+        steps=200_000,
+    ),
 }
 """Named after the paper's figures where they are the paper's."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from stable_baselines3 import PPO
@@ -11,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO
+from sb3_tare.envs.minigrid import convolution
 from sb3_tare.experiments.capacity import lstm_ppo, lstmbmul_ppo
 
 ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
@@ -21,8 +23,10 @@ ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
     "TAREAWR": TAREAWR,
     "LSTM-PPO": lambda policy, env, **kwargs: lstm_ppo(env, **kwargs),
     "LSTMbMul-PPO": lambda policy, env, **kwargs: lstmbmul_ppo(env, **kwargs),
+    "Convolution-PPO": partial(PPO, policy_kwargs=convolution()),
+    "Convolution-TAREPPO": partial(TAREPPO, policy_kwargs=convolution()),
 }
-"""What a variant may name: classes of algorithms, and functions that build one and choose its policy themselves."""
+"""What a variant may name: classes of algorithms, and functions that build one and choose its policy, or its layers."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class Variant:
     def build(self, env: VecEnv, seed: int) -> BaseAlgorithm:
         """The algorithm on ``env``, on the CPU."""
         return ALGORITHMS[self.algorithm](self.policy, env, seed=seed, device="cpu", **self.kwargs)
+
+
+def _on_grids(algorithm: str, **kwargs: Any) -> Variant:
+    """With the settings of lcswillems/rl-starter-files, but for one environment in place of 16."""
+    host = {"n_steps": 2048, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
+    return Variant(algorithm, {**host, **kwargs}, normalize=False)
 
 
 def _tare(**reward_kwargs: Any) -> Variant:
@@ -87,5 +97,9 @@ VARIANTS: dict[str, Variant] = {
             "reward_kwargs": {"preset": "paper", "architecture_kwargs": {"hidden_size": 32}},
         },
     ),
+    # MiniGrid's, whose convolution is shared by policy, critic and reward (appendix F).
+    "ppo_grid": _on_grids("Convolution-PPO"),
+    "tare_paper_grid": _on_grids("Convolution-TAREPPO", reward_kwargs={"preset": "paper"}),
+    "tare_default_grid": _on_grids("Convolution-TAREPPO"),
 }
 """Everything that ``--variants`` can name, in the order of tables and legends; a further variant is one entry more."""
