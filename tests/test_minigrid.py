@@ -178,8 +178,10 @@ def mean_return(model: TAREPPO, task: str) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "steps"), [(EMPTY, 24 * 2048), (DOOR_KEY, 56 * 2048)])
-def test_tareppo_finds_the_goal(task, steps):
+@pytest.mark.parametrize(
+    ("task", "steps", "reward_kwargs"), [(EMPTY, 24 * 2048, {}), (DOOR_KEY, 56 * 2048, {"reward_coef": 0.1})]
+)
+def test_tareppo_finds_the_goal(task, steps, reward_kwargs):
     """With the settings of tare_ppo.yml, but for the number of steps."""
     env = make_vec_env(f"sb3_tare/{task}", n_envs=16, seed=0)
     model = TAREPPO(
@@ -193,6 +195,7 @@ def test_tareppo_finds_the_goal(task, steps):
         seed=0,
         device="cpu",
         policy_kwargs=convolution(),
+        reward_kwargs=reward_kwargs,
     )
     before = mean_return(model, task)
     model.learn(steps)
