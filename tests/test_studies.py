@@ -1,6 +1,7 @@
 """Studies: jobs, their results, what runs them, and going on where a study was."""
 
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -242,6 +243,14 @@ def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_p
     assert "ppo on Pendulum-v1, seed 0 failed:\nTraceback" in told
     assert "unexpected keyword argument 'reward_kwargs'" in told
     assert [path.name for path in tmp_path.iterdir()] == ["Pendulum-v1.tare_default.seed0.json"]
+
+
+def test_a_return_that_is_not_finite_fails_its_job_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "train", lambda job, _: {**pretend(job).result, "measured": [math.nan] * (job.name == "ppo")})
+    (failure,) = run(tiny(), tmp_path, Here(attempt), Console(quiet=True))
+    assert failure.job.name == "ppo"
+    assert "nan" in failure.why
+    assert [path.name for path in tmp_path.iterdir()] == ["Pendulum-v1.tare_mlpmul.seed0.json"]
 
 
 def children(pid: int) -> list[int]:

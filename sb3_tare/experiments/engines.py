@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import traceback
 from collections import deque
@@ -94,7 +95,9 @@ def _work(job: Job, connection: Connection) -> None:
 def attempt(job: Job, report: Callable[[int], None] = lambda steps: None) -> Done | Failed:
     """Run a job; what it raises becomes data."""
     try:
-        return Done(job, train(job, report))
+        result = train(job, report)
+        json.dumps(result, allow_nan=False)  # a return that is not finite is this job's failure and not the study's
+        return Done(job, result)
     except BrokenPipeError:
         raise
     except Exception:
