@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sb3_tare.experiments import finals, plots, scores, statistics
 from sb3_tare.experiments.__main__ import main
-from sb3_tare.experiments.jobs import versions
+from sb3_tare.experiments.provenance import versions
 from sb3_tare.experiments.report import write_report
 from sb3_tare.experiments.results import write
 from sb3_tare.experiments.scores import Scale

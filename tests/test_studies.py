@@ -16,7 +16,8 @@ from rich.console import Console
 from sb3_tare.experiments import engines, statistics, training
 from sb3_tare.experiments.__main__ import main
 from sb3_tare.experiments.engines import Done, Failed, Steps, attempt, local
-from sb3_tare.experiments.jobs import Job, versions
+from sb3_tare.experiments.jobs import Job
+from sb3_tare.experiments.provenance import versions
 from sb3_tare.experiments.report import write_report
 from sb3_tare.experiments.results import read, write
 from sb3_tare.experiments.runner import run

@@ -22,14 +22,23 @@ Critic = Callable[[Observations], Tensor]
 
 
 @torch.no_grad()
-def path_baseline(critic: Critic, memory: PathMemory, paths: Paths, gamma: float, env: VecNormalize | None = None) -> Baseline:
+def path_baseline(
+    critic: Critic,
+    memory: PathMemory,
+    paths: Paths,
+    gamma: float,
+    env: VecNormalize | None = None,
+    values: Tensor | None = None,
+) -> Baseline:
     """Values ``[n]`` along the paths; bootstrapped at timeouts and cuts, zero behind a termination.
 
     :param critic: from observations to values ``[n]``
     :param env: normalises observations
+    :param values: ``[n]`` the critic's along the paths, where they are known already
     """
     episodes = paths.episodes
-    values = in_chunks(critic, lambda rows: memory.observations_at(rows, env), paths.rows)
+    if values is None:
+        values = in_chunks(critic, lambda rows: memory.observations_at(rows, env), paths.rows)
     last_rows = (episodes.begins + episodes.lengths - 1).to(values.device)
     followed = episodes.ends != int(End.TERMINATION)
     end_values = values.new_zeros(len(episodes))

@@ -64,7 +64,7 @@ def memory_from_transitions(
     space = model.action_space
     actions = _checked("actions", actions, (len(rewards), *space.shape))
     if isinstance(space, spaces.Box):
-        actions = 2.0 * (actions - space.low) / (space.high - space.low) - 1.0
+        actions = model.policy.scale_action(actions)
     for name, given in (("observations", observations), ("next_observations", next_observations)):
         _check_observations(name, given, getattr(memory, name), len(rewards), model.observation_space)
     memory.fill(observations, next_observations, actions, rewards, terminations | timeouts, timeouts & ~terminations)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor
@@ -14,7 +15,7 @@ from sb3_tare.awr.evaluation import in_chunks, path_baseline
 from sb3_tare.awr.memory import Paths
 from sb3_tare.episodes import Part
 from sb3_tare.returns import Baseline
-from sb3_tare.rollouts import Observations, Rollout, RolloutReader
+from sb3_tare.rollouts import Observations, Rollout, RolloutReader, take
 
 
 class ActorUpdate(NamedTuple):
@@ -70,12 +71,15 @@ class MemoryReader(RolloutReader):
     ) -> Baseline:
         """What ``critic``, a map from states to values ``[n]``, says about all paths."""
         model = self.model
+        states = np.arange(len(record.paths.rows))
+        values = in_chunks(critic, lambda rows: take(rollout.states, torch.from_numpy(rows)), states)
         return path_baseline(
             lambda observations: critic(self._states(observations)),
             model.replay_buffer,
             record.paths,
             model.gamma,
             model.get_vec_normalize_env(),
+            values,
         )
 
     def fetch(self, rollout: Rollout) -> Rollout:

@@ -12,9 +12,7 @@ import argparse
 import csv
 import io
 import json
-import platform
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_tare.awr import AWR
+from sb3_tare.experiments.provenance import versions
 from sb3_tare.persistence import write_atomically, write_json
 
 SETTINGS: dict[str, dict[str, float]] = {
@@ -122,7 +121,7 @@ def main() -> None:
         study = {
             "protocol": {name: getattr(arguments, name) for name in ("steps", "every", "episodes")},
             "settings": SETTINGS,
-            "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "versions": versions(PACKAGES),
         }
         if settings.exists() and json.loads(settings.read_text()) != study:
             parser.error(f"{settings} is of other settings or versions than these: {json.dumps(study)}. Use another folder")

@@ -9,10 +9,8 @@ second alternates blocks of the actor's gradient steps as they are with blocks i
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,8 @@ from torch import Tensor
 from sb3_tare.awr import AWR
 from sb3_tare.awr.phases import SAMPLES_PER_ITERATION
 from sb3_tare.awr.updates import descend, shuffled_batches
-from sb3_tare.experiments.speed import RolloutClock
+from sb3_tare.experiments.provenance import versions
+from sb3_tare.experiments.speed import PACKAGES, RolloutClock
 from sb3_tare.persistence import write_json
 
 PHASES = ("collection", "returns", "critic", "actor", "other")
@@ -152,13 +151,12 @@ def main() -> None:
     torch.set_num_threads(1)
     model = full_model(arguments.env)
     timed = [time_iteration(model) for _ in track(range(arguments.iterations + 1), description="iterations")][1:]
-    packages = ("sb3-tare", "stable-baselines3", "torch", "gymnasium", "mujoco")
     results = {
         "env": arguments.env,
         "iterations": arguments.iterations,
         "seconds_per_iteration": {name: float(np.median([phases[name] for phases in timed])) for name in PHASES},
         "gradient_steps": compare_steps(model, arguments.blocks),
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "versions": versions(PACKAGES),
     }
     report(results)
     if arguments.out is not None:

@@ -1,17 +1,13 @@
-"""A job, the unit of a study: one training run, told by plain data; and the package versions that its result belongs to."""
+"""A job, the unit of a study: one training run, told by plain data."""
 
 from __future__ import annotations
 
 import json
-import platform
 import re
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
 
 from sb3_tare.experiments.variants import Variant
-
-PACKAGES = ("sb3-tare", "stable-baselines3", "sb3-contrib", "torch", "gymnasium", "mujoco", "numpy")
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,3 @@ class Job:
     def evaluation_steps(self) -> list[int]:
         """Steps after which the policy is evaluated."""
         return [self.steps * index // self.evaluations for index in range(self.evaluations + 1)]
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
-    return {**{name: version(name) for name in PACKAGES}, "python": platform.python_version()}

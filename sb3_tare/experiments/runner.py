@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sb3_tare.experiments.engines import Done, Engine, Failed, Steps
-from sb3_tare.experiments.jobs import Job, versions
+from sb3_tare.experiments.jobs import Job
+from sb3_tare.experiments.provenance import versions
 from sb3_tare.experiments.results import missing, read_all, write
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}

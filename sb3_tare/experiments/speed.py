@@ -16,7 +16,6 @@ import multiprocessing
 import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from torch.func import functional_call
 
 from sb3_tare import TAREPPO
 from sb3_tare.episodes import split
+from sb3_tare.experiments.provenance import versions
 from sb3_tare.objectives import surrogate
 from sb3_tare.persistence import write_json
 from sb3_tare.policy_gradients import Batch
@@ -40,6 +40,8 @@ from sb3_tare.trainer import RewardTrainer
 from sb3_tare.unrolled import unrolled_weights
 
 PHASES = ("rollout", "policy", "reward")
+PACKAGES = ("sb3-tare", "stable-baselines3", "torch", "gymnasium", "mujoco")
+"""That speed depends on."""
 
 
 class RolloutClock(BaseCallback):
@@ -212,11 +214,10 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=10, help="of each reward gradient")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    packages = ("sb3-tare", "stable-baselines3", "torch", "gymnasium", "mujoco")
     results = {
         "algorithms": [compare_algorithms(env, arguments.pairs, arguments.warm_up) for env in arguments.envs],
         "gradients": compare_gradients(arguments.envs[0], arguments.inner_steps, arguments.repetitions),
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "versions": versions(PACKAGES),
     }
     report(results)
     if arguments.out is not None:

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from sb3_tare.envs import MUJOCO_TASKS
 from sb3_tare.experiments.jobs import Job
 from sb3_tare.experiments.variants import VARIANTS
-
-MUJOCO = ("Humanoid-v5", "Walker2d-v5", "Ant-v5", "Hopper-v5", "HalfCheetah-v5", "Swimmer-v5")
-"""The paper's six tasks in Gymnasium's current version."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ STUDIES: dict[str, Study] = {
     "figure6": Study(
         "TARE against its host on the six MuJoCo tasks",
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default"),
-        MUJOCO,
+        MUJOCO_TASKS,
     ),
     "delayed": Study(
         "Rewards that are paid only every 20 steps, or at the episode's end",

@@ -20,8 +20,9 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, sync_envs_normalization
 
 from sb3_tare.experiments.capacity import NORMALISED_KEYS, History
-from sb3_tare.experiments.jobs import Job, versions
+from sb3_tare.experiments.jobs import Job
 from sb3_tare.experiments.measures import MEASURES, Measure
+from sb3_tare.experiments.provenance import versions
 from sb3_tare.persistence import generator_states, restore_generators
 
 EVALUATION_SEED = 1_000_000
