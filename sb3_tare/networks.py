@@ -42,8 +42,12 @@ class RewardInputs:
 
     @property
     def reward_time(self) -> Tensor:
-        """``[n, 2]`` reward and log(1 + time step), which is of order one at any horizon."""
-        times = torch.log1p(self.episodes.times.to(self.rewards))
+        """``[n, 2]`` reward and log10(1 + time step) / 3, which is of order one, as the reward is, at any horizon.
+
+        A time that is far larger than the reward hides it from the layers that read both: what a reward changes is then
+        lost in the layer normalisation.
+        """
+        times = torch.log10(1.0 + self.episodes.times.to(self.rewards)) / 3.0
         return torch.stack([self.rewards, times], dim=1)
 
 

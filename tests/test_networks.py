@@ -184,7 +184,12 @@ def test_the_size_of_a_reward_is_seen_at_any_time_step_of_an_episode(name):
 
 def test_the_time_that_a_network_sees_counts_on_behind_a_cut():
     seen = reward_inputs(episodes_of([2, 3], [0, 7])).reward_time[:, 1]
-    assert seen.tolist() == pytest.approx([math.log(1 + time) for time in (0, 1, 7, 8, 9)])
+    assert seen.tolist() == pytest.approx([math.log10(1 + time) / 3 for time in (0, 1, 7, 8, 9)])
+
+
+@pytest.mark.parametrize(("time", "seen"), [(0, 0.0), (999, 1.0), (10**6 - 1, 2.0)])
+def test_time_is_of_the_order_of_a_standardised_reward_at_any_horizon(time, seen):
+    assert float(reward_inputs(episodes_of([1], [time])).reward_time[0, 1]) == pytest.approx(seen)
 
 
 def gate_layers(embedding: MultiplicativeEmbedding) -> list[nn.LayerNorm]:

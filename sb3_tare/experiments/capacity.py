@@ -49,7 +49,7 @@ NORMALISED_KEYS = ["observation", "reward"]
 
 
 class History(gym.Wrapper, RecordConstructorArgs):
-    """Shows beside each observation the action and reward that led to it, and the time step, as log(1 + t).
+    """Shows beside each observation the action and reward that led to it, and the time step, as log10(1 + t) / 3.
 
     Before the first action, action and reward are zero. Discrete actions are one-hot.
 
@@ -88,7 +88,7 @@ class History(gym.Wrapper, RecordConstructorArgs):
         return self._observe(observation, encoded, reward), reward, terminated, truncated, info
 
     def _observe(self, observation: Any, action: np.ndarray, reward: Any) -> dict[str, Any]:
-        reward_and_time = (np.array([value], dtype=np.float32) for value in (reward, np.log1p(self.time)))
+        reward_and_time = (np.array([value], dtype=np.float32) for value in (reward, np.log10(1 + self.time) / 3))
         return dict(zip(HISTORY_KEYS, (observation, action, *reward_and_time), strict=True))
 
 

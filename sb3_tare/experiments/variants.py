@@ -67,6 +67,7 @@ VARIANTS: dict[str, Variant] = {
     # The paper's setting, then that setting with one thing changed.
     "tare_paper": _tare(preset="paper"),
     "tare_add": _tare(preset="paper", reward_mode="add"),
+    "tare_gae": _tare(preset="paper", gae_lambda=None),
     "tare_next_rollout": _tare(preset="paper", validation="next_rollout"),
     "tare_hessian": _tare(preset="paper", curvature="hessian"),
     "tare_identity": _tare(preset="paper", curvature="identity"),
