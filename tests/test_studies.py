@@ -26,13 +26,15 @@ from sb3_tare.experiments.training import train
 from sb3_tare.experiments.variants import ALGORITHMS, VARIANTS
 
 SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
+SMALL_AWR = {"train_freq": 64, "critic_steps": 2, "actor_steps": 2, "batch_size": 32}
 
 
 def tiny(study: str = "figure6", seeds: int = 1, variants=("ppo", "tare_mlpmul"), steps: int = 256, **protocol) -> list[Job]:
     protocol = {"evaluations": 2, "evaluation_episodes": 1, **protocol}
     env = "CartPole-v1" if STUDIES[study].measure else "Pendulum-v1"  # discrete actions, and short episodes
     env = "sb3_tare/MiniGrid-DoorKey-5x5-v0" if study == "minigrid" else env
-    return jobs_of(study, seeds, variants, [env], steps, SMALL, **protocol)
+    changes = SMALL_AWR if study == "figure6_awr" else SMALL
+    return jobs_of(study, seeds, variants, [env], steps, changes, **protocol)
 
 
 def pretend(job: Job) -> Done:
@@ -97,6 +99,15 @@ def test_every_variant_is_plain_data_and_names_an_algorithm_that_there_is(name):
     variant = VARIANTS[name]
     assert json.loads(json.dumps(variant.kwargs)) == variant.kwargs
     assert variant.algorithm in ALGORITHMS
+
+
+@pytest.mark.parametrize("name", ["awr", "tare_awr"])
+def test_awr_has_its_authors_settings_for_each_task_and_the_command_line_its_own(name):
+    rates = {"Hopper-v5": 1e-4, "sb3_tare/DelayedHopper-v5": 1e-4, "sb3_tare/NoisyHumanoid-v5": 1e-5, "Pendulum-v1": None}
+    for job in jobs_of("figure6_awr", 1, [name], list(rates)):
+        assert job.variant.kwargs.get("learning_rate") == rates[job.env]
+    (job,) = jobs_of("figure6_awr", 1, [name], ["Ant-v5"], changes={"learning_rate": 1.0})
+    assert {"learning_rate": 1.0, "action_std": 0.2}.items() <= job.variant.kwargs.items()
 
 
 def test_evaluations_and_measures_leave_no_trace_in_training():

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import gymnasium as gym
@@ -21,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO
 from sb3_tare.envs import MUJOCO_TASKS
+from sb3_tare.experiments.variants import AWR_TASKS, variant_on
 from sb3_tare.zoo import COMMANDS, hyperparams_file, main, register
 from sb3_tare.zoo.search import awr_space, lirpg_space, tare_awr_space, tare_ppo_space
 
@@ -301,6 +303,15 @@ def test_the_hosts_settings_are_the_same_with_and_without_a_learned_reward(host,
         for task, settings in hyperparams(learner).items()
     }
     assert without_reward == hyperparams(host)
+
+
+@pytest.mark.parametrize("task", AWR_TASKS)
+def test_studies_and_command_line_give_awr_the_same_settings(task):
+    settings, chosen = hyperparams("awr")[task], variant_on("awr", task).kwargs
+    defaults = {name: parameter.default for name, parameter in signature(AWR).parameters.items()}
+    assert chosen.items() <= settings.items()
+    for name in settings.keys() & defaults.keys() - chosen.keys() - {"policy", "train_freq"}:
+        assert settings[name] == defaults[name], name
 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1", "LunarLander-v3"])

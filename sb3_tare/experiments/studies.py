@@ -9,7 +9,7 @@ from typing import Any
 
 from sb3_tare.envs import MUJOCO_TASKS
 from sb3_tare.experiments.jobs import Job
-from sb3_tare.experiments.variants import VARIANTS
+from sb3_tare.experiments.variants import Variant, variant_on
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,13 @@ STUDIES: dict[str, Study] = {
         measure="rewards_along_training",
     ),
     "figure6": Study(
-        "TARE against its host on the six MuJoCo tasks",
+        "TARE against its host PPO on the six MuJoCo tasks",
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default"),
+        MUJOCO_TASKS,
+    ),
+    "figure6_awr": Study(
+        "TARE against its host AWR on the six MuJoCo tasks",
+        ("awr", "tare_awr_paper", "tare_awr"),
         MUJOCO_TASKS,
     ),
     "delayed": Study(
@@ -99,7 +104,7 @@ def jobs_of(
         Job(
             study=name,
             name=variant,
-            variant=replace(VARIANTS[variant], kwargs={**VARIANTS[variant].kwargs, **(changes or {})}),
+            variant=_changed(variant_on(variant, env), changes or {}),
             env=env,
             seed=seed,
             steps=study.steps if steps is None else steps,
@@ -108,3 +113,7 @@ def jobs_of(
         )
         for seed, env, variant in grid
     ]
+
+
+def _changed(variant: Variant, changes: Mapping[str, Any]) -> Variant:
+    return replace(variant, kwargs={**variant.kwargs, **changes})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -84,11 +85,10 @@ VARIANTS: dict[str, Variant] = {
     # As many parameters as TAREPPO, or its structure, in the policy instead.
     "ppo_lstm": Variant("LSTM-PPO"),
     "ppo_lstmbmul": Variant("LSTMbMul-PPO", history=True),
-    # Off-policy; AWR normalises observations by itself, and its step size is one of the task's.
+    # Off-policy; AWR normalises observations by itself.
     "awr": Variant("AWR", normalize=False),
-    "awr_hopper": Variant("AWR", {"learning_rate": 1e-4}, normalize=False),
     "tare_awr": Variant("TAREAWR", normalize=False),
-    "tare_awr_hopper": Variant("TAREAWR", {"learning_rate": 1e-4}, normalize=False),
+    "tare_awr_paper": Variant("TAREAWR", {"reward_kwargs": {"preset": "paper"}}, normalize=False),
     # The chain's, of hidden size 32 throughout (appendix F).
     "ppo_small": Variant("PPO", {"policy_kwargs": {"net_arch": [32, 32]}}),
     "tare_paper_small": Variant(
@@ -104,3 +104,22 @@ VARIANTS: dict[str, Variant] = {
     "tare_default_grid": _on_grids("Convolution-TAREPPO"),
 }
 """Everything that ``--variants`` can name, in the order of tables and legends; a further variant is one entry more."""
+
+AWR_TASKS: dict[str, dict[str, float]] = {
+    "Ant-v5": {"learning_rate": 5e-5, "action_std": 0.2},
+    "HalfCheetah-v5": {"learning_rate": 5e-5},
+    "Hopper-v5": {"learning_rate": 1e-4},
+    "Humanoid-v5": {"learning_rate": 1e-5},
+    "Walker2d-v5": {"learning_rate": 2.5e-5},
+}
+"""Where the settings of AWR's authors for a task differ from AWR's defaults (Peng et al., 2019)."""
+
+TASKS = {"AWR": AWR_TASKS, "TAREAWR": AWR_TASKS}
+"""Arguments by algorithm and task; a task whose reward is late or noisy has those of the task that it is made of."""
+
+
+def variant_on(name: str, env: str) -> Variant:
+    """The variant of this name, with the arguments that its algorithm has for the task ``env``."""
+    variant = VARIANTS[name]
+    task = re.sub(r"^sb3_tare/(Delayed|Noisy)", "", env)
+    return replace(variant, kwargs={**variant.kwargs, **TASKS.get(variant.algorithm, {}).get(task, {})})
