@@ -7,7 +7,7 @@ RUDDER (Arjona-Medina et al., 2019) and randomised return decomposition (Ren et 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sb3_tare.episodes import End, Episodes, Part
+from sb3_tare.reward_model import RewardModel
 from sb3_tare.rollouts import Rollout
 
 
@@ -63,6 +64,14 @@ class WindowMemory:
         """Take stored rollouts over."""
         self.rollouts.clear()
         self.rollouts.extend(Rollout.from_state_dict(rollout, device) for rollout in state)
+
+
+def consistency_losses(reward_model: RewardModel, windows: Sequence[Rollout]) -> list[Tensor]:
+    """Their sum is the mean over all windows, in one unit for all rollouts; differentiable in the reward's parameters."""
+    unit, n_windows = reward_model.unit, sum(len(rollout.episodes) for rollout in windows)
+    return [
+        consistency_loss(reward_model(replace(rollout, unit=unit)), rollout, unit.scale) / n_windows for rollout in windows
+    ]
 
 
 def consistency_loss(learned_rewards: Tensor, rollout: Rollout, scale: float) -> Tensor:

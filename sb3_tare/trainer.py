@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.nn.functional import cosine_similarity, mse_loss
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Adam
 
 from sb3_tare.advantages import Advantages
-from sb3_tare.consistency import WindowMemory, consistency_loss
+from sb3_tare.consistency import WindowMemory, consistency_losses
 from sb3_tare.hosts import Host
 from sb3_tare.metrics import Metrics
+from sb3_tare.optimisers import Optimisers
 from sb3_tare.policy_gradients import Batch
 from sb3_tare.recorder import Record
 from sb3_tare.reward_model import build_reward_model
@@ -62,7 +59,7 @@ class RewardTrainer:
         self.memory = WindowMemory(settings.consistency_rollouts, settings.consistency_window)
         self._waiting: Rollout | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
-        self._optimisers = self._build_optimisers()
+        self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self._relabelled: dict[int, tuple[Rollout, Tensor]] = {}
         self._forward: dict[int, tuple[Rollout, Tensor]] = {}
@@ -141,7 +138,8 @@ class RewardTrainer:
         :param advantages: ``[n]``, differentiable in phi
         :raises FloatingPointError: if the gradient is not finite, before anything is changed
         """
-        self.metrics.note(hypergradient_norm=self._step("reward", self.objective(weights, advantages)))
+        self.metrics.note(hypergradient_norm=self.optimisers.step("reward", self.objective(weights, advantages)))
+        self._forward.clear()
 
     def wait(self, rollout: Rollout) -> None:
         """Keep what the policy was just updated on until the updated policy has collected its validation."""
@@ -185,7 +183,7 @@ class RewardTrainer:
         """All that a continued run needs, as nested plain data and tensors."""
         return {
             "reward_model": self.reward_model.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+            "optimisers": self.optimisers.state_dict(),
             "generator": self.generator.get_state(),
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
@@ -199,57 +197,13 @@ class RewardTrainer:
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
         self._forward.clear()
-        for name in self._optimisers.keys() & state["optimisers"].keys():  # consistency may be taken up or dropped
-            optimiser = self._optimisers[name]
-            step_sizes = [group["lr"] for group in optimiser.param_groups]
-            optimiser.load_state_dict(deepcopy(state["optimisers"][name]))
-            for group, step_size in zip(optimiser.param_groups, step_sizes, strict=True):
-                group["lr"] = step_size
+        self.optimisers.load_state_dict(state["optimisers"])  # consistency may be taken up or dropped
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         self._waiting = None if waiting is None else Rollout.from_state_dict(waiting, self.device)
         if self.settings.validation == "split" or (self.gradients.needs_behaviour and not (waiting or {}).get("behaviour")):
             self._waiting = None  # these settings do not wait, or would need of it what others did not keep
         self.memory.load_state_dict(state["memory"], self.device)
-
-    def _build_optimisers(self) -> dict[str, Adam]:
-        critic = [] if self.reward_model.critic is None else list(self.reward_model.critic.parameters())
-        critic_ids = {id(parameter) for parameter in critic}
-        learned = (parameter for parameter in self.reward_model.parameters() if parameter.requires_grad)
-        reward = [parameter for parameter in learned if id(parameter) not in critic_ids]
-        settings = self.settings
-        if not reward and (settings.n_reward_updates > 0 or settings.return_consistency > 0):
-            raise ValueError(
-                f"the reward network {settings.network_class.__name__} has no parameters to learn; "
-                "give it some, or set n_reward_updates=0"
-            )
-        rates: dict[str, tuple[list[Parameter], float]] = {
-            "reward": (reward, settings.learning_rate),
-            "critic": (critic, settings.critic_learning_rate),
-        }
-        if settings.return_consistency > 0:
-            # Adam forgets a loss's scale, so that the coefficient of this one is that of its steps.
-            rates["consistency"] = (reward, settings.return_consistency * settings.learning_rate)
-        return {
-            name: Adam(parameters, lr=rate, eps=settings.adam_eps, fused=True)
-            for name, (parameters, rate) in rates.items()
-            if parameters
-        }
-
-    def _step(self, name: str, *losses: Tensor) -> float:
-        """One clipped step of the named optimiser on the sum of ``losses``; returns the gradient's norm."""
-        optimiser = self._optimisers[name]
-        optimiser.zero_grad()
-        for loss in losses:
-            loss.backward()
-        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        norm = float(clip_grad_norm_(parameters, self.settings.max_grad_norm))
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient of the {name} step is not finite ({norm}); nothing was updated with it")
-        optimiser.step()
-        if name != "critic":
-            self._forward.clear()
-        return norm
 
     def _curved(self, trained: Batch, held_out: Batch) -> Batch:
         """Where the curvature is measured, with the parameterised advantages of eq. 11 where it needs any."""
@@ -262,33 +216,24 @@ class RewardTrainer:
         return Batch(held_out.rollout, self.gradients.prepared(parameterised))
 
     def _fit_critic(self, share: float) -> None:
+        """Towards the learned rewards' returns, in units of the extrinsic reward."""
+        scale = self.reward_model.unit.scale
         targets = [
-            (rollout, self.advantages.learned(rollout, rewards) + rollout.learned.values)
+            (rollout.states, (self.advantages.learned(rollout, rewards) + rollout.learned.values) / scale)
             for rollout, rewards in self._relabelled.values()
             if rollout.learned is not None
         ]
-        scale = self.reward_model.unit.scale
-        for _ in range(self.settings.critic_epochs):
-            for rollout, returns in targets:
-                n_rows = math.ceil(share * len(returns))
-                shuffled = torch.randperm(len(returns), generator=self.generator)[:n_rows].to(returns.device)
-                for rows in shuffled.split(self.settings.critic_batch_size):
-                    values = self.reward_model.values(take(rollout.states, rows), scale=1.0)
-                    self.metrics.note(critic_loss=self._critic_step(values, returns[rows] / scale))
-
-    def _critic_step(self, values: Tensor, returns: Tensor) -> float:
-        loss = mse_loss(values, returns)
-        self._step("critic", loss)
-        return float(loss.detach())
+        for states, returns in targets * self.settings.critic_epochs:
+            n_rows = math.ceil(share * len(returns))
+            shuffled = torch.randperm(len(returns), generator=self.generator)[:n_rows].to(returns.device)
+            for rows in shuffled.split(self.settings.critic_batch_size):
+                loss = mse_loss(self.reward_model.values(take(states, rows), scale=1.0), returns[rows])
+                self.optimisers.step("critic", loss)
+                self.metrics.note(critic_loss=float(loss.detach()))
 
     def _make_consistent(self) -> None:
-        n_windows = self.settings.consistency_batch_size
         for _ in range(self.settings.consistency_updates):
-            windows = self.memory.sample(n_windows, self.generator)
-            losses = [self._consistency(window) / n_windows for window in windows]
-            self._step("consistency", *losses)
+            windows = self.memory.sample(self.settings.consistency_batch_size, self.generator)
+            losses = consistency_losses(self.reward_model, windows)
+            self.optimisers.step("consistency", *losses)
             self.metrics.note(consistency_loss=float(sum(loss.detach() for loss in losses)))
-
-    def _consistency(self, windows: Rollout) -> Tensor:
-        windows = replace(windows, unit=self.reward_model.unit)  # one unit for all rollouts
-        return consistency_loss(self.reward_model(windows), windows, windows.unit.scale)

@@ -369,6 +369,6 @@ def test_its_defaults_are_those_of_the_authors_and_leave_tareppos_alone():
     assert chosen == {
         "architecture": "StateActionTanh", "reward_mode": "replace", "learning_rate": 1e-4, "max_grad_norm": 0.5
     }  # fmt: skip
-    reward = lirpg().reward_learner.trainer._optimisers["reward"].param_groups[0]
+    reward = lirpg().reward_learner.trainer.optimisers["reward"].param_groups[0]
     assert (reward["lr"], reward["eps"]) == (1e-4, 1e-5)
-    assert TAREPPO("MlpPolicy", vec_env(), **SMALL).reward_learner.trainer._optimisers["reward"].param_groups[0]["eps"] == 1e-8
+    assert TAREPPO("MlpPolicy", vec_env(), **SMALL).reward_learner.trainer.optimisers["reward"].param_groups[0]["eps"] == 1e-8
