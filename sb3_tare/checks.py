@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -19,6 +20,12 @@ def check_count(name: str, value: Any, least: int, otherwise: str = "") -> None:
     """:raises ValueError: if ``value`` is no whole number of at least ``least``"""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}{otherwise}, got {value!r}")
+
+
+def check_device(device: torch.device) -> None:
+    """:raises ValueError: if ``device`` cannot compute as advantages and statistics are computed"""
+    if device.type == "mps":
+        raise ValueError("device='mps' has no double precision, which advantages are computed in: use device='cpu'")
 
 
 def check_number(

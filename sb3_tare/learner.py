@@ -18,7 +18,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
-from sb3_tare.checks import check_finite
+from sb3_tare.checks import check_device, check_finite
 from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.hosts import Host, host_of
 from sb3_tare.iteration import Iteration
@@ -89,6 +89,7 @@ class RewardLearner(BaseCallback):
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
         host = self._host(model)
+        check_device(model.device)
         self._check_host(host, model)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
         trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), self._new_recorder(model)
@@ -246,8 +247,6 @@ def check_rollout_host(settings: RewardSettings, host: Host, model: Any) -> None
     """:raises ValueError: if the settings and the rollouts of ``model`` do not go together"""
     if settings.interleave and not host.has_epochs:
         raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
-    if model.device.type == "mps":
-        raise ValueError("device='mps' has no double precision, which advantages are computed in: use device='cpu'")
     n_rows = model.n_steps * model.n_envs
     least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
     if n_rows < least:

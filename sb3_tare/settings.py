@@ -193,6 +193,11 @@ class RewardSettings:
         network = self.network_class
         if self.initial_reward is not None and self.zero_head:
             raise ValueError("zero_head=True would undo initial_reward: leave one of them out")
+        if self.reward_mode == "replace" and self.reward_coef != 1.0:
+            raise ValueError(
+                f"reward_coef={self.reward_coef} scales the learned reward beside the extrinsic one, of which "
+                "reward_mode='replace' leaves nothing: leave it out, or set reward_mode='add'"
+            )
         if self.interleave and self.validation == "next_rollout":
             raise ValueError(
                 "interleave=True needs its validation episodes at once, so it goes with validation='split', not with "

@@ -46,6 +46,11 @@ def test_lambda_lies_between_zero_and_one(value):
         awr(td_lambda=value)
 
 
+def test_a_device_without_double_precision_is_refused():
+    with refused(ValueError, "device='mps' has no double precision", "use device='cpu'"):
+        AWR("MlpPolicy", "Pendulum-v1", device="mps")
+
+
 COUNTS = {"buffer_size": 1, "batch_size": 1, "critic_steps": 0, "actor_steps": 0, "normalizer_steps": 0}
 
 

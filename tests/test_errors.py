@@ -168,6 +168,13 @@ def test_a_bound_must_be_positive(bound):
         tare(architecture_kwargs={"bound": bound})
 
 
+@pytest.mark.parametrize("settings", [{"reward_mode": "replace"}, {"preset": "paper"}], ids=str)
+def test_a_coefficient_of_a_reward_that_stands_alone_is_refused(settings):
+    with refused(ValueError, "reward_coef=0.5", "reward_mode='replace'", "leave it out"):
+        RewardLearner(**settings, reward_coef=0.5)
+    assert RewardLearner(**{**settings, "reward_mode": "add"}, reward_coef=0.5).settings.reward_coef == 0.5
+
+
 def test_a_network_without_a_head_cannot_start_at_zero():
     for settings in ({}, {"reward_mode": "replace", "zero_head": True}):
         with refused(ValueError, "zero_head", "'head'", "Headless has none", "zero_head=False"):

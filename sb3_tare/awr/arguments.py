@@ -7,13 +7,14 @@ from typing import Any
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_tare.awr.policy import AWRPolicy
-from sb3_tare.checks import check_count, check_number
+from sb3_tare.checks import check_count, check_device, check_number
 
 
 def check_arguments(model: Any) -> None:
     """:raises TypeError: if the policy is none of AWR's
-    :raises ValueError: if an argument of ``model`` is out of its range
+    :raises ValueError: if an argument of ``model`` is out of its range, or its device has no double precision
     """
+    check_device(model.device)
     for name in ("temperature", "max_weight", "action_std"):
         check_number(name, getattr(model, name), above=0.0)
     for name in ("bound_coef", "ent_coef"):
