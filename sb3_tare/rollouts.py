@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -91,9 +91,7 @@ class Rollout:
         return rollout.to(device)
 
     def _map(self, function: Callable[[Tensor], Tensor], **changes: Any) -> Rollout:
-        mapped = {
-            name: _map_tensors(getattr(self, name), function) for name in self.__dataclass_fields__ if name != "episodes"
-        }
+        mapped = {name: map_tensors(getattr(self, name), function) for name in self.__dataclass_fields__ if name != "episodes"}
         return replace(self, **{**mapped, **changes})
 
 
@@ -191,17 +189,24 @@ def _next_values(values: Tensor, last_values: Tensor, dones: np.ndarray) -> Tens
 
 def take(values: Any, rows: Tensor) -> Any:
     """``rows`` of each tensor of a nested structure."""
-    return _map_tensors(values, lambda tensor: tensor[rows.to(tensor.device)])
+    return map_tensors(values, lambda tensor: tensor[rows.to(tensor.device)])
 
 
-def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def concatenated(parts: Sequence[Any]) -> Any:
+    """One behind the other: tensors ``[n, ...]``, or dictionaries of them."""
+    if isinstance(parts[0], dict):
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return torch.cat(list(parts))
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Apply ``function`` to every tensor of a nested structure."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
-        return {key: _map_tensors(item, function) for key, item in value.items()}
+        return {key: map_tensors(item, function) for key, item in value.items()}
     if isinstance(value, list):
-        return [_map_tensors(item, function) for item in value]
+        return [map_tensors(item, function) for item in value]
     if isinstance(value, Baseline):
-        return Baseline(*(_map_tensors(getattr(value, name), function) for name in Baseline.__dataclass_fields__))
+        return Baseline(*(map_tensors(getattr(value, name), function) for name in Baseline.__dataclass_fields__))
     return value

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sb3_tare.episodes import End, Episodes
 from sb3_tare.learned_reward import LearnedReward
-from sb3_tare.rollouts import Observations
+from sb3_tare.rollouts import Observations, concatenated, map_tensors
 
 UNDISTORTED = ("undelayed_reward", "noiseless_reward")
 """Entries of ``info`` in which the environments of :mod:`sb3_tare.envs` tell what a step earned before its reward was
@@ -82,7 +82,7 @@ def collect(
     lengths = torch.from_numpy(np.diff(last, prepend=-1))
     ends = torch.tensor([int(End.TIMEOUT if timeouts[row] else End.TERMINATION) for row in last])
     return Trajectories(
-        _stack(observations),
+        map_tensors(concatenated(observations), Tensor.cpu),
         torch.cat(actions).cpu(),
         torch.tensor(rewards),
         Episodes(lengths, torch.zeros_like(lengths), ends),
@@ -94,12 +94,6 @@ def collect(
 def learned_rewards(reward: LearnedReward, steps: Trajectories) -> Tensor:
     """``[n]`` learned rewards in the unit of ``steps.rewards``."""
     return reward(steps.observations, steps.actions, steps.rewards, steps.episodes)
-
-
-def _stack(observations: list[Any]) -> Observations:
-    if isinstance(observations[0], dict):
-        return {key: torch.cat([observed[key] for observed in observations]).cpu() for key in observations[0]}
-    return torch.cat(observations).cpu()
 
 
 def _to_environment(action: Tensor, policy: Any) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sb3_tare.awr.memory import PathMemory, Paths
 from sb3_tare.episodes import End
 from sb3_tare.returns import Baseline
-from sb3_tare.rollouts import Observations
+from sb3_tare.rollouts import Observations, concatenated
 
 CHUNK = 1024
 """Observations that are evaluated at once: images of a whole memory would not fit."""
@@ -58,7 +58,4 @@ def in_chunks(
 ) -> Any:
     """``function`` of the observations at all ``rows``, a few at a time; results may be dictionaries of tensors."""
     chunks = np.array_split(rows, -(-len(rows) // CHUNK))
-    results: list[Any] = [function(observations_at(chunk)) for chunk in chunks]
-    if isinstance(results[0], dict):
-        return {key: torch.cat([result[key] for result in results]) for key in results[0]}
-    return torch.cat(results)
+    return concatenated([function(observations_at(chunk)) for chunk in chunks])
