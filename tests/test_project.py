@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import sb3_tare
-from sb3_tare import RewardSettings
+from sb3_tare import AWR, RewardSettings
+from sb3_tare.experiments import awr_speed
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sb3_tare"
@@ -171,3 +172,22 @@ def test_the_speed_study_measures_phases_and_gradients(tmp_path):
     assert all(seconds > 0 for seconds in comparison["seconds_per_step"]["TAREPPO"].values())
     assert comparison["seconds_per_step"]["PPO"]["reward"] == 0
     assert set(results["gradients"]) == {"implicit", "unrolled, 1 steps"}
+
+
+def test_the_study_of_awrs_speed_measures_phases_and_gradient_steps(tmp_path, monkeypatch):
+    def small_model(env):
+        model = AWR("MlpPolicy", env, buffer_size=4096, seed=0, device="cpu", actor_steps=1, critic_steps=1)
+        return model.learn(4096)
+
+    out = tmp_path / "speed.json"
+    monkeypatch.setattr(awr_speed, "full_model", small_model)
+    monkeypatch.setattr(awr_speed, "N_STEPS", 3)
+    monkeypatch.setattr(
+        sys, "argv", ["awr_speed", "--env", "Pendulum-v1", "--iterations", "1", "--blocks", "2", "--out", str(out)]
+    )
+    awr_speed.main()
+    results = json.loads(out.read_text())
+    assert all(results["seconds_per_iteration"][phase] > 0 for phase in ("collection", "returns", "critic", "actor"))
+    assert set(results["gradient_steps"]) == set(awr_speed.VARIANTS)
+    assert results["gradient_steps"]["as they are"]["ratio"] == 1.0
+    assert all(steps["microseconds"] > 0 for steps in results["gradient_steps"].values())
