@@ -1,6 +1,7 @@
 """What the project promises about itself: layers, README, wheel, examples, studies."""
 
 import ast
+import csv
 import dataclasses
 import json
 import os
@@ -97,6 +98,21 @@ def test_the_readme_lists_every_setting_with_its_default():
     documented = {name: ast.literal_eval(default) for name, default in rows}
     defaults = RewardSettings()
     assert documented == {field.name: getattr(defaults, field.name) for field in dataclasses.fields(RewardSettings)}
+
+
+@pytest.mark.parametrize("study", ["figure6", "delayed"])
+def test_the_readmes_returns_are_those_of_the_results(study):
+    def returns(row: dict[str, str], kind: str) -> str:
+        mean, low, high = (float(row[f"{kind}{bound}"]) for bound in ("", "_low", "_high"))
+        return f"{mean:,.0f} ({low:,.0f} to {high:,.0f})"
+
+    readme = (ROOT / "README.md").read_text()
+    with (ROOT / f"results/{study}/table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["seeds"]) for row in rows} == {3}
+    for row in rows:
+        cells = (row["environment"].removeprefix("sb3_tare/"), f"`{row['variant']}`")
+        assert f"| {' | '.join((*cells, returns(row, 'training'), returns(row, 'evaluation')))} |" in readme
 
 
 def test_every_setting_is_explained_in_the_docstring():

@@ -55,12 +55,12 @@ STUDIES: dict[str, Study] = {
         measure="rewards_along_training",
     ),
     "figure6": Study(
-        "TARE against its host PPO on the six MuJoCo tasks",
+        "TARE against its host PPO on MuJoCo tasks",
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default"),
         MUJOCO_TASKS,
     ),
     "figure6_awr": Study(
-        "TARE against its host AWR on the six MuJoCo tasks",
+        "TARE against its host AWR on MuJoCo tasks",
         ("awr", "tare_awr_paper", "tare_awr"),
         MUJOCO_TASKS,
     ),
