@@ -115,6 +115,20 @@ def test_the_readmes_returns_are_those_of_the_results(study):
         assert f"| {' | '.join((*cells, returns(row, 'training'), returns(row, 'evaluation')))} |" in readme
 
 
+def test_what_the_readme_says_of_the_chain_is_what_its_results_say():
+    with (ROOT / "results/figure4/table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ppo, tare = ([f"{float(row[f'training{bound}']):.2f}" for bound in ("", "_low", "_high")] for row in rows)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert "return {} (95 % interval {} to {})".format(*ppo) in readme
+    assert "in the paper's setting {} ({} to {}).".format(*tare) in readme
+    files = list((ROOT / "results/figure4").glob("*tare_paper*.json"))
+    assert len(files) == 5
+    for file in files:
+        left, right = json.loads(file.read_text())["measured"][-1]["learned"]
+        assert sum(right) / len(right) > sum(left) / len(left)
+
+
 def test_every_setting_is_explained_in_the_docstring():
     explained = re.findall(r":param (\w+):", RewardSettings.__doc__ or "")
     assert explained == sorted(explained, key=explained.index)

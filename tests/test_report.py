@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sb3_tare.experiments import finals, plots, scores, statistics
 from sb3_tare.experiments.__main__ import main
+from sb3_tare.experiments.measured import rewards_by_action
 from sb3_tare.experiments.provenance import versions
 from sb3_tare.experiments.report import write_report
 from sb3_tare.experiments.results import write
@@ -189,6 +190,16 @@ def test_a_legend_covers_no_curve():
     (legend,) = figure.legends
     assert not any(legend.get_window_extent().overlaps(ax.get_tightbbox()) for ax in figure.axes)
     assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title() for ax in figure.axes)
+
+
+def test_the_caption_of_learned_rewards_by_action_tells_their_means_seed_by_seed():
+    def result(left: list[float], right: list[float]) -> dict:
+        measured = {"learned": [left, right], "counts": [len(left), len(right)]}
+        return {"measured": [measured] * 2, "evaluations": {"timesteps": [0, 128]}}
+
+    results = [result([1.0, 2.0], [0.25]), result([], [3.0, 4.0])]
+    histogram, _ = rewards_by_action({"Chain": {"tare_paper": results}})
+    assert "Chain, tare_paper, action 0: 1.5, -; Chain, tare_paper, action 1: 0.25, 3.5." in histogram.caption
 
 
 def test_text_from_results_is_escaped(tmp_path):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from statistics import mean
 
 import numpy as np
 
-from sb3_tare.experiments import plots, statistics
+from sb3_tare.experiments import page, plots, statistics
 from sb3_tare.experiments.page import Picture
 from sb3_tare.experiments.results import Result
 from sb3_tare.experiments.scores import Runs, variants_of
@@ -68,7 +69,8 @@ def rewards_by_action(runs: Runs) -> list[Picture]:
                 "rewards_by_action",
                 f"Distribution of the learned reward by action: {', '.join(learning)}",
                 "Learned rewards of all steps of ten episodes at the end of training, all seeds together, by action, in the "
-                "unit in which the algorithm sees rewards; each histogram has area 1.",
+                "unit in which the algorithm sees rewards; each histogram has area 1. Means, seed by seed: "
+                f"{'; '.join(f'{title}, {means}' for title, rs in learning.items() for means in _means(rs))}.",
             ),
         )
     return pictures
@@ -109,3 +111,10 @@ def _share(results: Sequence[Result], action: int) -> plots.Curve:
 def _last_rewards(results: Sequence[Result]) -> dict[str, Array]:
     by_seed = [result["measured"][-1]["learned"] for result in results]
     return {f"action {a}": np.array(list(chain(*(seed[a] for seed in by_seed)))) for a in range(len(by_seed[0]))}
+
+
+def _means(results: Sequence[Result]) -> list[str]:
+    """Of the learned rewards at the end, by action."""
+    by_seed = [result["measured"][-1]["learned"] for result in results]
+    actions = range(len(by_seed[0]))
+    return [f"action {a}: {', '.join(page.number(mean(seed[a])) if seed[a] else '-' for seed in by_seed)}" for a in actions]
