@@ -23,7 +23,7 @@ from sb3_tare.experiments.results import read, write
 from sb3_tare.experiments.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.training import train
-from sb3_tare.experiments.variants import ALGORITHMS, VARIANTS
+from sb3_tare.experiments.variants import ALGORITHMS, TASKS, VARIANTS
 
 SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
 SMALL_AWR = {"train_freq": 64, "critic_steps": 2, "actor_steps": 2, "batch_size": 32}
@@ -335,6 +335,7 @@ def test_the_list_names_studies_and_variants(capsys):
     assert main(["list"]) == 0
     told = capsys.readouterr().out
     assert all(name in told for name in [*STUDIES, *VARIANTS])
+    assert told.count("its task's") == sum(variant.algorithm in TASKS for variant in VARIANTS.values())
 
 
 def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path, monkeypatch, capsys):

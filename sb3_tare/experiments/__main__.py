@@ -16,7 +16,7 @@ from rich.table import Table
 from sb3_tare.experiments.engines import Engine, local
 from sb3_tare.experiments.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
-from sb3_tare.experiments.variants import VARIANTS
+from sb3_tare.experiments.variants import TASKS, VARIANTS
 
 EXTRAS = {
     "ray": "cluster",
@@ -134,7 +134,8 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
         studies.add_row(name, study.about, ", ".join(study.variants), ", ".join(study.envs), f"{study.steps:,}")
     variants = Table("variant", "algorithm", "arguments")
     for name, variant in VARIANTS.items():
-        variants.add_row(name, variant.algorithm, json.dumps(variant.kwargs) if variant.kwargs else "its defaults")
+        own = json.dumps(variant.kwargs) if variant.kwargs else "its defaults"
+        variants.add_row(name, variant.algorithm, f"{own}, and its task's" if variant.algorithm in TASKS else own)
     console.print(studies, variants)
     return 0
 
