@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,16 @@ from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_tare.checks import check_device
+from sb3_tare.episodes import MIN_PART_STEPS
 from sb3_tare.objectives import Objective, log_likelihood, surrogate
 from sb3_tare.policy_gradients import PolicyGradients
 from sb3_tare.returns import DiscountedSums, discounted_sum
 from sb3_tare.rollouts import RolloutReader
+from sb3_tare.settings import RewardSettings
+
+FEW_ROWS = 64
+"""A rollout of fewer steps is warned about: a reward phase costs nearly as much for it as for 2,048."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +60,24 @@ def host_of(model: Any) -> Host:
         f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses; "
         "for AWR there is TAREAWR"
     )
+
+
+def check_rollout_host(settings: RewardSettings, host: Host, model: Any) -> None:
+    """:raises ValueError: if the settings and the rollouts of ``model`` do not go together"""
+    if settings.interleave and not host.has_epochs:
+        raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+    check_device(model.device)
+    n_rows = model.n_steps * model.n_envs
+    least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
+    if n_rows < least:
+        raise ValueError(
+            f"validation={settings.validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
+            f"times {model.n_envs} environments: raise n_steps"
+        )
+    if n_rows < FEW_ROWS:
+        warnings.warn(
+            f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
+            "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps say "
+            "little about a held-out return: raise n_steps or the number of environments",
+            stacklevel=3,
+        )

@@ -7,7 +7,6 @@ unmodified host: :class:`~sb3_tare.iteration.Iteration`, a generator that yields
 from __future__ import annotations
 
 import secrets
-import warnings
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +17,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
-from sb3_tare.checks import check_device, check_finite
-from sb3_tare.episodes import MIN_PART_STEPS
-from sb3_tare.hosts import Host, host_of
+from sb3_tare.checks import check_finite
+from sb3_tare.hosts import Host, check_rollout_host, host_of
 from sb3_tare.iteration import Iteration
 from sb3_tare.learned_reward import LearnedReward
 from sb3_tare.persistence import write_atomically, zip_path
@@ -28,9 +26,6 @@ from sb3_tare.recorder import Recorder
 from sb3_tare.settings import PRESETS, RewardSettings
 from sb3_tare.start import start_from
 from sb3_tare.trainer import RewardTrainer
-
-FEW_ROWS = 64
-"""A rollout of fewer steps is warned about: a reward phase costs nearly as much for it as for 2,048."""
 
 
 class RewardLearner(BaseCallback):
@@ -89,7 +84,6 @@ class RewardLearner(BaseCallback):
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
         host = self._host(model)
-        check_device(model.device)
         self._check_host(host, model)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
         trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), self._new_recorder(model)
@@ -241,23 +235,3 @@ def _no_rollouts(parent: BaseCallback | None) -> ValueError:
         f"RewardLearner must see every step and rollout, which {name} does not pass on: "
         "put it beside that callback, in learn(callback=[..., RewardLearner()])"
     )
-
-
-def check_rollout_host(settings: RewardSettings, host: Host, model: Any) -> None:
-    """:raises ValueError: if the settings and the rollouts of ``model`` do not go together"""
-    if settings.interleave and not host.has_epochs:
-        raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
-    n_rows = model.n_steps * model.n_envs
-    least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
-    if n_rows < least:
-        raise ValueError(
-            f"validation={settings.validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
-            f"times {model.n_envs} environments: raise n_steps"
-        )
-    if n_rows < FEW_ROWS:
-        warnings.warn(
-            f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
-            "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps say "
-            "little about a held-out return: raise n_steps or the number of environments",
-            stacklevel=3,
-        )

@@ -42,13 +42,19 @@ class RewardInputs:
 
     @property
     def reward_time(self) -> Tensor:
-        """``[n, 2]`` reward and log10(1 + time step) / 3, which is of order one, as the reward is, at any horizon.
+        """``[n, 2]`` reward and :func:`scaled_times`"""
+        return torch.stack([self.rewards, scaled_times(self.episodes.times.to(self.rewards))], dim=1)
 
-        A time that is far larger than the reward hides it from the layers that read both: what a reward changes is then
-        lost in the layer normalisation.
-        """
-        times = torch.log10(1.0 + self.episodes.times.to(self.rewards)) / 3.0
-        return torch.stack([self.rewards, times], dim=1)
+
+def scaled_times(times: Tensor) -> Tensor:
+    """log10(1 + time step) / 3, which is of order one, as a standardised reward is, at any horizon.
+
+    A time that is far larger than the reward hides it from the layers that read both: what a reward changes is then lost in
+    the layer normalisation.
+
+    :param times: time steps, floating-point
+    """
+    return torch.log10(1.0 + times) / 3.0
 
 
 class BoundedHead(nn.Linear):

@@ -48,9 +48,6 @@ class Optimisers:
             if parameters
         }
 
-    def __getitem__(self, name: str) -> Adam:
-        return self._by_name[name]
-
     def step(self, name: str, *losses: Tensor) -> float:
         """One clipped step of the named one on the sum of ``losses``.
 

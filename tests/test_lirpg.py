@@ -369,6 +369,9 @@ def test_its_defaults_are_those_of_the_authors_and_leave_tareppos_alone():
     assert chosen == {
         "architecture": "StateActionTanh", "reward_mode": "replace", "learning_rate": 1e-4, "max_grad_norm": 0.5
     }  # fmt: skip
-    reward = lirpg().reward_learner.trainer.optimisers["reward"].param_groups[0]
-    assert (reward["lr"], reward["eps"]) == (1e-4, 1e-5)
-    assert TAREPPO("MlpPolicy", vec_env(), **SMALL).reward_learner.trainer.optimisers["reward"].param_groups[0]["eps"] == 1e-8
+    ours, tareppos = (
+        model.get_parameters()["reward_learner"]["optimisers"]["reward"]["param_groups"][0]
+        for model in (lirpg(), TAREPPO("MlpPolicy", vec_env(), **SMALL))
+    )
+    assert (ours["lr"], ours["eps"]) == (1e-4, 1e-5)
+    assert tareppos["eps"] == 1e-8

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "recorder": {"checks", "episodes"},
     "rollouts": {"buffers", "episodes", "objectives", "recorder", "returns"},
     "settings": {"checks", "networks"},
-    "hosts": {"objectives", "policy_gradients", "returns", "rollouts"},
+    "hosts": {"checks", "episodes", "objectives", "policy_gradients", "returns", "rollouts", "settings"},
     "advantages": {"returns", "rollouts", "settings"},
     "reward_model": {"networks", "rollouts", "settings"},
     "policy_gradients": {"implicit", "objectives", "returns", "rollouts", "settings"},

@@ -32,7 +32,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor, nn
 
 from sb3_tare.lirpg import LIRPG
-from sb3_tare.networks import MultiplicativeEmbedding
+from sb3_tare.networks import MultiplicativeEmbedding, scaled_times
 from sb3_tare.ppo import TAREPPO
 from sb3_tare.reward_model import build_reward_model
 from sb3_tare.settings import RewardSettings
@@ -49,7 +49,7 @@ NORMALISED_KEYS = ["observation", "reward"]
 
 
 class History(gym.Wrapper, RecordConstructorArgs):
-    """Shows beside each observation the action and reward that led to it, and the time step, as log10(1 + t) / 3.
+    """Shows beside each observation the action and reward that led to it, and the time step as a reward network sees it.
 
     Before the first action, action and reward are zero. Discrete actions are one-hot.
 
@@ -88,7 +88,8 @@ class History(gym.Wrapper, RecordConstructorArgs):
         return self._observe(observation, encoded, reward), reward, terminated, truncated, info
 
     def _observe(self, observation: Any, action: np.ndarray, reward: Any) -> dict[str, Any]:
-        reward_and_time = (np.array([value], dtype=np.float32) for value in (reward, np.log10(1 + self.time) / 3))
+        time = scaled_times(torch.tensor(self.time, dtype=torch.float64)).item()
+        reward_and_time = (np.array([value], dtype=np.float32) for value in (reward, time))
         return dict(zip(HISTORY_KEYS, (observation, action, *reward_and_time), strict=True))
 
 

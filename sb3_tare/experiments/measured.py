@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from statistics import mean
 
 import numpy as np
 
@@ -114,7 +113,7 @@ def _last_rewards(results: Sequence[Result]) -> dict[str, Array]:
 
 
 def _means(results: Sequence[Result]) -> list[str]:
-    """Of the learned rewards at the end, by action."""
-    by_seed = [result["measured"][-1]["learned"] for result in results]
-    actions = range(len(by_seed[0]))
-    return [f"action {a}: {', '.join(page.number(mean(seed[a])) if seed[a] else '-' for seed in by_seed)}" for a in actions]
+    """Of the learned rewards at the end, by action; a dash where it was not taken."""
+    by_action = zip(*(result["measured"][-1]["learned"] for result in results), strict=True)
+    means = ([float(np.mean(rewards)) if rewards else None for rewards in of_seeds] for of_seeds in by_action)
+    return [f"action {a}: {', '.join(map(page.number, of_seeds))}" for a, of_seeds in enumerate(means)]

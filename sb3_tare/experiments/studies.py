@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from sb3_tare.envs import MUJOCO_TASKS
 from sb3_tare.experiments.jobs import Job
-from sb3_tare.experiments.variants import Variant, variant_on
+from sb3_tare.experiments.variants import variant_on
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def jobs_of(
         Job(
             study=name,
             name=variant,
-            variant=_changed(variant_on(variant, env), changes or {}),
+            variant=variant_on(variant, env).changed(changes or {}),
             env=env,
             seed=seed,
             steps=study.steps if steps is None else steps,
@@ -113,7 +113,3 @@ def jobs_of(
         )
         for seed, env, variant in grid
     ]
-
-
-def _changed(variant: Variant, changes: Mapping[str, Any]) -> Variant:
-    return replace(variant, kwargs={**variant.kwargs, **changes})

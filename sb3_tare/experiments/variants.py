@@ -52,6 +52,10 @@ class Variant:
         """The algorithm on ``env``, on the CPU."""
         return ALGORITHMS[self.algorithm](self.policy, env, seed=seed, device="cpu", **self.kwargs)
 
+    def changed(self, kwargs: Mapping[str, Any]) -> Variant:
+        """The same with other keyword arguments beside, or in place of, its own."""
+        return replace(self, kwargs={**self.kwargs, **kwargs})
+
 
 def _on_grids(algorithm: str, **kwargs: Any) -> Variant:
     """With the settings of lcswillems/rl-starter-files, but for one environment in place of 16."""
@@ -122,4 +126,4 @@ def variant_on(name: str, env: str) -> Variant:
     """The variant of this name, with the arguments that its algorithm has for the task ``env``."""
     variant = VARIANTS[name]
     task = re.sub(r"^sb3_tare/(Delayed|Noisy)", "", env)
-    return replace(variant, kwargs={**variant.kwargs, **TASKS.get(variant.algorithm, {}).get(task, {})})
+    return variant.changed(TASKS.get(variant.algorithm, {}).get(task, {}))
