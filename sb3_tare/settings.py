@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from sb3_tare.checks import check_choice, check_count, check_number
-from sb3_tare.networks import ARCHITECTURES
+from sb3_tare.networks.registry import ARCHITECTURES
+from sb3_tare.utils.checks import check_choice, check_count, check_number
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sb3_tare.episodes import End, Episodes
-from sb3_tare.networks import RewardInputs
+from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.networks.inputs import RewardInputs
 
 torch.set_num_threads(1)
 

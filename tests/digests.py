@@ -25,7 +25,7 @@ from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecNormalize
-from toys import SMALL, SMALL_AWR, TINY_NET, Toy, awr, flat, tare, tare_awr, vec_env
+from toys import ITERATION, SMALL, TINY_NET, Toy, awr, flat, tare, tare_awr, vec_env
 
 from sb3_tare import LIRPG, RewardLearner
 
@@ -104,8 +104,7 @@ def digests(model: Any, learner: RewardLearner | None) -> Iterator[tuple[str, st
     scalars: list[tuple[str, float]] = []
     model.set_logger(_logged_into(scalars))
     callback = learner if learner is not None and not hasattr(model, "reward_learner") else None
-    steps = model.n_steps * model.n_envs if hasattr(model, "n_steps") else SMALL_AWR["train_freq"] * model.n_envs
-    model.learn(ITERATIONS * steps, callback=callback, log_interval=1)
+    model.learn(ITERATIONS * ITERATION * model.n_envs, callback=callback, log_interval=1)
     policy = model.policy
     yield "policy", digest(policy.state_dict().values())
     optimisers = [policy.optimizer] if policy.optimizer is not None else [policy.actor_optimizer, policy.critic_optimizer]

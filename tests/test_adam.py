@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
-from sb3_tare.adam import AdamStep, flat, watched_steps
+from sb3_tare.hosts.optimiser_steps import flat, watched_steps
+from sb3_tare.hypergradient.adam import AdamStep
 
 P = 7
 NORM = float(normal(P, seed=0).norm())

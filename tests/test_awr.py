@@ -28,7 +28,7 @@ from toys import (
 
 from sb3_tare import AWR
 from sb3_tare.awr.updates import bound_loss, shuffled_batches, standardised
-from sb3_tare.objectives import advantage_weights
+from sb3_tare.policy.objectives import advantage_weights
 
 UNEVEN = spaces.Box(np.float32([-2.0, 0.0]), np.float32([6.0, 1.0]), dtype=np.float32)
 IMAGE = spaces.Box(0, 255, (3, 16, 16), dtype=np.uint8)

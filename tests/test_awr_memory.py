@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import BOX, OBSERVATION, Toy, Watch, awr, vec_env
 
+from sb3_tare.advantages.generalised import generalised_advantages
+from sb3_tare.advantages.sums import discounted_sum_by_doubling
 from sb3_tare.awr import DictPathMemory, PathMemory
 from sb3_tare.awr.evaluation import path_baseline
-from sb3_tare.episodes import End
-from sb3_tare.returns import discounted_sum_by_doubling, generalised_advantages
+from sb3_tare.data.episodes import End
 
 NUMBER = spaces.Box(-np.inf, np.inf, (1,), dtype=np.float64)
 GOES_ON = None

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from toys import BOX, OBSERVATION, Toy, Watch, awr, awr_of, differences, not_finite, tare_awr, vec_env
 
 from sb3_tare.awr.offline import memory_from_minari, memory_from_replay_buffer, memory_from_transitions
-from sb3_tare.episodes import End
+from sb3_tare.data.episodes import End
 
 UNEVEN = spaces.Box(np.float32([-2.0, 0.0]), np.float32([6.0, 1.0]), dtype=np.float32)
 NAMED = spaces.Dict({"body": OBSERVATION, "mode": spaces.Discrete(3)})

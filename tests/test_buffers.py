@@ -10,7 +10,7 @@ from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, Maska
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from toys import BOX, OBSERVATION
 
-from sb3_tare.buffers import flat_rows, narrow, relabel, widen
+from sb3_tare.hosts.buffers import flat_rows, narrow, relabel, widen
 
 N_STEPS, N_ENVS = 5, 3
 N_ROWS = N_STEPS * N_ENVS

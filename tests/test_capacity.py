@@ -13,8 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toys import ITERATION, OBSERVATION, TINY_NET, Toy, ppo, tare, vec_env
 
 from sb3_tare import LIRPG
-from sb3_tare.experiments import capacity
-from sb3_tare.experiments.capacity import NORMALISED_KEYS, History, lstm_ppo, lstmbmul_ppo, parameter_counts
+from sb3_tare.experiments.baselines import capacity
+from sb3_tare.experiments.baselines.capacity import NORMALISED_KEYS, History, lstm_ppo, lstmbmul_ppo, parameter_counts
 
 torch.set_num_threads(1)
 

@@ -7,10 +7,10 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.cluster_utils import Cluster
 
-from sb3_tare.experiments.cluster import cluster
-from sb3_tare.experiments.engines import Done, Failed
+from sb3_tare.experiments.running.cluster import cluster
+from sb3_tare.experiments.running.engines import Done, Failed
+from sb3_tare.experiments.running.training import train
 from sb3_tare.experiments.studies import jobs_of
-from sb3_tare.experiments.training import train
 
 
 def wait_until_busy(node_id: str) -> None:

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from sb3_tare import TAREPPO, RewardLearner, RewardSettings
-from sb3_tare.persistence import write_atomically
+from sb3_tare.utils.files import write_atomically
 
 torch.set_num_threads(1)
 N_STEPS = 64

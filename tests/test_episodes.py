@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_tare.episodes import End, Episodes, Padding, Part, cut_rollout, split
+from sb3_tare.data.cutting import cut_rollout, split
+from sb3_tare.data.episodes import End, Episodes, Part
+from sb3_tare.data.padding import Padding
 
 TERMINATION, TIMEOUT, CUT = (int(end) for end in End)
 

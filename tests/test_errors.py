@@ -33,7 +33,7 @@ from toys import (
 )
 
 from sb3_tare import ARCHITECTURES, TAREPPO, RewardLearner
-from sb3_tare.checks import check_finite
+from sb3_tare.utils.checks import check_finite
 
 
 def refused(error, *fragments):

@@ -21,21 +21,17 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from sb3_tare import implicit
-from sb3_tare.implicit import (
-    LinearMap,
-    Solution,
-    conjugate_gradient,
-    flat_gradient,
-    gauss_newton_product,
-    hessian_product,
-    implicit_weights,
-)
-from sb3_tare.networks import ARCHITECTURES, RewardInputs
-from sb3_tare.objectives import log_likelihood, surrogate
-from sb3_tare.policy_gradients import Batch, PolicyGradients
-from sb3_tare.returns import Baseline, discounted_sum, standardise
-from sb3_tare.rollouts import Rollout
+from sb3_tare.advantages.generalised import standardise
+from sb3_tare.advantages.sums import discounted_sum
+from sb3_tare.data.rollout import Baseline, Rollout
+from sb3_tare.hypergradient import implicit
+from sb3_tare.hypergradient.conjugate_gradient import Solution, conjugate_gradient
+from sb3_tare.hypergradient.implicit import implicit_weights
+from sb3_tare.hypergradient.policy_gradients import Batch, PolicyGradients
+from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.networks.registry import ARCHITECTURES
+from sb3_tare.policy.objectives import log_likelihood, surrogate
+from sb3_tare.policy.products import LinearMap, flat_gradient, gauss_newton_product, hessian_product
 from sb3_tare.settings import RewardSettings
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]

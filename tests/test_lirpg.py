@@ -38,8 +38,8 @@ from toys import (
 )
 
 from sb3_tare import LIRPG, TAREPPO
-from sb3_tare.lirpg import LIRPGLearner
-from sb3_tare.objectives import clipped_surrogate
+from sb3_tare.algorithms.lirpg import LIRPGLearner
+from sb3_tare.policy.objectives import clipped_surrogate
 
 torch.set_num_threads(1)
 

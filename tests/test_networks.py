@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sb3_tare.episodes import Episodes
-from sb3_tare.networks import ARCHITECTURES, BoundedHead, EpisodeLSTM, MultiplicativeEmbedding, RewardInputs
+from sb3_tare.data.episodes import Episodes
+from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.networks.layers import BoundedHead, EpisodeLSTM, MultiplicativeEmbedding
+from sb3_tare.networks.registry import ARCHITECTURES
 
 OBSERVATION_DIM, ACTION_DIM = 3, 2
 BACKWARD, FORWARD = ("LSTMbMul", "LSTMb"), ("LSTMf",)

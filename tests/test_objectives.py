@@ -27,15 +27,8 @@ from torch import Tensor
 from torch.distributions import Beta
 from torch.distributions import kl_divergence as torch_kl_divergence
 
-from sb3_tare.objectives import (
-    advantage_weighted,
-    advantage_weights,
-    detached,
-    kl_divergence,
-    log_likelihood,
-    parameters_of,
-    surrogate,
-)
+from sb3_tare.policy.distributions import detached, kl_divergence, parameters_of
+from sb3_tare.policy.objectives import advantage_weighted, advantage_weights, log_likelihood, surrogate
 
 N = 5
 MASKS = torch.tensor([[1, 1, 0, 1, 1], [1, 0, 1, 1, 0], [0, 0, 1, 0, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]], dtype=torch.bool)

@@ -15,82 +15,10 @@ import pytest
 
 import sb3_tare
 from sb3_tare import AWR, RewardSettings
-from sb3_tare.experiments import awr_speed
+from sb3_tare.experiments.benchmarks import awr_speed
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sb3_tare"
-TENSORS_ONLY = ("episodes", "returns", "networks", "objectives", "implicit", "unrolled", "adam")
-MAY_IMPORT = {
-    "episodes": set(),
-    "returns": {"episodes"},
-    "networks": {"episodes"},
-    "objectives": set(),
-    "implicit": set(),
-    "adam": set(),
-    "unrolled": set(),
-    "buffers": set(),
-    "persistence": set(),
-    "checks": set(),
-    "continuation": {"persistence"},
-    "recorder": {"checks", "episodes"},
-    "rollouts": {"buffers", "episodes", "objectives", "recorder", "returns"},
-    "settings": {"checks", "networks"},
-    "hosts": {"checks", "episodes", "objectives", "policy_gradients", "returns", "rollouts", "settings"},
-    "advantages": {"returns", "rollouts", "settings"},
-    "reward_model": {"networks", "rollouts", "settings"},
-    "policy_gradients": {"implicit", "objectives", "returns", "rollouts", "settings"},
-    "consistency": {"episodes", "reward_model", "rollouts"},
-    "optimisers": {"reward_model", "settings"},
-    "awr/memory": {"checks", "episodes", "rollouts"},
-    "awr/normalizer": {"rollouts"},
-    "awr/updates": set(),
-    "awr/policy": {"awr.normalizer"},
-    "awr/evaluation": {"awr.memory", "episodes", "returns", "rollouts"},
-    "awr/offline": {"awr.memory"},
-    "awr/settings": {"checks", "settings"},
-    "awr/gradients": {"objectives", "policy_gradients"},
-    "envs/chain": set(),
-    "envs/delayed": set(),
-    "envs/minigrid": set(),
-    "envs/noisy": set(),
-    "zoo/search": set(),
-    "zoo/checkpoints": set(),
-    "zoo/commands": {"zoo.algorithms", "zoo.checkpoints"},
-    "learned_reward": {"episodes", "networks", "persistence", "reward_model", "rollouts", "settings", "trainer"},
-    "start": {"learned_reward", "trainer"},
-    "trajectories": {"episodes", "learned_reward", "rollouts"},
-    "transfer": {"checks", "learned_reward"},
-}
-
-
-def imports(module: str) -> set[str]:
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "sb3_tare":
-            found.update(f"sb3_tare.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
-
-
-@pytest.mark.parametrize("module", TENSORS_ONLY)
-def test_the_mathematics_knows_tensors_and_not_stable_baselines(module):
-    assert not [name for name in imports(module) if name.startswith(("stable_baselines3", "sb3_contrib", "gymnasium"))]
-
-
-def test_only_one_folder_knows_rl_zoo3():
-    modules = [str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py")]
-    knowing = [module for module in modules if any(name.startswith("rl_zoo3") for name in imports(module))]
-    assert {module.split("/")[0] for module in knowing} == {"zoo"}
-
-
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_arrows_between_modules_run_one_way(module):
-    ours = {name.removeprefix("sb3_tare.") for name in imports(module) if name.startswith("sb3_tare")}
-    assert ours <= MAY_IMPORT[module]
 
 
 def test_the_readme_lists_every_setting_with_its_default():
@@ -195,7 +123,7 @@ def test_the_other_examples_run(example, tmp_path):
 
 def test_the_speed_study_measures_phases_and_gradients(tmp_path):
     out = tmp_path / "speed.json"
-    command = ("-m", "sb3_tare.experiments.speed", "--envs", "Pendulum-v1", "--pairs", "1", "--warm-up", "0")
+    command = ("-m", "sb3_tare.experiments.benchmarks.speed", "--envs", "Pendulum-v1", "--pairs", "1", "--warm-up", "0")
     run(*command, "--inner-steps", "1", "--repetitions", "1", "--out", str(out), cwd=tmp_path)
     results = json.loads(out.read_text())
     (comparison,) = results["algorithms"]

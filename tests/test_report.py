@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sb3_tare.experiments import finals, plots, scores, statistics
+from sb3_tare.analysis import drawing
 from sb3_tare.experiments.__main__ import main
-from sb3_tare.experiments.measured import rewards_by_action
-from sb3_tare.experiments.provenance import versions
-from sb3_tare.experiments.report import write_report
-from sb3_tare.experiments.results import write
-from sb3_tare.experiments.scores import Scale
+from sb3_tare.experiments.reporting import finals, plots, scores, statistics
+from sb3_tare.experiments.reporting.measured import rewards_by_action
+from sb3_tare.experiments.reporting.report import write_report
+from sb3_tare.experiments.reporting.scores import Scale
+from sb3_tare.experiments.running.provenance import versions
+from sb3_tare.experiments.running.results import write
 from sb3_tare.experiments.studies import jobs_of
 
 
@@ -179,13 +180,13 @@ def test_a_performance_profile_is_the_share_above_each_threshold():
 
 
 def test_every_one_of_many_variants_has_a_look_of_its_own():
-    styles = plots.styles_of([str(index) for index in range(30)])
+    styles = drawing.styles_of([str(index) for index in range(30)])
     assert len({(style["color"], style["linestyle"]) for style in styles.values()}) == 30
 
 
 def test_a_legend_covers_no_curve():
     curve = (np.arange(3), statistics.mean(np.ones((1, 3))))
-    figure = plots.panels({"a": {"b": curve, "c": curve}, "d": {"c": curve}}, "return", plots.styles_of(["b", "c"]))
+    figure = plots.panels({"a": {"b": curve, "c": curve}, "d": {"c": curve}}, "return", drawing.styles_of(["b", "c"]))
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert not any(legend.get_window_extent().overlaps(ax.get_tightbbox()) for ax in figure.axes)
@@ -221,9 +222,9 @@ def test_intervals_of_the_page_are_words():
 
 def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.report")
-    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.plots")
-    monkeypatch.delattr("sb3_tare.experiments.plots")
+    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.reporting.report")
+    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.reporting.plots")
+    monkeypatch.delattr("sb3_tare.experiments.reporting.plots")
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path)])
     assert "pip install 'sb3-tare[plots]'" in capsys.readouterr().err

@@ -7,10 +7,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from toys import ITERATION, Delayed, Toy, differences, recorded_rollouts, snapshot, tare, vec_env
 
 from sb3_tare import RewardInputs
-from sb3_tare.consistency import WindowMemory, consistency_loss
-from sb3_tare.episodes import End, Episodes
-from sb3_tare.returns import Baseline
-from sb3_tare.rollouts import Rollout
+from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.data.rollout import Baseline, Rollout
+from sb3_tare.rewards.consistency import WindowMemory, consistency_loss
 
 CONSISTENT = {"architecture": "StateAction", "return_consistency": 1.0, "consistency_window": 16}
 

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from sb3_tare.episodes import Episodes, cut_rollout
-from sb3_tare.returns import Baseline, discounted_sum, discounted_sum_by_doubling, generalised_advantages, standardise
+from sb3_tare.advantages.generalised import generalised_advantages, standardise
+from sb3_tare.advantages.sums import discounted_sum, discounted_sum_by_doubling
+from sb3_tare.data.cutting import cut_rollout
+from sb3_tare.data.episodes import Episodes
+from sb3_tare.data.rollout import Baseline
 
 DISCOUNTS = st.sampled_from([0.0, 0.3, 0.95, 1.0])
 SEEDS = st.integers(0, 1000)

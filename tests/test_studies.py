@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sb3_tare.experiments import engines, statistics, training
 from sb3_tare.experiments.__main__ import main
-from sb3_tare.experiments.engines import Done, Failed, Steps, attempt, local
-from sb3_tare.experiments.jobs import Job
-from sb3_tare.experiments.provenance import versions
-from sb3_tare.experiments.report import write_report
-from sb3_tare.experiments.results import read, write
-from sb3_tare.experiments.runner import run
+from sb3_tare.experiments.reporting import statistics
+from sb3_tare.experiments.reporting.report import write_report
+from sb3_tare.experiments.running import engines, training
+from sb3_tare.experiments.running.engines import Done, Failed, Steps, attempt, local
+from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.experiments.running.provenance import versions
+from sb3_tare.experiments.running.results import read, write
+from sb3_tare.experiments.running.runner import run
+from sb3_tare.experiments.running.training import train
 from sb3_tare.experiments.studies import STUDIES, jobs_of
-from sb3_tare.experiments.training import train
 from sb3_tare.experiments.variants import ALGORITHMS, TASKS, VARIANTS
 
 SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
@@ -340,7 +341,7 @@ def test_the_list_names_studies_and_variants(capsys):
 
 def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.running.cluster", raising=False)
     with pytest.raises(SystemExit):
         main([*small_run(tmp_path, "ppo"), "--address", "auto"])
     assert "pip install 'sb3-tare[cluster]'" in capsys.readouterr().err

@@ -26,8 +26,9 @@ from toys import (
 )
 
 from sb3_tare import RewardInputs
-from sb3_tare.implicit import flat_gradient, mixed_product
-from sb3_tare.policy_gradients import Batch
+from sb3_tare.hypergradient.implicit import mixed_product
+from sb3_tare.hypergradient.policy_gradients import Batch
+from sb3_tare.policy.products import flat_gradient
 
 
 class NoReward(nn.Module):

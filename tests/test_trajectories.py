@@ -7,10 +7,10 @@ from gymnasium import spaces
 from torch import nn
 from toys import Toy, ppo, recorded_rollouts, tare, vec_env
 
-from sb3_tare.episodes import End
-from sb3_tare.experiments.measures import rewards_along_training, rewards_by_action
-from sb3_tare.learned_reward import LearnedReward
-from sb3_tare.trajectories import Trajectories, collect, learned_rewards
+from sb3_tare.analysis.trajectories import Trajectories, collect, learned_rewards
+from sb3_tare.data.episodes import End
+from sb3_tare.experiments.running.measures import rewards_along_training, rewards_by_action
+from sb3_tare.rewards.learned_reward import LearnedReward
 
 DISCRETE = spaces.Discrete(3)
 

@@ -10,8 +10,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from toys import ITERATION, SMALL, LinearReward, TinyCNN, Toy, recorded_rollouts, tare, vec_env
 
 from sb3_tare import TAREAWR, TAREPPO, LearnedReward, RewardLearner
-from sb3_tare.networks import ARCHITECTURES
-from sb3_tare.transfer import LearnedRewardWrapper, VecLearnedReward
+from sb3_tare.networks.registry import ARCHITECTURES
+from sb3_tare.rewards.wrappers import LearnedRewardWrapper, VecLearnedReward
 
 STEPWISE = ("LSTMf", "MLPMul", "MLPConcat", "StateAction", "StateActionTanh")
 DISCRETE, DICT = spaces.Discrete(3), spaces.Dict(a=spaces.Box(-1, 1, (2,)), b=spaces.Discrete(3))

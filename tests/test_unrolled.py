@@ -2,8 +2,9 @@
 
 import torch
 
-from sb3_tare.implicit import hessian_product, implicit_weights
-from sb3_tare.unrolled import unrolled_weights
+from sb3_tare.hypergradient.implicit import implicit_weights
+from sb3_tare.hypergradient.unrolled import unrolled_weights
+from sb3_tare.policy.products import hessian_product
 
 torch.set_num_threads(1)
 

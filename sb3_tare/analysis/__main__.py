@@ -13,12 +13,12 @@ from rich.table import Table
 from stable_baselines3.common.utils import set_random_seed
 
 import sb3_tare.envs  # noqa: F401, registers environments
+from sb3_tare import RewardLearner
 from sb3_tare.analysis.correlations import correlations
 from sb3_tare.analysis.figures import histogram, timeline
 from sb3_tare.analysis.loading import load_model, make_env, why_not_filmed
 from sb3_tare.analysis.recording import record
 from sb3_tare.analysis.video import write_video
-from sb3_tare.learner import RewardLearner
 
 DPI = 150
 DEFAULT_FPS = 30.0

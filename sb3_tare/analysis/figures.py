@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from sb3_tare.analysis.drawing import histograms, styles_of
 from sb3_tare.analysis.recording import Episode
-from sb3_tare.experiments.plots import histograms, styles_of
 
 STYLES: Mapping[str, Mapping[str, Any]] = {
     "extrinsic": {"color": "#0072B2", "linewidth": 1.2},

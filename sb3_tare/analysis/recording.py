@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_tare.learned_reward import LearnedReward
-from sb3_tare.trajectories import collect, learned_rewards
+from sb3_tare import LearnedReward
+from sb3_tare.analysis.trajectories import collect, learned_rewards
 
 FRAME_SIZE = 320
 """Longest side of a kept frame, in pixels: a thousand of them take 300 MB."""

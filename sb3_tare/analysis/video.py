@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from sb3_tare.analysis.figures import LABELS, draw_timeline
 from sb3_tare.analysis.recording import Episode
-from sb3_tare.persistence import write_atomically
+from sb3_tare.utils.files import write_atomically
 
 WIDTH, TIMELINE_HEIGHT, TEXT_HEIGHT = 720, 520, 32
 """In pixels; even, as video codecs want them."""

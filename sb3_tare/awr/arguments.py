@@ -7,7 +7,7 @@ from typing import Any
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_tare.awr.policy import AWRPolicy
-from sb3_tare.checks import check_count, check_device, check_number
+from sb3_tare.utils.checks import check_count, check_device, check_number
 
 
 def check_arguments(model: Any) -> None:

@@ -20,7 +20,7 @@ from sb3_tare.awr.arguments import check_arguments, check_iteration
 from sb3_tare.awr.memory import PathMemory, check_fits, memory_class_for
 from sb3_tare.awr.phases import SAMPLES_PER_ITERATION, AdvantageWeightedRegression
 from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
-from sb3_tare.continuation import Continuable
+from sb3_tare.utils.continuation import Continuable
 
 SelfAWR = TypeVar("SelfAWR", bound="AWR")
 

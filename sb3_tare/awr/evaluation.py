@@ -11,9 +11,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from sb3_tare.awr.memory import PathMemory, Paths
-from sb3_tare.episodes import End
-from sb3_tare.returns import Baseline
-from sb3_tare.rollouts import Observations, concatenated
+from sb3_tare.data.episodes import End
+from sb3_tare.data.rollout import Baseline
+from sb3_tare.utils.nested import Observations, concatenated
 
 CHUNK = 1024
 """Observations that are evaluated at once: images of a whole memory would not fit."""

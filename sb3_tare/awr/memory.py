@@ -11,9 +11,10 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from sb3_tare.checks import check_finite
-from sb3_tare.episodes import Episodes, cut_rollout
-from sb3_tare.rollouts import Observations
+from sb3_tare.data.cutting import cut_rollout
+from sb3_tare.data.episodes import Episodes
+from sb3_tare.utils.checks import check_finite
+from sb3_tare.utils.nested import Observations
 
 
 class Paths(NamedTuple):

@@ -8,7 +8,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from sb3_tare.rollouts import Observations
+from sb3_tare.utils.nested import Observations
 
 MIN_DEVIATION = 0.01
 """Least standard deviation to divide by, as in the authors' implementation of AWR."""

@@ -14,13 +14,15 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import FloatSchedule, explained_variance, update_learning_rate
 from torch import Tensor
 
+from sb3_tare.advantages.generalised import generalised_advantages
+from sb3_tare.advantages.sums import discounted_sum_by_doubling
 from sb3_tare.awr.evaluation import path_baseline
 from sb3_tare.awr.memory import PathMemory, Paths
 from sb3_tare.awr.policy import AWRPolicy
 from sb3_tare.awr.updates import bound_loss, descend, shuffled_batches, standardised
-from sb3_tare.objectives import advantage_weights
-from sb3_tare.returns import Baseline, discounted_sum_by_doubling, generalised_advantages
-from sb3_tare.rollouts import Observations
+from sb3_tare.data.rollout import Baseline
+from sb3_tare.policy.objectives import advantage_weights
+from sb3_tare.utils.nested import Observations
 
 SAMPLES_PER_ITERATION = 2048
 """Collected in an iteration unless ``train_freq`` says otherwise; gradient steps are given for as many."""

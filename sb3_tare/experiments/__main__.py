@@ -13,8 +13,8 @@ import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
-from sb3_tare.experiments.engines import Engine, local
-from sb3_tare.experiments.runner import run
+from sb3_tare.experiments.running.engines import Engine, local
+from sb3_tare.experiments.running.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import TASKS, VARIANTS
 
@@ -107,7 +107,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 def _engine(arguments: argparse.Namespace) -> Engine:
     if arguments.address is None:
         return partial(local, processes=arguments.jobs)
-    from sb3_tare.experiments.cluster import cluster  # needs an extra
+    from sb3_tare.experiments.running.cluster import cluster  # needs an extra
 
     return partial(cluster, address=arguments.address, cores=arguments.cores)
 
@@ -121,7 +121,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
-    from sb3_tare.experiments.report import write_report  # needs an extra
+    from sb3_tare.experiments.reporting.report import write_report  # needs an extra
 
     for path in write_report(arguments.folder, arguments.reference, console):
         console.print(path, highlight=False, soft_wrap=True)

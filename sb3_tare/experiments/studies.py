@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from sb3_tare.envs import MUJOCO_TASKS
-from sb3_tare.experiments.jobs import Job
+from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.variants import variant_on
 
 
@@ -20,7 +20,7 @@ class Study:
     :param variants: names in :data:`~sb3_tare.experiments.variants.VARIANTS`, the reference first
     :param envs: ids of Gymnasium
     :param steps: environment steps of each run
-    :param measure: name in :data:`~sb3_tare.experiments.measures.MEASURES` of what is recorded at every evaluation
+    :param measure: name in :data:`~sb3_tare.experiments.running.measures.MEASURES` of what is recorded at every evaluation
     """
 
     about: str
@@ -96,7 +96,7 @@ def jobs_of(
     :param envs: instead of the study's
     :param steps: instead of the study's
     :param changes: keyword arguments that every variant's algorithm gets beside its own
-    :param protocol: further fields of :class:`~sb3_tare.experiments.jobs.Job`
+    :param protocol: further fields of :class:`~sb3_tare.experiments.running.jobs.Job`
     """
     study = STUDIES[name]
     grid = product(range(seeds), dict.fromkeys(envs or study.envs), dict.fromkeys(variants or study.variants))

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO
 from sb3_tare.envs.minigrid import convolution
-from sb3_tare.experiments.capacity import lstm_ppo, lstmbmul_ppo
+from sb3_tare.experiments.baselines.capacity import lstm_ppo, lstmbmul_ppo
 
 ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
     "PPO": PPO,
@@ -39,7 +39,7 @@ class Variant:
     :param policy: as every algorithm of Stable-Baselines3 takes it
     :param normalize: whether observations and rewards go through ``VecNormalize``
     :param history: whether observations show the action and reward before them
-        (:class:`~sb3_tare.experiments.capacity.History`)
+        (:class:`~sb3_tare.experiments.baselines.capacity.History`)
     """
 
     algorithm: str

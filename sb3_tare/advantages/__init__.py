@@ -1,0 +1,1 @@
+"""Advantages as differentiable linear maps of rewards."""

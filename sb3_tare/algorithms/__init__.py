@@ -1,0 +1,1 @@
+"""The algorithms that own a reward learner: thin classes."""

@@ -1,0 +1,145 @@
+"""LIRPG: learning intrinsic rewards for policy gradient methods (Zheng et al., 2018), with PPO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import MaybeCallback
+from torch import nn
+from torch.optim import Adam
+
+from sb3_tare.algorithms.owner import LearnsReward
+from sb3_tare.learning.learner import RewardLearner
+from sb3_tare.learning.one_step import OneStepIteration
+from sb3_tare.settings import RewardSettings
+
+SelfLIRPG = TypeVar("SelfLIRPG", bound="LIRPG")
+
+_OF_TARE = (
+    "preset",
+    "validation",
+    "swap",
+    "interleave",
+    "curvature",
+    "curvature_episodes",
+    "kl_coef",
+    "damping",
+    "cg_steps",
+    "actor_parameters",
+)
+
+
+@dataclass(frozen=True, init=False)
+class LIRPGSettings(RewardSettings):
+    """Settings of :class:`LIRPG`: those of :class:`~sb3_tare.RewardSettings` that it has a use for, and one of its own.
+
+    The defaults are those of the authors' MuJoCo experiments, where the policy is trained on the learned reward alone, as
+    it is in TARE's comparison. Their mixture of both rewards is ``reward_mode="add"`` with ``reward_coef``, the ratio of
+    the coefficients of learned and extrinsic reward: the policy's step forgets their common factor, as PPO standardises
+    advantages.
+
+    :param architecture: ``StateActionTanh``, that of LIRPG, or any other; ``LSTMbMul`` is TARE's second comparison
+    :param n_reward_updates: reward steps after each step of the policy: 1, or 0, which leaves the reward as it is
+    :param through_second_moment: differentiate Adam's second moment too; False takes it for a constant, as the authors do
+    :raises TypeError: for an unknown name
+    :raises ValueError: for a value out of its range, or a setting that has no effect here
+    """
+
+    adam_eps: ClassVar[float] = 1e-5
+
+    architecture: str | type[nn.Module] = "StateActionTanh"
+    reward_mode: str = "replace"
+    normalize_reward: bool = False
+    learning_rate: float = 1e-4
+    validation: str = "next_rollout"
+    through_second_moment: bool = False
+
+    def _check(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name in _OF_TARE and value != setting.default:
+                raise ValueError(
+                    f"{setting.name}={value!r} has no effect in LIRPG, whose reward steps follow each step of the policy "
+                    "on the same mini-batch; leave it out"
+                )
+        super()._check()
+        if self.n_reward_updates > 1:
+            raise ValueError(
+                f"n_reward_updates must be 0 or 1 in LIRPG, got {self.n_reward_updates}: after a reward step, the policy's "
+                "last step is no longer one on the learned reward"
+            )
+        if not isinstance(self.through_second_moment, bool):
+            raise ValueError(f"through_second_moment must be True or False, got {self.through_second_moment!r}")
+
+
+class LIRPGLearner(RewardLearner):
+    """Learns a reward through single steps of its host, a PPO or MaskablePPO.
+
+    :param verbose: as for every SB3 callback
+    :param reward_kwargs: see :class:`LIRPGSettings`
+    """
+
+    settings_class = LIRPGSettings
+    iteration_class = OneStepIteration
+
+    def attach(self, model: Any, drives_host: bool = True) -> None:
+        """As for :class:`~sb3_tare.RewardLearner`.
+
+        :raises TypeError: if ``model`` does not train by mini-batches of a clipped objective
+        :raises ValueError: if its policy is not optimised by plain Adam
+        """
+        if not isinstance(model, (PPO, MaskablePPO)):
+            raise TypeError(
+                f"LIRPG differentiates through PPO's steps on mini-batches; {type(model).__name__} does not train by them. "
+                "Supported: PPO, MaskablePPO and their subclasses"
+            )
+        _check_optimiser(model.policy.optimizer)
+        super().attach(model, drives_host)
+
+
+class LIRPG(LearnsReward, PPO):
+    """PPO on a learned reward, which follows the gradient of the extrinsic objective through each of PPO's own steps.
+
+    Where TARE validates the reward on held-out episodes and differentiates implicitly through the whole policy update,
+    LIRPG uses the mini-batch that the policy was just stepped on and differentiates that step of Adam alone.
+
+    Takes every argument of :class:`stable_baselines3.PPO`, and ``reward_kwargs``. The authors' code differs in the critics:
+    there the one of mixed returns is trained with the policy and the extrinsic one with the reward. Here it is the other
+    way round, as in :class:`~sb3_tare.TAREPPO`, so that the policy's own values are extrinsic.
+
+    :param policy: as for PPO
+    :param env: as for PPO
+    :param reward_kwargs: settings of the reward learner, plain data; see :class:`LIRPGSettings`
+    :raises TypeError: for an unknown setting
+    :raises ValueError: for a setting out of its range or without effect, or an optimiser other than Adam
+    """
+
+    learner_class = LIRPGLearner
+
+    def learn(
+        self: SelfLIRPG,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "LIRPG",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfLIRPG:
+        """As ``PPO.learn``; ``rollout/ep_rew_mean`` is the environment's reward, ``reward/...`` the learner's log."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+
+def _check_optimiser(optimiser: Any) -> None:
+    name = type(optimiser).__name__
+    if not isinstance(optimiser, Adam):
+        raise ValueError(f"LIRPG differentiates through Adam, got optimizer_class={name}: leave it at torch.optim.Adam")
+    if len(optimiser.param_groups) != 1:
+        raise ValueError(f"LIRPG needs an optimiser with one group of parameters, got {len(optimiser.param_groups)}")
+    changed = [key for key in ("weight_decay", "amsgrad", "maximize") if optimiser.param_groups[0][key]]
+    if changed:
+        raise ValueError(
+            f"LIRPG differentiates through plain Adam, got {name} with {', '.join(changed)}: leave it out of optimizer_kwargs"
+        )

@@ -1,0 +1,70 @@
+"""What makes an algorithm of SB3 learn its reward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from sb3_tare.learning.learner import RewardLearner
+from sb3_tare.utils.continuation import Continuable
+
+
+class OwnsRewardLearner(Continuable):
+    """Installs a :class:`~sb3_tare.RewardLearner` in an algorithm and saves it in the algorithm's zip.
+
+    :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
+    """
+
+    learner_class: ClassVar[type[RewardLearner]] = RewardLearner
+    reward_learner: RewardLearner
+
+    def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        if reward_kwargs is not None and not isinstance(reward_kwargs, Mapping):
+            raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
+        self.reward_kwargs = dict(reward_kwargs or {})
+        self.learner_class.settings_class(**self.reward_kwargs)  # complain before an environment is made
+        self.algorithm_class = f"{type(self).__module__}:{type(self).__qualname__}"  # for those who find its file
+        super().__init__(*args, **kwargs)
+
+    def _continuation_state(self) -> dict[str, Any]:
+        return {**super()._continuation_state(), "times": self.reward_learner.times}
+
+    def _setup_model(self) -> None:
+        continuation = self._continuation
+        super()._setup_model()
+        # What a loaded model goes on from is in its own file; the one that it once started from may be gone.
+        started_from = {} if continuation is None else {"initial_reward": None}
+        self.reward_learner = self.learner_class(**{**self.reward_kwargs, **started_from})
+        self.reward_learner.attach(self, drives_host=False)
+        if continuation is not None:
+            self.reward_learner.go_on_from(continuation["times"])
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        """The learner comes first: it must see rewards before any other callback can touch them."""
+        if callback is None:
+            callbacks = []
+        elif isinstance(callback, BaseCallback):
+            callbacks = [callback]
+        elif isinstance(callback, list):
+            callbacks = callback
+        else:
+            callbacks = [ConvertCallback(callback)]
+        return super()._init_callback([self.reward_learner, *callbacks], progress_bar)  # type: ignore[misc]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()  # type: ignore[misc]
+        return [*state_dicts, "reward_learner"], variables
+
+
+class LearnsReward(OwnsRewardLearner):
+    """Mixed in before a supported on-policy algorithm, it makes it learn its reward.
+
+    :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
+    """
+
+    def train(self) -> None:
+        """Update the policy on the learned reward, and the reward on held-out extrinsic returns."""
+        self.reward_learner.phase(super().train)  # type: ignore[misc]

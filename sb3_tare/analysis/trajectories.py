@@ -1,0 +1,105 @@
+"""Whole episodes of a policy as it is, collected outside of training, and their learned rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from torch import Tensor
+
+from sb3_tare import LearnedReward
+from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.utils.nested import Observations, concatenated, map_tensors
+
+UNDISTORTED = ("undelayed_reward", "noiseless_reward")
+"""Entries of ``info`` in which the environments of :mod:`sb3_tare.envs` tell what a step earned before its reward was
+delayed or made noisy."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Steps of whole episodes, one behind the other.
+
+    :param observations: ``[n, ...]`` as the policy sees them
+    :param actions: ``[n, ...]`` as the policy draws them, before any clipping
+    :param rewards: ``[n]`` extrinsic, as the algorithm sees them in training
+    :param episodes: where each begins and ends
+    :param original_rewards: ``[n]`` extrinsic, in the environment's own units
+    :param undistorted_rewards: ``[n]`` what steps earned beneath a delay or noise, NaN where the environment does not tell
+    """
+
+    observations: Observations
+    actions: Tensor
+    rewards: Tensor
+    episodes: Episodes
+    original_rewards: NDArray[np.float64]
+    undistorted_rewards: NDArray[np.float64]
+
+
+@torch.no_grad()
+def collect(
+    model: Any,
+    env: VecEnv,
+    n_episodes: int,
+    deterministic: bool = False,
+    before_step: Callable[[int], None] = lambda episode: None,
+) -> Trajectories:
+    """Let the policy act in a single environment.
+
+    :param model: an algorithm whose policy is an actor-critic policy of SB3
+    :param env: of one copy; normalised as in training
+    :param deterministic: leave the policy's exploration out
+    :param before_step: is told before each step to which episode it belongs, from 0
+    """
+    normalizer = unwrap_vec_normalize(env)
+    observations, actions, rewards, originals, undistorted = [], [], [], [], []
+    dones: list[bool] = []
+    timeouts: list[bool] = []
+    model.policy.set_training_mode(False)
+    observation = env.reset()
+    while sum(dones) < n_episodes:
+        before_step(sum(dones))
+        observed, _ = model.policy.obs_to_tensor(observation)
+        masks = {"action_masks": get_action_masks(env)} if isinstance(model, MaskablePPO) else {}
+        action = model.policy(observed, deterministic=deterministic, **masks)[0]
+        observations.append(observed)
+        actions.append(action)
+        observation, reward, done, infos = env.step(_to_environment(action, model.policy))
+        rewards.append(float(reward[0]))
+        originals.append(float((reward if normalizer is None else normalizer.get_original_reward())[0]))
+        undistorted.append(next((float(infos[0][key]) for key in UNDISTORTED if key in infos[0]), np.nan))
+        dones.append(bool(done[0]))
+        timeouts.append(bool(infos[0].get("TimeLimit.truncated", False)))
+    last = np.flatnonzero(dones)
+    lengths = torch.from_numpy(np.diff(last, prepend=-1))
+    ends = torch.tensor([int(End.TIMEOUT if timeouts[row] else End.TERMINATION) for row in last])
+    return Trajectories(
+        map_tensors(concatenated(observations), Tensor.cpu),
+        torch.cat(actions).cpu(),
+        torch.tensor(rewards),
+        Episodes(lengths, torch.zeros_like(lengths), ends),
+        np.array(originals),
+        np.array(undistorted),
+    )
+
+
+def learned_rewards(reward: LearnedReward, steps: Trajectories) -> Tensor:
+    """``[n]`` learned rewards in the unit of ``steps.rewards``."""
+    return reward(steps.observations, steps.actions, steps.rewards, steps.episodes)
+
+
+def _to_environment(action: Tensor, policy: Any) -> NDArray[Any]:
+    array, space = action.cpu().numpy(), policy.action_space
+    if not isinstance(space, spaces.Box):
+        return array
+    if policy.squash_output:
+        return policy.unscale_action(np.clip(array, -1.0, 1.0))
+    return np.clip(array, space.low, space.high)

@@ -1,0 +1,111 @@
+"""What a host's rollout buffer does not keep, noted while a rollout is collected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sb3_tare.data.cutting import cut_rollout
+from sb3_tare.data.episodes import Episodes
+from sb3_tare.utils.checks import check_finite
+
+
+@dataclass(frozen=True)
+class Record:
+    """A rollout's ``[T, N]`` arrays beside those that the buffer holds.
+
+    :param rewards: as the environment gave them, in its dtype
+    :param dones: bool
+    :param timeouts: bool, where a time limit ended the episode
+    :param times: int64, time step in the episode
+    :param terminal_observations: of the timeouts, by (step, environment)
+    :param last_observations: those that follow the last step, of all environments
+    """
+
+    rewards: np.ndarray
+    dones: np.ndarray
+    timeouts: np.ndarray
+    times: np.ndarray
+    terminal_observations: dict[tuple[int, int], Any]
+    last_observations: Any
+
+    def episodes(self) -> Episodes:
+        """The rollout cut into pieces of episodes."""
+        return cut_rollout(*(torch.from_numpy(array) for array in (self.dones, self.timeouts, self.times)))
+
+
+class Recorder:
+    """Notes at each step what a rollout buffer does not keep: rewards before bootstrapping, timeouts, time steps.
+
+    :param n_envs: number of environments
+    """
+
+    _first_times: np.ndarray
+    _rewards: list[np.ndarray]
+    _dones: list[np.ndarray]
+    _terminal_observations: dict[tuple[int, int], Any]
+    _last_observations: Any
+
+    def __init__(self, n_envs: int) -> None:
+        self.go_on_from(np.zeros(n_envs, dtype=np.int64))
+
+    @property
+    def times(self) -> np.ndarray:
+        """``[N]`` time step of the next observation in its episode."""
+        return self._all_times()[-1]
+
+    def begin(self, episode_starts: np.ndarray) -> None:
+        """Start a rollout; ``episode_starts`` ``[N]`` is True where an environment was reset since the last one."""
+        self.go_on_from(np.where(episode_starts, 0, self.times))
+
+    def go_on_from(self, times: np.ndarray) -> None:
+        """Start anew with environments that are ``times`` ``[N]`` steps into their episodes."""
+        self._first_times = times
+        self._rewards, self._dones = [], []
+        self._terminal_observations = {}
+        self._last_observations = None
+
+    def add(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], observations: Any) -> None:
+        """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
+
+        :raises ValueError: if a reward or an observation is not finite
+        """
+        check_finite(rewards, "reward")
+        check_finite(observations, "observation")
+        for env in dones.nonzero()[0]:
+            terminal_observation = infos[env].get("terminal_observation")
+            if terminal_observation is not None:
+                check_finite(terminal_observation, "terminal observation")
+                if infos[env].get("TimeLimit.truncated", False):
+                    self._terminal_observations[len(self._rewards), int(env)] = terminal_observation
+        self._rewards.append(rewards.copy())
+        self._dones.append(dones.copy())
+        self._last_observations = observations
+
+    def record(self) -> Record:
+        """What was recorded since :meth:`begin`.
+
+        :raises RuntimeError: if that is nothing
+        """
+        if not self._rewards:
+            raise RuntimeError("no rollout was recorded: train() can only follow a rollout, in learn()")
+        rewards = np.concatenate(self._rewards).reshape(len(self._rewards), -1)
+        dones = self._all_dones()
+        timeouts = np.zeros_like(dones)
+        for step, env in self._terminal_observations:
+            timeouts[step, env] = True
+        return Record(rewards, dones, timeouts, self._all_times()[:-1], self._terminal_observations, self._last_observations)
+
+    def _all_dones(self) -> np.ndarray:
+        shape = (len(self._dones), len(self._first_times))
+        return np.concatenate(self._dones).astype(bool).reshape(shape) if self._dones else np.zeros(shape, dtype=bool)
+
+    def _all_times(self) -> np.ndarray:
+        """``[T + 1, N]`` steps since the last end, or since the start of the episode that was under way."""
+        dones = self._all_dones()
+        steps = np.arange(len(dones) + 1)[:, None]
+        begins = np.concatenate([-self._first_times[None], np.where(dones, steps[1:], np.iinfo(np.int64).min)])
+        return steps - np.maximum.accumulate(begins)

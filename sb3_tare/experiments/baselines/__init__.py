@@ -1,0 +1,1 @@
+"""Algorithms that learned rewards are compared with."""

@@ -1,0 +1,1 @@
+"""What costs how much: ratios, measured in one run."""

@@ -1,0 +1,79 @@
+"""Figures of a study, in the colours and dashes of :mod:`sb3_tare.analysis.drawing`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
+
+from sb3_tare.analysis.drawing import Styles, grid, legend
+from sb3_tare.experiments.reporting.statistics import Estimate
+
+Curve = tuple[NDArray[Any], Estimate]
+"""``[k]`` abscissae and an estimate at each."""
+
+
+def panels(curves: Mapping[str, Mapping[str, Curve]], ylabel: str, styles: Styles) -> Figure:
+    """A panel for each environment, in it a curve for each variant, over environment steps."""
+    figure, axes = grid(list(curves))
+    for ax, by_name in zip(axes, curves.values(), strict=True):
+        for name, curve in by_name.items():
+            _draw(ax, name, curve, styles[name])
+        ax.set_xlabel("environment steps")
+        ax.set_ylabel(ylabel)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    legend(figure, axes)
+    return figure
+
+
+def profiles(curves: Mapping[str, Curve], styles: Styles) -> Figure:
+    """Share of runs above each score."""
+    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
+    ax = figure.subplots()
+    for name, curve in curves.items():
+        _draw(ax, name, curve, styles[name])
+    ax.set_xlabel("score τ (0: untrained, 1: reference)")
+    ax.set_ylabel("share of runs with a score above τ")
+    ax.set_ylim(-0.02, 1.02)
+    ax.grid(alpha=0.25)
+    legend(figure, [ax])
+    return figure
+
+
+def intervals(estimates: Mapping[str, Estimate], xlabel: str, styles: Styles, mark: float) -> Figure:
+    """A row for each variant: its value, its interval if it has one, and a vertical line at ``mark``."""
+    figure = Figure(figsize=(6.5, 0.9 + 0.38 * len(estimates)), layout="constrained")
+    ax = figure.subplots()
+    for row, (name, (value, bounds)) in enumerate(estimates.items()):
+        colour = styles[name]["color"]
+        if bounds is not None:
+            ax.barh(row, bounds[1, 0] - bounds[0, 0], left=bounds[0, 0], height=0.5, color=colour, alpha=0.35, linewidth=0)
+        ax.plot(value[0], row, marker="D", markersize=5, color=colour)
+    ax.axvline(mark, color="0.4", linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(estimates)), list(estimates))
+    ax.set_ylim(len(estimates) - 0.5, -0.5)
+    ax.margins(x=0.06)
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="x", alpha=0.25)
+    return figure
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG without a date in it: equal figures give equal bytes."""
+    file = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "sb3-tare"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def _draw(ax: Axes, name: str, curve: Curve, style: Mapping[str, Any]) -> None:
+    steps, (value, bounds) = curve
+    ax.plot(steps, value, label=name, linewidth=1.6, **style)
+    if bounds is not None:
+        ax.fill_between(steps, bounds[0], bounds[1], color=style["color"], alpha=0.15, linewidth=0)

@@ -1,0 +1,1 @@
+"""Jobs of a study: run, resumed, and kept as files."""

@@ -1,0 +1,99 @@
+"""Result files: one JSON a job, whole or not there, with a checksum of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.utils.files import write_atomically
+
+Result = dict[str, Any]
+"""What :func:`sb3_tare.experiments.running.training.train` returns."""
+
+
+class DamagedResult(ValueError):
+    """A file that does not hold what was written.
+
+    :param path: of the file
+    :param why: what is wrong with it
+    """
+
+    def __init__(self, path: Path, why: object) -> None:
+        super().__init__(f"{path} is damaged: {why}")
+        self.path = path
+
+
+def write(folder: Path, job: Job, result: Result) -> None:
+    """Write a job's result; equal results give equal bytes.
+
+    :raises ValueError: if it holds a number that is not finite
+    """
+    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in _signed(result).items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line for each key: short files, and their differences can be read
+    write_atomically(folder / job.filename, lambda file: file.write(text.encode()))
+
+
+def read(path: Path) -> Result:
+    """:raises DamagedResult: if the file is not what :func:`write` wrote"""
+    try:
+        result = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DamagedResult(path, error) from error
+    if not isinstance(result, dict) or _signed({key: result[key] for key in result if key != "sha256"}) != result:
+        raise DamagedResult(path, "its checksum is not that of its contents")
+    del result["sha256"]
+    return result
+
+
+def read_all(folder: Path) -> tuple[dict[str, Result], list[DamagedResult]]:
+    """Whole results by their file's name, and what is wrong with the others."""
+    results, damaged = {}, []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            results[path.name] = read(path)
+        except DamagedResult as error:
+            damaged.append(error)
+    return results, damaged
+
+
+def missing(jobs: list[Job], results: dict[str, Result], versions: dict[str, str]) -> list[Job]:
+    """The jobs that have no result yet.
+
+    :param versions: those that a missing job would run with
+    :raises ValueError: if some result is of another study than these jobs: of other settings, or of other versions while
+        jobs are missing
+    """
+    names = [job.filename for job in jobs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"several runs have {max(names, key=names.count)} as the file of their result; use a folder for each")
+    for name, result in results.items():
+        _check_settings(name, result["settings"], jobs)
+    todo = [job for job in jobs if job.filename not in results]
+    for name, result in results.items():
+        if todo and result["versions"] != versions:
+            raise ValueError(f"{name} has other versions: {_differences(result['versions'], versions)}. Use another folder")
+    return todo
+
+
+def _check_settings(name: str, settings: dict[str, Any], jobs: list[Job]) -> None:
+    """All runs of a folder share the study's protocol, all of a name the variant, and a file belongs to one job."""
+    itself = [job for job in jobs if job.filename == name]
+    same_name = [job for job in jobs if job.name == settings["name"]]
+    free = set() if itself else {"env", "seed"} if same_name else {"env", "seed", "name", "variant"}
+    expected = (itself or same_name or jobs)[0].settings
+    theirs, ours = ({key: value for key, value in each.items() if key not in free} for each in (settings, expected))
+    if theirs != ours:
+        raise ValueError(f"{name} has other settings: {_differences(theirs, ours)}. Use another folder")
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    return ", ".join(f"{key} {json.dumps(theirs.get(key))}, not {json.dumps(ours.get(key))}" for key in keys)
+
+
+def _signed(result: Result) -> Result:
+    canonical = json.dumps(result, sort_keys=True)
+    return {**result, "sha256": hashlib.sha256(canonical.encode()).hexdigest()}

@@ -1,0 +1,1 @@
+"""One adapter for each kind of algorithm whose policy a learned reward can train."""

@@ -1,0 +1,1 @@
+"""The gradient of the reward through a policy's update."""

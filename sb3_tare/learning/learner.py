@@ -1,0 +1,238 @@
+"""The reward learner: an SB3 callback that relabels rollouts with a learned reward and has that reward trained.
+
+One mechanism serves an algorithm that owns a learner (:class:`~sb3_tare.algorithms.owner.LearnsReward`) and a bare callback
+on an unmodified host: :class:`~sb3_tare.learning.iteration.Iteration`, a generator that yields whenever the host is to update
+its policy.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+
+from sb3_tare.data.recorder import Recorder
+from sb3_tare.hosts.host import Host, check_rollout_host, host_of
+from sb3_tare.learning.iteration import Iteration
+from sb3_tare.learning.start import start_from
+from sb3_tare.learning.trainer import RewardTrainer
+from sb3_tare.rewards.learned_reward import LearnedReward
+from sb3_tare.settings import PRESETS, RewardSettings
+from sb3_tare.utils.checks import check_finite
+from sb3_tare.utils.files import write_atomically, zip_path
+
+
+class RewardLearner(BaseCallback):
+    """Learns a reward while its host learns a policy from it (TARE, Algorithm 1).
+
+    As a callback of PPO, A2C, TRPO or MaskablePPO it belongs last in the list: it starts the policy's updates at the end of
+    each rollout, so that callbacks behind it would see the buffer narrowed to the last part. On
+    :class:`~sb3_tare.TAREPPO`, which owns a learner, nothing needs to be passed.
+
+    :param verbose: as for every SB3 callback
+    :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
+    :raises TypeError: for an unknown setting, or a host that is not supported
+    :raises ValueError: for a setting out of its range, or one that does not fit the host
+    """
+
+    model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
+    settings_class: ClassVar[type[RewardSettings]] = RewardSettings
+    iteration_class: ClassVar[type[Iteration]] = Iteration
+
+    def __init__(self, verbose: int = 0, **reward_kwargs: Any) -> None:
+        if not isinstance(verbose, int):
+            raise TypeError(f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments")
+        super().__init__(verbose)
+        self.settings = self.settings_class(**reward_kwargs)
+        self._host_model: Any = None
+        self._iteration: Iteration | None = None
+        self._drives_host = True
+        self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
+        self._suspended: Generator[None, None, None] | None = None
+        self._in_rollout = False
+
+    @property
+    def trainer(self) -> RewardTrainer:
+        """Reward network, critic and optimisers.
+
+        :raises RuntimeError: before the learner has a model
+        """
+        if self._iteration is None:
+            raise RuntimeError("this RewardLearner has no model yet: pass it to learn(callback=...) first")
+        return self._iteration.trainer
+
+    def attach(self, model: Any, drives_host: bool = True) -> None:
+        """Build all networks for ``model``, once; :meth:`init_callback` does it where nothing else did.
+
+        :param drives_host: whether this callback runs the host's updates itself, at the end of each rollout
+        """
+        if self._host_model is model:
+            return
+        if self._host_model is not None:
+            raise ValueError(
+                "this RewardLearner already belongs to another model; make one for each, "
+                "and carry what was learned over with RewardLearner.save and RewardLearner.load"
+            )
+        if getattr(model, "reward_learner", self) is not self:
+            raise ValueError(
+                f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
+            )
+        host = self._host(model)
+        self._check_host(host, model)
+        seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
+        trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), self._new_recorder(model)
+        if self._loaded is not None:
+            state, times = self._loaded
+            trainer.load_state_dict(state)
+            self.go_on_from(times)
+        elif self.settings.initial_reward is not None:
+            start_from(LearnedReward.load(self.settings.initial_reward), trainer)
+        self._iteration, self._host_model, self._drives_host = self.iteration_class(model, trainer), model, drives_host
+
+    def _host(self, model: Any) -> Host:
+        return host_of(model)
+
+    def _check_host(self, host: Host, model: Any) -> None:
+        check_rollout_host(self.settings, host, model)
+
+    def _new_recorder(self, model: Any) -> Recorder:
+        return Recorder(model.n_envs)
+
+    def phase(self, train: Callable[[], None]) -> None:
+        """Run an iteration's policy updates with ``train``, and the reward steps around them."""
+        updates = self._updates()
+        try:
+            for _ in updates:
+                train()
+        finally:
+            updates.close()
+
+    def init_callback(self, model: Any) -> None:
+        """Called by SB3 when training is set up."""
+        self.attach(model)
+        super().init_callback(model)
+
+    def _init_callback(self) -> None:
+        self._check_parent()
+
+    def _on_training_start(self) -> None:
+        self._check_parent()
+        self._in_rollout = False
+        if self._suspended is not None:  # an interrupted run left it behind
+            self._suspended.close()
+            self._suspended = None
+
+    def _on_rollout_start(self) -> None:
+        if self._in_rollout:
+            raise ValueError("this RewardLearner stands twice in the list of callbacks; once is right")
+        self._resume()
+        check_finite(self.model._last_obs, "observation")
+        self._recorder.begin(self.model._last_episode_starts)
+        self._in_rollout = True
+
+    def _on_step(self) -> bool:
+        if not self._in_rollout:  # nobody has told of the rollout: a list inside an EventCallback, or in its lists
+            raise _no_rollouts(self.parent)
+        self._recorder.add(self.locals["rewards"], self.locals["dones"], self.locals["infos"], self.locals["new_obs"])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._in_rollout = False
+        if not self._drives_host:
+            return
+        # The host does this only after the callbacks, and its schedules would lag behind by an iteration.
+        self.model._update_current_progress_remaining(self.model.num_timesteps, self.model._total_timesteps)
+        assert self._iteration is not None
+        self._suspended = self._updates()
+        next(self._suspended)
+        for _ in range(self._iteration.n_updates - 1):
+            self.model.train()
+            next(self._suspended)
+        # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
+
+    def _on_training_end(self) -> None:
+        self._resume()
+        self.locals, self.globals = {}, {}  # an algorithm that owns its learner would keep all of them
+
+    def _resume(self) -> None:
+        if self._suspended is not None:
+            suspended, self._suspended = self._suspended, None
+            next(suspended, None)
+
+    def _updates(self) -> Generator[None, None, None]:
+        assert self._iteration is not None
+        yield from self._iteration.updates(self._recorder.record())
+        for name, value in {**self.trainer.metrics.means(), "seconds": self._iteration.seconds}.items():
+            self.logger.record(f"reward/{name}", value)
+
+    def _check_parent(self) -> None:
+        if isinstance(self.parent, EventCallback):
+            raise _no_rollouts(self.parent)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs; on an algorithm that owns a learner, part of its parameters."""
+        return self.trainer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take a :meth:`state_dict` over.
+
+        :raises RuntimeError: if it belongs to a reward model of another shape
+        """
+        self.trainer.load_state_dict(state, strict)
+
+    @property
+    def times(self) -> list[int]:
+        """How many steps each environment is into its episode. Not part of the state, as the environments are not."""
+        return self._recorder.times.tolist()
+
+    def go_on_from(self, times: list[int]) -> None:
+        """Expect environments that are ``times`` steps into their episodes, if there are as many of them."""
+        if len(times) == len(self._recorder.times):  # another number of environments means that all are reset
+            self._recorder.go_on_from(np.array(times, dtype=np.int64))
+
+    def save(self, path: str | Path) -> None:
+        """Write settings and state to a zip file, whole or not at all.
+
+        :raises RuntimeError: before the learner has a model
+        """
+        state = {"reward_learner": self.state_dict()}
+        data = {"reward_kwargs": asdict(self.settings), "times": self.times}
+        write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> RewardLearner:
+        """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
+
+        The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well.
+
+        :param device: where to load it first; it follows its model
+        :param custom_objects: replaces entries that cannot be read, as in SB3
+        :param changes: settings that differ from the saved ones
+        """
+        data, params, _ = load_from_zip_file(path, device=device, custom_objects=custom_objects)
+        if data is None or "reward_learner" not in params:
+            raise ValueError(f"{path} holds no RewardLearner; it must be a file that RewardLearner.save wrote")
+        learner = cls(**{**data["reward_kwargs"], **PRESETS.get(changes.get("preset", ""), {}), **changes})
+        learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
+        return learner
+
+
+def _no_rollouts(parent: BaseCallback | None) -> ValueError:
+    name = "an EventCallback" if parent is None else type(parent).__name__
+    return ValueError(
+        f"RewardLearner must see every step and rollout, which {name} does not pass on: "
+        "put it beside that callback, in learn(callback=[..., RewardLearner()])"
+    )

@@ -1,0 +1,79 @@
+"""Adam for all that is learned beside the policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam
+
+from sb3_tare.rewards.reward_model import RewardModel
+from sb3_tare.settings import RewardSettings
+
+
+class Optimisers:
+    """By name: ``reward``, ``critic`` where there is a second one, ``consistency`` where returns are made consistent.
+
+    :param settings: step sizes and the clip of gradients
+    :param reward_model: whose parameters they move
+    :raises ValueError: if the reward is to be learned and has no parameters
+    """
+
+    def __init__(self, settings: RewardSettings, reward_model: RewardModel) -> None:
+        self._max_grad_norm = settings.max_grad_norm
+        critic = [] if reward_model.critic is None else list(reward_model.critic.parameters())
+        critic_ids = {id(parameter) for parameter in critic}
+        learned = (parameter for parameter in reward_model.parameters() if parameter.requires_grad)
+        reward = [parameter for parameter in learned if id(parameter) not in critic_ids]
+        if not reward and (settings.n_reward_updates > 0 or settings.return_consistency > 0):
+            raise ValueError(
+                f"the reward network {settings.network_class.__name__} has no parameters to learn; "
+                "give it some, or set n_reward_updates=0"
+            )
+        rates: dict[str, tuple[list[Parameter], float]] = {
+            "reward": (reward, settings.learning_rate),
+            "critic": (critic, settings.critic_learning_rate),
+        }
+        if settings.return_consistency > 0:
+            # Adam forgets a loss's scale, so that the coefficient of this one is that of its steps.
+            rates["consistency"] = (reward, settings.return_consistency * settings.learning_rate)
+        self._by_name = {
+            name: Adam(parameters, lr=rate, eps=settings.adam_eps, fused=True)
+            for name, (parameters, rate) in rates.items()
+            if parameters
+        }
+
+    def step(self, name: str, *losses: Tensor) -> float:
+        """One clipped step of the named one on the sum of ``losses``.
+
+        :return: norm of the gradient before it was clipped
+        :raises FloatingPointError: if that is not finite, before anything is changed
+        """
+        optimiser = self._by_name[name]
+        optimiser.zero_grad()
+        for loss in losses:
+            loss.backward()
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        norm = float(clip_grad_norm_(parameters, self._max_grad_norm))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient of the {name} step is not finite ({norm}); nothing was updated with it")
+        optimiser.step()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """A state for each."""
+        return {name: optimiser.state_dict() for name, optimiser in self._by_name.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a copy of a :meth:`state_dict` over, of those that are in both; step sizes stay those of the settings."""
+        for name in self._by_name.keys() & state.keys():
+            optimiser = self._by_name[name]
+            step_sizes = [group["lr"] for group in optimiser.param_groups]
+            optimiser.load_state_dict(deepcopy(state[name]))
+            for group, step_size in zip(optimiser.param_groups, step_sizes, strict=True):
+                group["lr"] = step_size

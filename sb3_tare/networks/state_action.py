@@ -1,0 +1,40 @@
+"""State and action alone: rewards that do not see the extrinsic one."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.networks.layers import BoundedHead, dense, tanh_layer
+
+
+class StateAction(nn.Module):
+    """[s, a] through two fully connected layers: a reward that does not see the extrinsic one, as LIRPG's."""
+
+    sees_reward = False
+    context = "step"
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 20.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(dense(observation_dim + action_dim, hidden_size), dense(hidden_size, hidden_size))
+        self.head = BoundedHead(hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.layers(inputs.state_action))
+
+
+class StateActionTanh(nn.Module):
+    """[s, a] through two fully connected tanh layers to a tanh: the network of LIRPG (Zheng et al., 2018)."""
+
+    sees_reward = False
+    context = "step"
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 64, bound: float = 1.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            tanh_layer(observation_dim + action_dim, hidden_size), tanh_layer(hidden_size, hidden_size)
+        )
+        self.head = BoundedHead(hidden_size, bound)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.layers(inputs.state_action))

@@ -1,0 +1,1 @@
+"""A host's objective, its action distributions, and products with their curvature."""

@@ -1,0 +1,45 @@
+"""What a host maximises on a batch of steps, J(theta; A).
+
+Each objective is a function ``(log_probs, old_log_probs, advantages) -> J`` of three ``[n]`` tensors. Only the first
+depends on the policy's parameters, only the last on the reward's: all that the implicit gradient needs of a host.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> Tensor:
+    """Mean of ratio times advantage: PPO and TRPO (eq. 3 and 11, without the KL term)."""
+    return (torch.exp(log_probs - old_log_probs) * advantages).mean()
+
+
+def clipped_surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """Mean of the smaller of ratio and clipped ratio times advantage (Schulman et al., 2017, eq. 7)."""
+    ratios = torch.exp(log_probs - old_log_probs)
+    clipped = ratios.clamp(1 - clip_range, 1 + clip_range)
+    return torch.minimum(ratios * advantages, clipped * advantages).mean()
+
+
+def log_likelihood(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> Tensor:
+    """Mean of log-probability times advantage: A2C (eq. 1)."""
+    return (log_probs * advantages).mean()
+
+
+def advantage_weighted(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, temperature: float, max_weight: float
+) -> Tensor:
+    """Mean of log-probability times ``min(exp(A / temperature), max_weight)``: AWR (eq. 4 and 12)."""
+    return (log_probs * advantage_weights(advantages, temperature, max_weight)).mean()
+
+
+def advantage_weights(advantages: Tensor, temperature: float, max_weight: float) -> Tensor:
+    """``min(exp(A / temperature), max_weight)`` of advantages ``[n]`` (Peng et al., 2019, eq. 10 and section 4)."""
+    # The exponent is clipped, not the exponential: where that overflows its derivative would be zero times infinity.
+    return torch.exp((advantages / temperature).clamp(max=math.log(max_weight)))

@@ -1,0 +1,215 @@
+"""A learned reward on its own: a function of whole episodes, away from the algorithm and the task it was learned with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
+from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor, nn
+
+from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.data.rollout import Unit
+from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.rewards.reward_model import build_network, one_a_step, standardised
+from sb3_tare.settings import RewardSettings
+from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.nested import Observations
+
+
+@dataclass(frozen=True)
+class LearnedReward:
+    """What a reward learner has learned so far, a copy that stays as it is; on the CPU.
+
+    Made by :meth:`of`, written by :meth:`save`, read by :meth:`load`. It holds all that lies between what an environment
+    gives and the learned reward: the statistics of ``VecNormalize``, the policy's feature extractor or the reward's own,
+    the unit of rewards, and the network. The mean that ``center`` takes away is left in, as there is none for a single
+    episode.
+
+    :param network: r_phi
+    :param extractor: makes its features of preprocessed observations
+    :param observation_space: as the policy sees it
+    :param action_space: of the environment
+    :param unit: of its rewards
+    :param architecture: of the network, as in the settings
+    :param architecture_kwargs: likewise
+    :param normalize_reward: likewise
+    :param normalize_images: whether images are divided by 255 before the extractor
+    :param squashes_actions: whether the policy's actions are in units in which the bounds of a Box are -1 and 1
+    :param vec_normalize: statistics of the environment that it was learned in, or None
+    """
+
+    network: nn.Module
+    extractor: nn.Module
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    unit: Unit
+    architecture: str | type[nn.Module]
+    architecture_kwargs: Mapping[str, Any]
+    normalize_reward: bool
+    normalize_images: bool
+    squashes_actions: bool
+    vec_normalize: VecNormalize | None = None
+
+    def __post_init__(self) -> None:
+        if self.vec_normalize is not None:  # a copy lacks what pickling takes off, and cannot be pickled without it
+            self.vec_normalize.__dict__.update(class_attributes={}, returns=np.zeros(1))
+
+    @classmethod
+    def of(cls, learner: Any, vec_normalize: VecNormalize | None = None) -> LearnedReward:
+        """The reward of an algorithm that learns one, or of a :class:`~sb3_tare.RewardLearner` that has a model.
+
+        :param vec_normalize: statistics to keep with it; None takes those of the model's environment. A model that was
+            loaded without its environment has none, and needs them named where it was trained with some.
+        :raises TypeError: if ``learner`` learns no reward
+        :raises RuntimeError: if the learner has no model yet
+        """
+        learner = getattr(learner, "reward_learner", learner)
+        if not hasattr(type(learner), "trainer"):
+            raise TypeError(
+                f"{type(learner).__name__} learns no reward; give an algorithm that does, such as TAREPPO, or a RewardLearner"
+            )
+        trainer = learner.trainer
+        model, settings, reward_model = trainer.reader.model, trainer.settings, trainer.reward_model
+        policy = model.policy
+        extractor = reward_model.extractor
+        if extractor is None:
+            extractor = getattr(policy, "pi_features_extractor", policy.features_extractor)
+        return cls(
+            network=_copy(reward_model.network),
+            extractor=_copy(extractor),
+            observation_space=model.observation_space,
+            action_space=model.action_space,
+            unit=reward_model.unit,
+            architecture=settings.architecture,
+            architecture_kwargs=dict(settings.architecture_kwargs),
+            normalize_reward=settings.normalize_reward,
+            normalize_images=policy.normalize_images,
+            squashes_actions=isinstance(model.action_space, spaces.Box) and policy.squash_output,
+            vec_normalize=deepcopy(model.get_vec_normalize_env() if vec_normalize is None else vec_normalize),
+        )
+
+    @property
+    def context(self) -> str:
+        """What a step's reward depends on: ``"step"``, ``"past"`` or ``"episode"``; see :mod:`sb3_tare.networks`."""
+        return getattr(self.network, "context", "episode")
+
+    @torch.no_grad()
+    def __call__(self, observations: Observations, actions: Tensor, rewards: Tensor, episodes: Episodes) -> Tensor:
+        """``[n]`` learned rewards of what an algorithm saw and did, in the unit in which it sees rewards.
+
+        :param observations: ``[n, ...]`` as the policy sees them
+        :param actions: ``[n, ...]`` as the policy draws them
+        :param rewards: ``[n]`` extrinsic
+        :param episodes: which rows belong together
+        """
+        features = self.extractor(
+            preprocess_obs(observations, self.observation_space, normalize_images=self.normalize_images)  # type: ignore[arg-type]
+        )
+        encoded = preprocess_obs(actions, self.action_space, normalize_images=False)
+        assert isinstance(encoded, Tensor)
+        seen = standardised(rewards, self.unit) if self.normalize_reward else rewards
+        inputs = RewardInputs(features, encoded.flatten(1), seen.to(features), rewards, episodes)
+        return one_a_step(self.network, inputs) * self.unit.scale
+
+    def relabel(
+        self,
+        observations: NDArray[Any] | dict[str, NDArray[Any]],
+        actions: NDArray[Any],
+        rewards: NDArray[Any],
+        lengths: NDArray[Any] | list[int],
+        first_times: NDArray[Any] | list[int] | None = None,
+    ) -> NDArray[np.float64]:
+        """``[n]`` learned rewards of what an environment gave and was given, in its own units.
+
+        :param observations: ``[n, ...]``, not normalised, of whole episodes one behind the other
+        :param actions: ``[n, ...]`` as the environment took them
+        :param rewards: ``[n]`` its rewards, not normalised
+        :param lengths: ``[E]`` steps of each episode, n in all
+        :param first_times: ``[E]`` time step of each episode's first row; None means 0. A network that looks at other steps
+            takes what lies before for nothing.
+        :raises ValueError: if lengths and numbers of rows differ
+        """
+        n_steps = int(np.sum(lengths))
+        if not n_steps == len(rewards) == len(actions):
+            raise ValueError(f"lengths sum to {n_steps}, but there are {len(actions)} actions and {len(rewards)} rewards")
+        if self.vec_normalize is not None:
+            observations = self.vec_normalize.normalize_obs(observations)
+        starts = torch.zeros(len(lengths), dtype=torch.int64) if first_times is None else torch.as_tensor(first_times)
+        ends = torch.full((len(lengths),), int(End.TERMINATION))
+        episodes = Episodes(torch.as_tensor(lengths), starts, ends)
+        seen = obs_as_tensor(observations, torch.device("cpu")), self._drawn(actions), self.as_seen(rewards)
+        return self.in_environment_units(self(*seen, episodes))
+
+    def as_seen(self, rewards: NDArray[Any]) -> Tensor:
+        """An environment's rewards as the algorithm saw them, through ``VecNormalize`` if there was one."""
+        rewards = np.array(rewards, dtype=np.float64)
+        return _tensor(rewards if self.vec_normalize is None else self.vec_normalize.normalize_reward(rewards))
+
+    def in_environment_units(self, rewards: Tensor) -> NDArray[np.float64]:
+        """The way back of :meth:`as_seen`, but for the clipping."""
+        array = rewards.double().numpy()
+        return array if self.vec_normalize is None else self.vec_normalize.unnormalize_reward(array)
+
+    def _drawn(self, actions: NDArray[Any]) -> Tensor:
+        """Actions of the environment as the policy would have drawn them."""
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            return torch.as_tensor(actions).long()
+        if self.squashes_actions:
+            assert isinstance(space, spaces.Box)
+            actions = 2.0 * (actions - space.low) / (space.high - space.low) - 1.0
+        return _tensor(actions)
+
+    def check_spaces(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+        """:raises ValueError: if these are not the spaces that the reward was learned with"""
+        for name, theirs in (("observation_space", observation_space), ("action_space", action_space)):
+            ours = getattr(self, name)
+            if theirs != ours:
+                raise ValueError(f"this reward was learned with {name} {ours}, not {theirs}: they must be equal")
+
+    def save(self, path: str | Path) -> None:
+        """Write a zip file, whole or not at all."""
+        data = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("network", "unit")}
+        # The network's weights lie apart, so that they can be read on their own. An extractor is made by a policy, each kind
+        # in its own way: the module itself is kept.
+        data["unit"] = [self.unit.mean, self.unit.scale]
+        params = {"network": self.network.state_dict()}
+        write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=params))
+
+    @classmethod
+    def load(cls, path: str | Path) -> LearnedReward:
+        """What :meth:`save` wrote. As with a model of SB3, only open files that you trust: they can hold code.
+
+        :raises ValueError: if the file holds something else
+        """
+        data, params, _ = load_from_zip_file(path, device="cpu")
+        if data is None or "network" not in params:
+            raise ValueError(
+                f"{path} holds no exported reward: LearnedReward.of(model_or_reward_learner).save(path) writes one"
+            )
+        settings = RewardSettings(
+            architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"], zero_head=False
+        )
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(settings, data["extractor"].features_dim, get_flattened_obs_dim(data["action_space"]))
+        network.load_state_dict(params["network"])  # type: ignore[arg-type]
+        return cls(**{**data, "network": network.eval(), "unit": Unit(*data["unit"])})
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    return deepcopy(module).cpu().eval()
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32)

@@ -1,0 +1,165 @@
+"""All that is learned beside the policy: the reward network, the second critic, and the statistics that scale them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from torch import Tensor, nn
+
+from sb3_tare.data.rollout import Rollout, Unit
+from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.settings import RewardSettings
+from sb3_tare.utils.nested import Observations
+
+REWARD_CLIP = 10.0
+"""Standardised rewards are clipped here before the network sees them, as ``VecNormalize`` does."""
+
+
+class RewardModel(nn.Module):
+    """Learned rewards and their values, both in units of the extrinsic reward.
+
+    :param settings: of the learner
+    :param policy: the host's policy, whose spaces and feature extractor it takes over
+    """
+
+    def __init__(self, settings: RewardSettings, policy: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self.statistics = RunningMeanStd(epsilon=0.0)
+        self.observation_space = policy.observation_space
+        self.normalize_images = policy.normalize_images
+        self.extractor: BaseFeaturesExtractor | None = None
+        if settings.features == "own":
+            self.extractor = policy.make_features_extractor()
+        features_dim = int(policy.features_extractor.features_dim)
+        self.network = build_network(settings, features_dim, int(get_flattened_obs_dim(policy.action_space)))
+        self.critic = _build_critic(features_dim) if settings.critics == 2 else None
+
+    @property
+    def unit(self) -> Unit:
+        """Of the rewards seen so far: their standard deviation, or their size where they never vary.
+
+        It is zero as long as every reward was zero: nothing can be learned from those, and nothing is.
+        """
+        if not self.settings.normalize_reward or self.statistics.count == 0:
+            return Unit(0.0, 1.0)
+        mean, deviation = float(self.statistics.mean), math.sqrt(float(self.statistics.var))
+        return Unit(mean, deviation if deviation > 1e-6 * abs(mean) else abs(mean))
+
+    def observe(self, extrinsic_rewards: Tensor) -> None:
+        """Let ``[n]`` new extrinsic rewards enter the running statistics."""
+        self.statistics.update(extrinsic_rewards.double().cpu().numpy())
+
+    def forward(self, rollout: Rollout) -> Tensor:
+        """Learned rewards ``[n]`` of a rollout's steps, differentiable in the network's parameters."""
+        return one_a_step(self.network, self._inputs(rollout)) * rollout.unit.scale
+
+    def values(self, states: Observations, scale: float) -> Tensor:
+        """Value ``[n]`` of the learned rewards to come from ``states``, in a unit of size ``scale``."""
+        assert self.critic is not None
+        return self.critic(self._features(states).detach()).flatten() * scale
+
+    def get_extra_state(self) -> dict[str, float]:
+        """The running statistics, which are part of the state dictionary."""
+        return {name: float(getattr(self.statistics, name)) for name in ("mean", "var", "count")}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        """Take the running statistics over."""
+        for name, value in state.items():
+            setattr(self.statistics, name, float(value))
+
+    def _inputs(self, rollout: Rollout) -> RewardInputs:
+        rewards = rollout.extrinsic_rewards
+        if self.settings.normalize_reward:
+            rewards = standardised(rewards, rollout.unit)
+        features = self._features(rollout.states)
+        return RewardInputs(
+            observations=features,
+            actions=rollout.encoded_actions,
+            rewards=rewards.to(features),
+            extrinsic_rewards=rollout.extrinsic_rewards,
+            episodes=rollout.episodes,
+        )
+
+    def _features(self, states: Observations) -> Tensor:
+        if self.extractor is None:
+            assert isinstance(states, Tensor)
+            return states
+        return self.extractor(preprocess_obs(states, self.observation_space, normalize_images=self.normalize_images))  # type: ignore[arg-type]
+
+
+def standardised(rewards: Tensor, unit: Unit) -> Tensor:
+    """Extrinsic rewards ``[n]`` as the network sees them; as they are while the unit is zero."""
+    return ((rewards - unit.mean) / unit.scale).clamp(-REWARD_CLIP, REWARD_CLIP) if unit.scale > 0 else rewards
+
+
+def one_a_step(network: nn.Module, inputs: RewardInputs) -> Tensor:
+    """``[n]``, what ``network`` returns.
+
+    :raises ValueError: if that has another shape
+    """
+    learned = network(inputs)
+    if learned.shape != inputs.rewards.shape:
+        raise ValueError(
+            f"the reward network must return one reward a step, shape {tuple(inputs.rewards.shape)}, "
+            f"got {tuple(learned.shape)}"
+        )
+    return learned
+
+
+def build_reward_model(settings: RewardSettings, policy: Any, seed: int) -> RewardModel:
+    """A reward model with initial weights drawn from ``seed``; the global generators stay as they are.
+
+    It is in evaluation mode for good: a reward must not depend on which steps stand beside it, nor on chance.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = RewardModel(settings, policy).to(policy.device).eval()
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase) and module.dropout == 0.0:
+            module.train()  # which then changes nothing but that cuDNN can differentiate
+    return model
+
+
+def build_network(settings: RewardSettings, features_dim: int, action_dim: int) -> nn.Module:
+    """The network that ``settings`` ask for, on ``[n, features_dim]`` states and ``[n, action_dim]`` encoded actions.
+
+    :raises TypeError: if its class does not take ``architecture_kwargs``
+    :raises ValueError: if its last layer is to start at zero and cannot be found
+    """
+    network_class = settings.network_class
+    try:
+        network = network_class(features_dim, action_dim, **settings.architecture_kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"architecture {network_class.__name__} cannot be built with (observation_dim, action_dim) and "
+            f"architecture_kwargs {dict(settings.architecture_kwargs)}: {error}"
+        ) from error
+    if settings.starts_at_zero:
+        head = getattr(network, "head", None)
+        if not isinstance(head, nn.Linear):
+            raise ValueError(
+                f"zero_head needs the network's last nn.Linear layer as its attribute 'head'; {network_class.__name__} has "
+                f"{'none' if head is None else type(head).__name__}. Name it so, or set zero_head=False"
+            )
+        _zero(head)
+    return network
+
+
+def _build_critic(features_dim: int) -> nn.Sequential:
+    """Two hidden layers of 64 as the policy's own critic has; no value is claimed before one is learned."""
+    critic = nn.Sequential(*create_mlp(features_dim, 1, [64, 64], nn.Tanh))
+    head = critic[-1]
+    assert isinstance(head, nn.Linear)
+    _zero(head)
+    return critic
+
+
+def _zero(head: nn.Linear) -> None:
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)

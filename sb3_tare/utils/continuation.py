@@ -1,0 +1,66 @@
+"""Runs that go on from a file as if they had not been interrupted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.generators import generator_states, restore_generators
+
+
+class Continuable:
+    """Mixed in before an algorithm of SB3, it saves whole files or none, and the global random generators with them.
+
+    ``learn(..., reset_num_timesteps=False)`` on the loaded model takes the generators up, unless it is given another seed.
+    """
+
+    _continuation: dict[str, Any] | None = None
+    """Of a loaded model that has not gone on yet: where the global random generators were, and its seed"""
+
+    def _continuation_state(self) -> dict[str, Any]:
+        return {"generators": generator_states(), "seed": self.seed}  # type: ignore[attr-defined]
+
+    def _setup_model(self) -> None:
+        continuation = self._continuation
+        super()._setup_model()  # type: ignore[misc]
+        if continuation is not None and continuation["seed"] == self.seed:  # type: ignore[attr-defined]
+            self._continuation = continuation
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed the global generators, which then do not go on where a loaded model's were."""
+        super().set_random_seed(seed)  # type: ignore[misc]
+        self._continuation = None
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> tuple[int, BaseCallback]:
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)  # type: ignore[misc]
+        if self._continuation is not None and not reset_num_timesteps:
+            restore_generators(self._continuation["generators"])
+        self._continuation = None
+        return prepared
+
+    def save(
+        self, path: str | Path | io.BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Save all that a continued run needs; a file is written whole or not at all.
+
+        The states of the global random generators are saved too. ``learn(..., reset_num_timesteps=False)`` on the loaded
+        model takes them up, so that the run goes on as if it had not been interrupted, unless it is given another seed.
+        """
+        save = super().save  # type: ignore[misc]
+        to_be_taken_up = self._continuation  # of a loaded model that has not gone on yet
+        self._continuation = to_be_taken_up or self._continuation_state()
+        try:
+            if isinstance(path, (str, Path)):
+                write_atomically(zip_path(path), lambda file: save(file, exclude, include))
+            else:
+                save(path, exclude, include)
+        finally:
+            self._continuation = to_be_taken_up

@@ -1,0 +1,37 @@
+"""Tensors, and dictionaries of them: observations as Stable-Baselines3 has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Observations = Tensor | dict[str, Tensor]
+
+
+def take(values: Any, rows: Tensor) -> Any:
+    """``rows`` of each tensor of a nested structure."""
+    return map_tensors(values, lambda tensor: tensor[rows.to(tensor.device)])
+
+
+def concatenated(parts: Sequence[Any]) -> Any:
+    """One behind the other: tensors ``[n, ...]``, or dictionaries of them."""
+    if isinstance(parts[0], dict):
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return torch.cat(list(parts))
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Apply ``function`` to every tensor of a nested structure."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    if isinstance(value, list):
+        return [map_tensors(item, function) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value)(*(map_tensors(getattr(value, each.name), function) for each in fields(value)))
+    return value
