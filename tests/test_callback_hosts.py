@@ -100,12 +100,11 @@ def test_masked_actions_are_learned_with_their_masks(env, curvature, validation)
     learner.attach(model)
     rollouts = recorded_rollouts(learner)
     assert_learns(model, learner)
-    masks = rollouts[0].action_masks
+    masks = rollouts[0].policy.action_masks
     assert len(masks) == 2 * ITERATION
     assert (masks == 0).any()
-    assert (
-        model.policy.get_distribution(rollouts[0].observations, action_masks=masks).log_prob(rollouts[0].actions).min() > -20
-    )
+    steps = rollouts[0].policy
+    assert model.policy.get_distribution(steps.observations, action_masks=masks).log_prob(steps.actions).min() > -20
 
 
 def test_masks_may_be_left_unused():
@@ -346,7 +345,7 @@ def test_time_steps_count_on_across_rollouts_and_calls_of_learn():
     model.learn(ITERATION, callback=learner)
     model.learn(ITERATION, callback=learner, reset_num_timesteps=False)
     model.learn(ITERATION, callback=learner)
-    times = [rollout.episodes.times.tolist() for rollout in rollouts]
+    times = [rollout.reward.episodes.times.tolist() for rollout in rollouts]
     assert times == [[*range(64)], [*range(64, 100), *range(28)], [*range(64)]]
 
 

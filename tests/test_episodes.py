@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from sb3_tare.data.cutting import cut_rollout, split
-from sb3_tare.data.episodes import End, Episodes, Part
+from sb3_tare.data.episodes import End, Episodes, Selection
 from sb3_tare.data.padding import Padding
 
 TERMINATION, TIMEOUT, CUT = (int(end) for end in End)
@@ -185,7 +185,7 @@ SPLITTABLE = layouts(max_pieces=7, max_length=12, min_steps=4)
 SEEDS = st.integers(0, 2**31)
 
 
-def assert_describes_its_rows(part: Part, episodes: Episodes) -> None:
+def assert_describes_its_rows(part: Selection, episodes: Episodes) -> None:
     """A part's pieces are whole runs of rows of the rollout, and end as their last row does."""
     assert int(part.episodes.lengths.min()) >= 1
     assert part.episodes.n_steps == len(part.rows)

@@ -145,7 +145,7 @@ class Rollouts(BaseCallback):
     def _on_rollout_end(self) -> None:
         learner = self.model.reward_learner
         self.advantages.append(self.model.rollout_buffer.advantages.T.reshape(-1).copy())
-        rollout = learner.trainer.reader.read(learner._recorder.record())
+        rollout = learner.trainer.host.read(learner.trainer.host.record())
         self.read.append(learner.trainer.advantages.extrinsic(rollout))
 
 

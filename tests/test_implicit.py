@@ -20,19 +20,22 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
+from toys import ppo
 
 from sb3_tare.advantages.generalised import standardise
 from sb3_tare.advantages.sums import discounted_sum
-from sb3_tare.data.rollout import Baseline, Rollout
+from sb3_tare.data.rollout import PolicySteps
+from sb3_tare.hosts.on_policy import OnPolicyHost
 from sb3_tare.hypergradient import implicit
 from sb3_tare.hypergradient.conjugate_gradient import Solution, conjugate_gradient
-from sb3_tare.hypergradient.implicit import implicit_weights
-from sb3_tare.hypergradient.policy_gradients import Batch, PolicyGradients
+from sb3_tare.hypergradient.implicit import implicit_weights, reward_weights
+from sb3_tare.hypergradient.update import Estimate, PolicyUpdate
 from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.networks.registry import ARCHITECTURES
-from sb3_tare.policy.objectives import log_likelihood, surrogate
+from sb3_tare.policy.curvature import CURVATURES
+from sb3_tare.policy.gradients import Batch, PolicyGradients
+from sb3_tare.policy.objectives import HostObjective, log_likelihood, surrogate
 from sb3_tare.policy.products import LinearMap, flat_gradient, gauss_newton_product, hessian_product
-from sb3_tare.settings import RewardSettings
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -40,6 +43,19 @@ Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 def advantage_weighted(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> Tensor:
     """AWR's, which is not linear in the advantages."""
     return (log_probs * torch.exp(advantages / 2.0)).mean()
+
+
+def weights_of(
+    validation: Tensor,
+    training: Tensor,
+    advantages: Tensor,
+    parameters: Sequence[Tensor],
+    curvature: LinearMap | None,
+    cg_steps: int = 10,
+) -> Estimate:
+    """Of objectives whose graphs are there already."""
+    update = PolicyUpdate(parameters, advantages, lambda theta, given: training, lambda theta: validation)
+    return implicit_weights(update, curvature, cg_steps)
 
 
 every_objective = pytest.mark.parametrize("objective", [surrogate, log_likelihood, advantage_weighted])
@@ -343,7 +359,7 @@ def test_weights_times_advantages_have_the_gradient_of_the_mixed_second_derivati
     validation = (problem.log_probs() * normal(10, seed=30)).mean()
     advantages = problem.advantages().detach().requires_grad_()
     training = objective(problem.log_probs(), problem.old_log_probs, advantages)
-    weights, solution = implicit_weights(validation, training, advantages, problem.theta, curvature=None)
+    weights, solution = weights_of(validation, training, advantages, problem.theta, curvature=None)
     torch.testing.assert_close(solution.x, flat_gradient(validation, problem.theta))
     shortcut = flat_gradient((weights * problem.advantages()).sum(), phi)
     whole = objective(problem.log_probs(), problem.old_log_probs, problem.advantages())
@@ -359,7 +375,7 @@ def test_weights_are_directional_derivatives_along_the_solution(objective: Objec
     validation = (problem.log_probs() * normal(10, seed=30)).mean()
     advantages = problem.advantages().detach().requires_grad_()
     training = objective(problem.log_probs(), problem.old_log_probs, advantages)
-    weights, (x, *_) = implicit_weights(validation, training, advantages, problem.theta, curvature=None)
+    weights, (x, *_) = weights_of(validation, training, advantages, problem.theta, curvature=None)
     parts = [part.view_as(p) for part, p in zip(x.split([p.numel() for p in problem.theta]), problem.theta, strict=True)]
     ahead, behind = (
         problem.log_probs([p.detach() + step * part for p, part in zip(problem.theta, parts, strict=True)])
@@ -381,7 +397,7 @@ def test_with_curvature_the_weights_belong_to_the_solution_of_the_dense_system()
     advantages = problem.advantages().detach().requires_grad_()
     training = surrogate(problem.log_probs(), problem.old_log_probs, advantages)
     matrix = positive_definite(22, seed=7)
-    weights, solution = implicit_weights(validation, training, advantages, problem.theta, lambda v: matrix @ v, cg_steps=60)
+    weights, solution = weights_of(validation, training, advantages, problem.theta, lambda v: matrix @ v, cg_steps=60)
     x = torch.linalg.solve(matrix, flat_gradient(validation, problem.theta))
     torch.testing.assert_close(solution.x, x, rtol=1e-7, atol=1e-9)
     whole = surrogate(problem.log_probs(), problem.old_log_probs, problem.advantages())
@@ -395,7 +411,7 @@ def test_as_many_steps_of_conjugate_gradient_are_taken_as_were_asked_for():
     training = surrogate(problem.log_probs(), problem.old_log_probs, advantages)
     for cg_steps in (1, 4):
         product = Counted(positive_definite(22, seed=7))
-        _, solution = implicit_weights(problem.log_probs().sum(), training, advantages, problem.theta, product, cg_steps)
+        _, solution = weights_of(problem.log_probs().sum(), training, advantages, problem.theta, product, cg_steps)
         assert product.calls == solution.steps == cg_steps
 
 
@@ -408,7 +424,7 @@ def test_implicit_weights_leave_gradients_and_generators_alone():
     np.random.seed(1)  # noqa: NPY002 the global generator is what must not move
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     for each in (None, curvature):
-        implicit_weights(problem.log_probs().sum(), training, advantages, problem.theta, each)
+        weights_of(problem.log_probs().sum(), training, advantages, problem.theta, each)
     assert all(tensor.grad is None for tensor in (*problem.theta, *problem.network.parameters(), advantages))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
@@ -432,7 +448,7 @@ def test_on_a_quadratic_inner_problem_the_implicit_gradient_is_the_closed_form()
     training = advantages @ B @ theta - theta @ P @ theta / 2.0
     validation = c @ theta - theta @ Q @ theta / 2.0
     curvature = hessian_product(-training, [theta])
-    weights, solution = implicit_weights(validation, training, advantages, [theta], curvature, cg_steps=20)
+    weights, solution = weights_of(validation, training, advantages, [theta], curvature, cg_steps=20)
     hypergradient = flat_gradient((weights * advantages_of(phi)).sum(), [phi])
     with torch.no_grad():
         slopes = torch.cos(K @ phi) + 3.0 * (K @ phi).square() / 10.0
@@ -509,7 +525,7 @@ class TabularProblem:
         advantages = self.advantages().detach().requires_grad_()
         training = self.training(theta, advantages)
         curvature = hessian_product(-training, [theta]) if curved else None
-        weights, _ = implicit_weights(self.validation(theta), training, advantages, [theta], curvature, cg_steps=30)
+        weights, _ = weights_of(self.validation(theta), training, advantages, [theta], curvature, cg_steps=30)
         return flat_gradient((weights * self.advantages()).sum(), list(self.network.parameters()))
 
     def slope(self, direction: Sequence[Tensor], step: float = 1e-5) -> float:
@@ -600,7 +616,7 @@ def moved(policy: Any, size: float, seed: int) -> Any:
     return policy
 
 
-def rollout_of(policy: Any, n: int, seed: int, masks: Tensor | None = None) -> Rollout:
+def steps_of(policy: Any, n: int, seed: int, masks: Tensor | None = None) -> PolicySteps:
     """Random states, and what ``policy`` does in them."""
     observations = normal(n, 3, seed=seed).float()
     keywords = {} if masks is None else {"action_masks": masks}
@@ -610,18 +626,21 @@ def rollout_of(policy: Any, n: int, seed: int, masks: Tensor | None = None) -> R
         distribution = policy.get_distribution(observations, **keywords)
         actions = distribution.distribution.sample() if hasattr(distribution.distribution, "sample") else distribution.sample()
         old_log_probs = distribution.log_prob(actions)
-    nothing = torch.zeros(n, dtype=torch.float64)
-    return Rollout(
-        observations=observations,
-        states=observations,
-        actions=actions,
-        encoded_actions=actions.reshape(n, -1).double(),
-        action_masks=masks,
-        old_log_probs=old_log_probs,
-        extrinsic_rewards=nothing,
-        episodes=episodes_of([n]),
-        extrinsic=Baseline(nothing, nothing, nothing),
-    )
+    return PolicySteps(observations, actions, old_log_probs, masks)
+
+
+class FixedHost(NamedTuple):
+    """A policy and what it maximises."""
+
+    policy: Any
+    objective: HostObjective
+
+
+def gradients_of(
+    policy: Any, objective: Objective = surrogate, curvature: str = "fisher", actor_parameters: str = "all", **settings: float
+) -> PolicyGradients:
+    excluded = ("log_std",) if actor_parameters == "without_log_std" else ()
+    return PolicyGradients(FixedHost(policy, HostObjective(objective)), CURVATURES[curvature](**settings), excluded)
 
 
 class Setting(NamedTuple):
@@ -633,9 +652,10 @@ class Setting(NamedTuple):
     training: Batch
     validation: Batch
     curved: Batch
+    cg_steps: int = 10
 
-    def reward_weights(self) -> tuple[Tensor, Solution]:
-        return self.gradients.reward_weights(self.training, self.validation, self.curved)
+    def reward_weights(self) -> Estimate:
+        return reward_weights(self.gradients, self.training, self.validation, self.curved, self.cg_steps)
 
     def operator(self, monkeypatch: pytest.MonkeyPatch) -> LinearMap:
         """The map that :meth:`reward_weights` solves with."""
@@ -660,13 +680,14 @@ def setting_of(
 ) -> Setting:
     behaviour = policy_of(kind, extractor)
     policy = moved(policy_of(kind, extractor), 0.1, seed=3)
-    gradients, acted = (PolicyGradients(each, objective, True, RewardSettings(**settings)) for each in (policy, behaviour))
+    cg_steps = settings.pop("cg_steps", 10)
+    gradients, acted = (gradients_of(each, objective, **settings) for each in (policy, behaviour))
     batches = []
     for seed, n in ((10, 8), (11, 7), (12, 9)):
-        rollout = rollout_of(behaviour, n, seed)
-        rollout = replace(rollout, behaviour=acted.behaviour(rollout))
-        batches.append(Batch(rollout, gradients.prepared(normal(n, seed=seed + 5))))
-    return Setting(policy, behaviour, gradients, *batches)
+        steps = steps_of(behaviour, n, seed)
+        steps = replace(steps, behaviour=acted.behaviour(steps))
+        batches.append(Batch(steps, standardise(normal(n, seed=seed + 5))))
+    return Setting(policy, behaviour, gradients, *batches, cg_steps=cg_steps)
 
 
 def dense(product: LinearMap, size: int) -> Tensor:
@@ -681,7 +702,7 @@ def log_prob_gradients(policy: Any, observations: Tensor, actions: Tensor, param
 
 def fisher_by_enumeration(setting: Setting, kind: str) -> Tensor:
     """Mean over states of the sum over actions of pi(a) score(a) score(a)'."""
-    observations = setting.curved.rollout.observations
+    observations = setting.curved.steps.observations
     choices = {
         "categorical": [(a,) for a in range(3)],
         "multi_categorical": list(itertools.product(range(2), range(3))),
@@ -700,14 +721,14 @@ def fisher_by_enumeration(setting: Setting, kind: str) -> Tensor:
 
 def fisher_of_gaussian(setting: Setting) -> Tensor:
     """Mean over states of J_loc' J_loc / scale^2 + 2 J_scale' J_scale / scale^2, summed over action dimensions."""
-    gaussian = setting.policy.get_distribution(setting.curved.rollout.observations).distribution
+    gaussian = setting.policy.get_distribution(setting.curved.steps.observations).distribution
     loc, scale = gaussian.loc.flatten(), gaussian.scale.flatten()
     loc_jacobian, scale_jacobian = (
         torch.stack([flat_gradient(y, setting.actor()) for y in output]) for output in (loc, scale)
     )
     precision = scale.detach().pow(-2)[:, None]
     total = loc_jacobian.T @ (precision * loc_jacobian) + 2.0 * scale_jacobian.T @ (precision * scale_jacobian)
-    return total / len(setting.curved.rollout.observations)
+    return total / len(setting.curved.steps.observations)
 
 
 @every_kind
@@ -737,13 +758,13 @@ def test_the_fisher_map_is_symmetric_and_positive_semi_definite(kind, monkeypatc
 @pytest.mark.parametrize("objective", [surrogate, log_likelihood])
 def test_the_hessian_map_is_that_of_the_penalty_minus_the_objective(kind, objective: Objective, monkeypatch):
     setting = setting_of(kind, objective, curvature="hessian", kl_coef=0.6, damping=0.02)
-    rollout, advantages = setting.curved
-    distribution = setting.policy.get_distribution(rollout.observations)
+    steps, advantages = setting.curved
+    distribution = setting.policy.get_distribution(steps.observations)
     with torch.no_grad():
-        before = setting.behaviour.get_distribution(rollout.observations)
+        before = setting.behaviour.get_distribution(steps.observations)
     divergence = sb3_kl_divergence(before, distribution)
     divergence = (divergence if divergence.dim() == 1 else divergence.sum(dim=1)).mean()
-    value = objective(distribution.log_prob(rollout.actions), rollout.old_log_probs, advantages)
+    value = objective(distribution.log_prob(steps.actions), steps.old_log_probs, advantages)
     gradient = flat_gradient(0.6 * divergence - value, setting.actor(), create_graph=True)
     hessian = torch.stack([flat_gradient(entry, setting.actor()) for entry in gradient])
     expected = hessian + 0.02 * torch.eye(len(hessian), dtype=torch.float64)
@@ -761,11 +782,11 @@ def test_without_curvature_the_solution_is_the_held_out_gradient(kind):
 @pytest.mark.parametrize("objective", [surrogate, log_likelihood])
 def test_the_gradient_is_the_mean_of_scores_times_advantages(kind, objective: Objective):
     setting = setting_of(kind, objective)
-    rollout, advantages = setting.training
-    scores = log_prob_gradients(setting.policy, rollout.observations, rollout.actions, setting.actor())
+    steps, advantages = setting.training
+    scores = log_prob_gradients(setting.policy, steps.observations, steps.actions, setting.actor())
     with torch.no_grad():
-        log_probs = setting.policy.get_distribution(rollout.observations).log_prob(rollout.actions)
-    ratios = torch.exp(log_probs - rollout.old_log_probs) if objective is surrogate else torch.ones(8, dtype=torch.float64)
+        log_probs = setting.policy.get_distribution(steps.observations).log_prob(steps.actions)
+    ratios = torch.exp(log_probs - steps.old_log_probs) if objective is surrogate else torch.ones(8, dtype=torch.float64)
     gradient = setting.gradients.gradient(setting.training)
     torch.testing.assert_close(gradient, (ratios * advantages) @ scores / 8)
     assert not gradient.requires_grad
@@ -780,11 +801,11 @@ def test_weights_are_scores_along_the_solution_of_the_damped_fisher_system(kind,
     matrix = 0.7 * fisher + 0.05 * torch.eye(len(fisher), dtype=torch.float64)
     x = torch.linalg.solve(matrix, setting.gradients.gradient(setting.validation))
     torch.testing.assert_close(solution.x, x, rtol=1e-6, atol=1e-9)
-    rollout = setting.training.rollout
-    scores = log_prob_gradients(setting.policy, rollout.observations, rollout.actions, setting.actor())
+    steps = setting.training.steps
+    scores = log_prob_gradients(setting.policy, steps.observations, steps.actions, setting.actor())
     with torch.no_grad():
-        log_probs = setting.policy.get_distribution(rollout.observations).log_prob(rollout.actions)
-    ratios = torch.exp(log_probs - rollout.old_log_probs) if objective is surrogate else torch.ones(8, dtype=torch.float64)
+        log_probs = setting.policy.get_distribution(steps.observations).log_prob(steps.actions)
+    ratios = torch.exp(log_probs - steps.old_log_probs) if objective is surrogate else torch.ones(8, dtype=torch.float64)
     torch.testing.assert_close(weights, ratios * (scores @ x) / 8, rtol=1e-6, atol=1e-9)
     assert float(weights.abs().max()) > 1e-4
 
@@ -793,8 +814,8 @@ def test_masked_actions_are_masked_in_objective_and_curvature(monkeypatch):
     """With one action masked everywhere the policy is one of two actions, whatever the third one's logit."""
     masks = torch.tensor([[True, True, False]] * 8)
     policy = policy_of("categorical", policy_class=MaskableActorCriticPolicy)
-    batch = Batch(rollout_of(policy, 8, seed=10, masks=masks), normal(8, seed=5))
-    gradients = PolicyGradients(policy, surrogate, False, RewardSettings(curvature="fisher"))
+    batch = Batch(steps_of(policy, 8, seed=10, masks=masks), normal(8, seed=5))
+    gradients = gradients_of(policy)
     setting = Setting(policy, policy, gradients, batch, batch, batch)
     operator, before = setting.operator(monkeypatch), setting.reward_weights()
     vector = normal(before[1].x.numel(), seed=7)
@@ -849,11 +870,11 @@ def test_a_layer_enters_the_gradient_when_it_is_unfrozen():
 
 
 def test_advantages_are_standardised_as_the_host_does_it_or_left_as_they_are():
-    advantages, policy = normal(6, seed=0), policy_of("categorical")
-    standardising, plain = (PolicyGradients(policy, surrogate, flag, RewardSettings()) for flag in (True, False))
+    advantages = normal(6, seed=0)
+    standardising, plain = (OnPolicyHost(ppo(normalize_advantage=flag)) for flag in (True, False))
     expected = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    assert torch.equal(standardising.prepared(advantages), expected)
-    assert torch.equal(plain.prepared(advantages), advantages)
+    assert torch.equal(standardising.standardise(advantages), expected)
+    assert torch.equal(plain.standardise(advantages), advantages)
 
 
 def snapshot(policy: Any) -> dict[str, Any]:
@@ -894,7 +915,7 @@ def test_measuring_gradients_leaves_the_policy_its_optimiser_and_the_generators_
     policy = setting.policy
     policy.set_training_mode(True)
     policy.mlp_extractor.eval()
-    loss = policy.get_distribution(setting.training.rollout.observations).log_prob(setting.training.rollout.actions).sum()
+    loss = policy.get_distribution(setting.training.steps.observations).log_prob(setting.training.steps.actions).sum()
     loss.backward()
     policy.optimizer.step()
     before = snapshot(policy)
@@ -902,7 +923,7 @@ def test_measuring_gradients_leaves_the_policy_its_optimiser_and_the_generators_
     assert before["modes"].count(False)
     assert policy.features_extractor.norm.num_batches_tracked == 1
     first = setting.gradients.gradient(setting.validation), setting.reward_weights()
-    setting.gradients.behaviour(setting.training.rollout)
+    setting.gradients.behaviour(setting.training.steps)
     assert_same(before, snapshot(policy))
     again = setting.gradients.gradient(setting.validation), setting.reward_weights()
     assert_same(first, again)
@@ -911,17 +932,19 @@ def test_measuring_gradients_leaves_the_policy_its_optimiser_and_the_generators_
 def test_modes_are_given_back_even_if_the_policy_fails():
     setting = setting_of("categorical", extractor=RestlessExtractor)
     setting.policy.set_training_mode(True)
-    rollout, advantages = setting.training
-    broken = Batch(replace(rollout, observations=torch.zeros(8, 5)), advantages)
+    steps, advantages = setting.training
+    broken = Batch(replace(steps, observations=torch.zeros(8, 5)), advantages)
     with pytest.raises(RuntimeError):
         setting.gradients.gradient(broken)
     assert all(module.training for module in setting.policy.modules())
 
 
 def in_single_precision(batch: Batch) -> Batch:
-    rollout = batch.rollout
-    behaviour = [{name: value.float() for name, value in component.items()} for component in rollout.behaviour]
-    return Batch(replace(rollout, old_log_probs=rollout.old_log_probs.float(), behaviour=behaviour), batch.advantages.float())
+    steps = batch.steps
+    behaviour = steps.behaviour and [
+        {name: value.float() for name, value in component.items()} for component in steps.behaviour
+    ]
+    return Batch(replace(steps, old_log_probs=steps.old_log_probs.float(), behaviour=behaviour), batch.advantages.float())
 
 
 @every_kind
@@ -930,7 +953,7 @@ def test_in_single_precision_too_everything_is_finite(kind, curvature):
     setting = setting_of(kind, curvature=curvature)
     setting.policy.float()
     batches = [in_single_precision(batch) for batch in (setting.training, setting.validation, setting.curved)]
-    weights, solution = setting.gradients.reward_weights(*batches)
+    weights, solution = reward_weights(setting.gradients, *batches)
     assert weights.dtype == torch.float32
     assert torch.isfinite(weights).all()
     assert float(weights.abs().max()) > 0

@@ -39,6 +39,7 @@ from toys import (
 
 from sb3_tare import LIRPG, TAREPPO
 from sb3_tare.algorithms.lirpg import LIRPGLearner
+from sb3_tare.data.rollout import Rollout
 from sb3_tare.policy.objectives import clipped_surrogate
 
 torch.set_num_threads(1)
@@ -76,10 +77,13 @@ class Evaluation(nn.Module):
         return self.policy.evaluate_actions(observations, actions)
 
 
-def unrolled(model: LIRPG, step: Any, parameters: Any) -> tuple[Tensor, list[Tensor]]:
+def timing_of(model: LIRPG) -> Any:
+    return model.reward_learner._attached.iteration.timing
+
+
+def unrolled(model: LIRPG, rollout: Rollout, rows: Tensor, step: Any, parameters: Any) -> tuple[Tensor, list[Tensor]]:
     """Where a step of PPO on the learned reward leads, and the gradient in phi of the extrinsic objective there."""
-    iteration = model.reward_learner._iteration
-    trainer, rollout, rows = iteration.trainer, iteration._rollout, iteration._rows
+    trainer, steps = model.reward_learner.trainer, rollout.policy
     module = Evaluation(model.policy)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     sizes = [parameter.numel() for parameter in parameters]
@@ -87,18 +91,18 @@ def unrolled(model: LIRPG, step: Any, parameters: Any) -> tuple[Tensor, list[Ten
     def evaluate(vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts = zip(parameters, vector.split(sizes), strict=True)
         named = {names[id(parameter)]: part.view_as(parameter) for parameter, part in parts}
-        return functional_call(module, named, (rollout.observations[rows], rollout.actions[rows]), tie_weights=False)
+        return functional_call(module, named, (steps.observations[rows], steps.actions[rows]), tie_weights=False)
 
     def objective(log_probs: Tensor, advantages: Tensor) -> Tensor:
         standardised = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return clipped_surrogate(log_probs, rollout.old_log_probs[rows], standardised, model.clip_range(1.0))
+        return clipped_surrogate(log_probs, steps.old_log_probs[rows], standardised, model.clip_range(1.0))
 
     phi = list(trainer.reward_model.network.parameters())
-    advantages = trainer.advantages.parameterised(rollout, trainer.reward_model(rollout))[rows]
+    advantages = trainer.advantages.parameterised(rollout, trainer.reward_model(rollout.reward))[rows]
     theta = step.parameters.clone().requires_grad_()
     values, log_probs, entropy = evaluate(theta)
     extrinsic = trainer.advantages.extrinsic(rollout)
-    returns = (extrinsic + rollout.extrinsic.values)[rows]
+    returns = (extrinsic + rollout.policy_critic.values)[rows]
     critic_loss = nn.functional.mse_loss(values.flatten(), returns)
     loss = -objective(log_probs, advantages) - model.ent_coef * entropy.mean() + model.vf_coef * critic_loss
     (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
@@ -132,17 +136,17 @@ def test_the_reward_follows_the_gradient_of_an_unrolled_step(
         zero_head=False,
     )
     model.policy.double()
-    trainer, iteration = model.reward_learner.trainer, model.reward_learner._iteration
+    trainer, timing = model.reward_learner.trainer, timing_of(model)
     trainer.reward_model.double()
     expected, followed, scales = [], [], []
-    after_step, step_along = iteration._after_step, trainer.step_along
+    reward_step, step_along = timing._reward_step, trainer.step_along
 
-    def after_step_too(step, parameters):
-        arrived, gradients = unrolled(model, step, parameters)
+    def reward_step_too(labelled, rows, step, parameters):
+        arrived, gradients = unrolled(model, labelled.sample, rows, step, parameters)
         torch.testing.assert_close(arrived, nn.utils.parameters_to_vector(parameters).detach(), rtol=1e-5, atol=1e-6)
         expected.append(gradients)
         scales.append(float(step.norm) / max_grad_norm)
-        after_step(step, parameters)
+        reward_step(labelled, rows, step, parameters)
 
     def step_along_too(weights, advantages):
         loss = trainer.objective(weights, advantages)
@@ -150,7 +154,7 @@ def test_the_reward_follows_the_gradient_of_an_unrolled_step(
         followed.append([-gradient for gradient in torch.autograd.grad(loss, phi, retain_graph=True)])
         step_along(weights, advantages)
 
-    monkeypatch.setattr(iteration, "_after_step", after_step_too)
+    monkeypatch.setattr(timing, "_reward_step", reward_step_too)
     monkeypatch.setattr(trainer, "step_along", step_along_too)
     model.learn(ITERATION)
     assert len(followed) == N_STEPS
@@ -165,27 +169,27 @@ def test_the_reward_follows_the_gradient_of_an_unrolled_step(
 
 def test_a_reward_step_follows_each_step_of_the_policy_and_relabels_the_mini_batches_after_it():
     model = lirpg(vec_env(2))
-    trainer, iteration = model.reward_learner.trainer, model.reward_learner._iteration
+    trainer, timing = model.reward_learner.trainer, timing_of(model)
     seen, events = [], []
-    before_batch, step_along = iteration._before_batch, trainer.step_along
+    reward_step, step_along = timing._reward_step, trainer.step_along
 
-    def look(rows):
-        before_batch(rows)
-        buffer, rollout = model.rollout_buffer, iteration._rollout
+    def look(labelled, rows, *step):
+        buffer, rollout = model.rollout_buffer, labelled.sample
         with torch.no_grad():
-            expected = trainer.advantages.parameterised(rollout, trainer.reward_model(rollout))
+            expected = trainer.advantages.parameterised(rollout, trainer.reward_model(rollout.reward))
         np.testing.assert_allclose(buffer.advantages.flatten(), expected, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(
-            buffer.returns.flatten(), trainer.advantages.extrinsic(rollout) + rollout.extrinsic.values, rtol=1e-6
+            buffer.returns.flatten(), trainer.advantages.extrinsic(rollout) + rollout.policy_critic.values, rtol=1e-6
         )
         seen.append(expected)
         events.append("batch")
+        reward_step(labelled, rows, *step)
 
     def step(*arguments):
         step_along(*arguments)
         events.append("reward")
 
-    iteration._before_batch, trainer.step_along = look, step
+    timing._reward_step, trainer.step_along = look, step
     model.learn(2 * ITERATION)
     assert events == ["batch", "reward"] * (2 * N_STEPS)
     assert all(not torch.equal(first, second) for first, second in pairwise(seen))

@@ -87,8 +87,8 @@ def test_the_numbers_are_those_of_the_rollout():
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(2 * ITERATION)
     values, rollout = logged(model), rollouts[-1]
-    rewards = model.reward_learner.trainer.learned_rewards(rollout).detach().double().numpy()
-    extrinsic = rollout.extrinsic_rewards.double().numpy()
+    rewards = model.reward_learner.trainer.learned_rewards(rollout.reward).detach().double().numpy()
+    extrinsic = rollout.reward.rewards.double().numpy()
     assert values["extrinsic_mean"] == pytest.approx(extrinsic.mean(), rel=1e-5)
     assert values["extrinsic_std"] == pytest.approx(extrinsic.std(ddof=1), rel=1e-5)
     assert values["learned_mean"] == pytest.approx(rewards.mean(), rel=1e-4)
@@ -109,7 +109,7 @@ def test_numbers_are_of_one_iteration_and_not_of_all(tmp_path):
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(4 * ITERATION, callback=Watch(training_end=lambda _: None))
     for rollout in rollouts[:-1]:
-        means.append(float(rollout.extrinsic_rewards.double().mean()))
+        means.append(float(rollout.reward.rewards.double().mean()))
     written = [row["reward/extrinsic_mean"] for row in rows(tmp_path) if "reward/extrinsic_mean" in row]
     # What an iteration learned is written with the next one, as SB3's train/ entries are.
     np.testing.assert_allclose(written, means, rtol=1e-4)
@@ -202,4 +202,4 @@ def test_the_extrinsic_mean_counts_each_step_once():
     model = tare(vec_env(2, Delayed))
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(2 * ITERATION)
-    assert logged(model)["extrinsic_mean"] == pytest.approx(float(rollouts[0].extrinsic_rewards.mean()), rel=1e-5)
+    assert logged(model)["extrinsic_mean"] == pytest.approx(float(rollouts[0].reward.rewards.mean()), rel=1e-5)

@@ -94,7 +94,7 @@ def test_the_reward_sees_exactly_the_policys_features_and_its_steps_leave_the_co
     reward_model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].observations))
     before = snapshot(policy.state_dict()), snapshot(reward_model.network.state_dict())
     model.learn(3 * 64)
-    features = torch.cat([policy.features_extractor(rollout.observations.float()) for rollout in rollouts])
+    features = torch.cat([policy.features_extractor(rollout.policy.observations.float()) for rollout in rollouts])
     assert len(features) == 3 * 64
     assert all((states[:, None] == features).all(2).any(1).all() for states in seen)  # each row is one of them
     assert len(seen) > 0

@@ -76,7 +76,7 @@ def test_the_parameters_carry_all_that_a_reward_learner_has_learned():
     assert all(optimiser["state"][0]["exp_avg"].any() for optimiser in state["optimisers"].values())
     statistics = next(value for name, value in state["reward_model"].items() if "extra_state" in name)
     assert statistics["count"] == 4 * ITERATION
-    assert state["waiting"]["observations"].shape == (2 * ITERATION, 3)
+    assert state["waiting"]["policy"]["observations"].shape == (2 * ITERATION, 3)
     assert len(state["memory"]) == 2
 
 

@@ -8,7 +8,7 @@ from toys import ITERATION, Delayed, Toy, differences, recorded_rollouts, snapsh
 
 from sb3_tare import RewardInputs
 from sb3_tare.data.episodes import End, Episodes
-from sb3_tare.data.rollout import Baseline, Rollout
+from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.rewards.consistency import WindowMemory, consistency_loss
 
 CONSISTENT = {"architecture": "StateAction", "return_consistency": 1.0, "consistency_window": 16}
@@ -22,20 +22,8 @@ def rollout_of(lengths, first_times=None, name=0):
     rows = torch.arange(episodes.n_steps)
     columns = [torch.full_like(rows, name), rows, episodes.pieces, episodes.offsets, episodes.times]
     states = torch.stack(columns, dim=1).float()
-    numbers = rows.float()
-    baseline = Baseline(numbers, numbers, numbers.double())
-    return Rollout(
-        observations=torch.zeros(len(rows), 7),
-        states=states,
-        actions=numbers[:, None],
-        encoded_actions=numbers[:, None],
-        action_masks=None,
-        old_log_probs=numbers,
-        extrinsic_rewards=torch.randn(len(rows), generator=torch.Generator().manual_seed(name)),
-        episodes=episodes,
-        extrinsic=baseline,
-        learned=baseline,
-    )
+    rewards = torch.randn(len(rows), generator=torch.Generator().manual_seed(name))
+    return RewardSteps(states, rows.float()[:, None], rewards, episodes)
 
 
 def sampled(rollouts, window, n_windows=200, n_rollouts=20, seed=0):
@@ -82,9 +70,8 @@ def test_all_that_belongs_to_a_row_goes_with_it():
     rollout = rollout_of(LENGTHS)
     (sample,) = sampled([rollout], 5)
     rows = sample.states[:, 1].long()
-    assert torch.equal(sample.extrinsic_rewards, rollout.extrinsic_rewards[rows])
+    assert torch.equal(sample.rewards, rollout.rewards[rows])
     assert torch.equal(sample.encoded_actions, rollout.encoded_actions[rows])
-    assert torch.equal(sample.extrinsic.bootstraps, rollout.extrinsic.bootstraps[rows])
 
 
 @pytest.mark.parametrize("window", [1, 4, 12])
@@ -123,15 +110,6 @@ def test_the_memory_keeps_the_last_rollouts_alone():
     assert {name for name, *_ in windows} == {2, 3, 4}
 
 
-def test_the_memory_keeps_no_more_of_a_rollout_than_its_reward_needs():
-    memory = WindowMemory(2, 5)
-    rollout = rollout_of([4])
-    memory.add(rollout)
-    (kept,) = memory.rollouts
-    assert kept.learned is None
-    assert not any(isinstance(leaf, torch.Tensor) and leaf.shape == (4, 7) for leaf in snapshot(memory.state_dict()).values())
-
-
 def test_a_memory_survives_its_state():
     memory, other = WindowMemory(3, 5), WindowMemory(3, 5)
     for name in range(3):
@@ -154,7 +132,7 @@ def test_the_loss_is_that_of_a_plain_loop(scale):
     for length in LENGTHS:
         difference = 0.0
         for row in range(begin, begin + length):
-            difference += (float(learned[row]) - float(rollout.extrinsic_rewards[row])) / scale
+            difference += (float(learned[row]) - float(rollout.rewards[row])) / scale
         expected += difference**2 / length
         begin += length
     assert float(consistency_loss(learned, rollout, scale)) == pytest.approx(expected, rel=1e-6)
@@ -162,7 +140,7 @@ def test_the_loss_is_that_of_a_plain_loop(scale):
 
 def test_a_reward_that_sums_to_the_extrinsic_one_has_no_loss_wherever_it_is_paid():
     rollout = rollout_of([4, 3])
-    rewards = rollout.extrinsic_rewards
+    rewards = rollout.rewards
     spread = torch.cat([rewards[:4].mean().expand(4), rewards[4:].flip(0)])
     assert float(consistency_loss(rewards, rollout, 1.0)) == 0.0
     assert float(consistency_loss(spread, rollout, 1.0)) == pytest.approx(0.0, abs=1e-10)
@@ -173,7 +151,7 @@ def test_the_loss_has_the_gradient_of_a_plain_formula():
     rollout = rollout_of([3, 2])
     learned = torch.randn(5, dtype=torch.float64, requires_grad=True)
     consistency_loss(learned, rollout, 0.5).backward()
-    sums = [float((learned - rollout.extrinsic_rewards).detach()[rows].sum()) for rows in (slice(0, 3), slice(3, 5))]
+    sums = [float((learned - rollout.rewards).detach()[rows].sum()) for rows in (slice(0, 3), slice(3, 5))]
     # d/dl (sum / scale)^2 / length
     expected = [2 * sums[0] / 0.25 / 3] * 3 + [2 * sums[1] / 0.25 / 2] * 2
     np.testing.assert_allclose(learned.grad.numpy(), expected, rtol=1e-6)
@@ -212,9 +190,9 @@ def test_it_finds_what_earned_a_delayed_reward():
     model, rollouts, losses = consistent(12, env, consistency_updates=20, consistency_batch_size=64)
     assert len(losses) == 12
     assert np.mean(losses[-3:]) < 0.7 * losses[0]
-    earned = rollouts[-1].states[:, 0].numpy()
-    paid = rollouts[-1].extrinsic_rewards.numpy()
-    learned = model.reward_learner.trainer.learned_rewards(rollouts[-1]).detach().numpy()
+    earned = rollouts[-1].reward.states[:, 0].numpy()
+    paid = rollouts[-1].reward.rewards.numpy()
+    learned = model.reward_learner.trainer.learned_rewards(rollouts[-1].reward).detach().numpy()
     assert np.corrcoef(learned, earned)[0, 1] > 0.75
     assert abs(np.corrcoef(paid, earned)[0, 1]) < 0.5
 
@@ -274,10 +252,10 @@ def test_the_network_sees_windows_as_it_sees_episodes():
     model, rollouts, _ = consistent(2, consistency_updates=1)
     trainer = model.reward_learner.trainer
     memory = WindowMemory(1, 10)
-    memory.add(rollouts[-1])
-    whole = trainer.reward_model(rollouts[-1]).detach()
+    memory.add(rollouts[-1].reward)
+    whole = trainer.reward_model(rollouts[-1].reward).detach()
     (window,) = memory.sample(20, torch.Generator().manual_seed(0))
-    places = [int((rollouts[-1].states == state).all(dim=1).nonzero()[0]) for state in window.states]
+    places = [int((rollouts[-1].reward.states == state).all(dim=1).nonzero()[0]) for state in window.states]
     torch.testing.assert_close(trainer.reward_model(window).detach(), whole[places])
 
 

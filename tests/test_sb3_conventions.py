@@ -254,7 +254,7 @@ def test_a_time_limit_of_gymnasium_is_a_timeout_and_a_termination_is_none():
         model = tare(vec_env(1, env))
         rollouts = recorded_rollouts(model.reward_learner)
         model.learn(ITERATION)
-        assert rollouts[0].episodes.ends.tolist() == expected
+        assert rollouts[0].reward.episodes.ends.tolist() == expected
 
 
 def test_at_a_timeout_the_second_critic_values_the_terminal_observation():
@@ -273,11 +273,11 @@ def test_at_a_timeout_the_second_critic_values_the_terminal_observation():
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(3 * 2 * ITERATION, callback=Watch(step=value))
     # The critic claims no value before it has learned one.
-    assert not rollouts[0].learned.bootstraps.any()
+    assert not rollouts[0].reward_critic.bootstraps.any()
     for index in (1, 2):
-        of_rollout = rollouts[index].unit.scale * np.array(expected)[index * ITERATION : (index + 1) * ITERATION]
+        of_rollout = rollouts[index].reward.unit.scale * np.array(expected)[index * ITERATION : (index + 1) * ITERATION]
         assert np.count_nonzero(of_rollout) == 2 * 3
-        np.testing.assert_allclose(rollouts[index].learned.bootstraps, of_rollout.T.ravel(), rtol=1e-5)
+        np.testing.assert_allclose(rollouts[index].reward_critic.bootstraps, of_rollout.T.ravel(), rtol=1e-5)
 
 
 # Equality with PPO
@@ -466,8 +466,8 @@ def test_the_reward_sees_features_without_dropout():
 
     model.learn(2 * ITERATION, callback=Watch(rollout_end=extract))
     for rollout, expected in zip(rollouts, features, strict=True):
-        assert torch.equal(rollout.states, expected)
-        assert not (rollout.states == 0).any()
+        assert torch.equal(rollout.reward.states, expected)
+        assert not (rollout.reward.states == 0).any()
 
 
 @pytest.mark.parametrize("validation", ["split", "next_rollout"])

@@ -26,8 +26,8 @@ from toys import (
 )
 
 from sb3_tare import RewardInputs
-from sb3_tare.hypergradient.implicit import mixed_product
-from sb3_tare.hypergradient.policy_gradients import Batch
+from sb3_tare.hypergradient.implicit import mixed_product, reward_weights
+from sb3_tare.policy.gradients import Batch
 from sb3_tare.policy.products import flat_gradient
 
 
@@ -79,14 +79,14 @@ def prepared(action_space: spaces.Space = BOX, **settings):
     model = tare_awr(ending(action_space=action_space), host={"max_weight": 2.0, "temperature": 0.8}, **{**FEW, **settings})
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(256)
-    trainer, iteration = model.reward_learner.trainer, model.reward_learner._iteration
-    rollout = iteration._sample(rollouts[-1])
-    advantages = trainer.gradients.prepared(trainer.advantages.extrinsic(rollout)).detach()
+    trainer = model.reward_learner.trainer
+    rollout = trainer.host.sample(rollouts[-1], trainer.generator)
+    advantages = trainer.host.standardise(trainer.advantages.extrinsic(rollout)).detach()
     weights = torch.exp(advantages / 0.8)
     assert 0.05 < (weights > 2.0).float().mean() < 0.95
-    objective = trainer.gradients._objective(Batch(rollout, advantages))
-    parameters = trainer.gradients._actor_parameters(objective)
-    return model, trainer.gradients, Batch(rollout, advantages), parameters, weights
+    batch = Batch(rollout.policy, advantages)
+    parameters = trainer.gradients.actor_parameters(trainer.gradients.evaluate(batch).value)
+    return model, trainer.gradients, batch, parameters, weights
 
 
 def jacobian(outputs: Tensor, parameters: list[Tensor]) -> Tensor:
@@ -101,7 +101,7 @@ def dense(product, size: int) -> Tensor:
 @pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(3)], ids=str)
 def test_its_curvature_is_the_fisher_matrix_of_each_step_times_its_weight(action_space):
     model, gradients, batch, parameters, weights = prepared(action_space)
-    distribution = model.policy.get_distribution(batch.rollout.observations).distribution
+    distribution = model.policy.get_distribution(batch.steps.observations).distribution
     n, size = len(weights), sum(parameter.numel() for parameter in parameters)
     if isinstance(action_space, spaces.Discrete):
         outputs, probabilities = distribution.logits, distribution.probs.detach()
@@ -111,14 +111,14 @@ def test_its_curvature_is_the_fisher_matrix_of_each_step_times_its_weight(action
         hessians = torch.diag_embed(distribution.stddev.detach() ** -2)
     slopes = jacobian(outputs.flatten(), parameters).view(n, -1, size)
     expected = torch.einsum("t,tip,tij,tjq->pq", weights.clamp(max=2.0), slopes, hessians, slopes) / n
-    matrix = dense(gradients._curvature(batch, parameters), size)
+    matrix = dense(gradients.curvature_product(batch, parameters), size)
     torch.testing.assert_close(matrix, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
     assert float(expected.abs().max()) > 0.1
 
 
 def test_its_curvature_is_symmetric_and_positive_semi_definite():
     _, gradients, batch, parameters, _ = prepared()
-    matrix = dense(gradients._curvature(batch, parameters), sum(parameter.numel() for parameter in parameters)).double()
+    matrix = dense(gradients.curvature_product(batch, parameters), sum(parameter.numel() for parameter in parameters)).double()
     scale = float(matrix.abs().max())
     torch.testing.assert_close(matrix, matrix.T, rtol=0.0, atol=1e-5 * scale)
     assert float(torch.linalg.eigvalsh((matrix + matrix.T) / 2).min()) > -1e-5 * scale
@@ -126,35 +126,35 @@ def test_its_curvature_is_symmetric_and_positive_semi_definite():
 
 def test_the_other_curvature_is_minus_the_hessian_of_its_objective():
     _, gradients, batch, parameters, weights = prepared(curvature="hessian")
-    log_probs, _ = gradients._evaluate(batch.rollout)
+    log_probs = gradients.evaluate(batch).log_probs
     slope = flat_gradient((weights.clamp(max=2.0) * log_probs).mean(), parameters, create_graph=True)
     expected = -torch.stack([flat_gradient(entry, parameters) for entry in slope])
-    matrix = dense(gradients._curvature(batch, parameters), len(slope))
+    matrix = dense(gradients.curvature_product(batch, parameters), len(slope))
     torch.testing.assert_close(matrix, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_the_mixed_product_is_the_second_derivative_taken_by_brute_force():
     _, gradients, batch, parameters, weights = prepared()
     advantages = batch.advantages.clone().requires_grad_()
-    log_probs, _ = gradients._evaluate(batch.rollout)
+    log_probs = gradients.evaluate(batch).log_probs
     n = len(weights)
     slope = torch.where(weights < 2.0, weights / 0.8, 0.0) / n  # of a step's weight in its advantage
     mixed = jacobian(log_probs, parameters) * slope[:, None]
     x = torch.randn(mixed.shape[1], generator=torch.Generator().manual_seed(0))
-    product = mixed_product(gradients._objective(Batch(batch.rollout, advantages)), advantages, parameters, x)
+    product = mixed_product(gradients.evaluate(Batch(batch.steps, advantages)).value, advantages, parameters, x)
     torch.testing.assert_close(product, mixed @ x, rtol=1e-3, atol=1e-5)
     assert torch.equal(product == 0.0, weights >= 2.0)
 
 
 def test_the_weights_of_a_reward_step_are_those_of_dense_linear_algebra():
     _, gradients, batch, parameters, weights = prepared(damping=0.5, cg_steps=60)
-    log_probs, _ = gradients._evaluate(batch.rollout)
+    log_probs = gradients.evaluate(batch).log_probs
     slopes = jacobian(log_probs, parameters).double()
     target = (weights.clamp(max=2.0).double()[:, None] * slopes).mean(dim=0)
-    curvature = dense(gradients._curvature(batch, parameters), len(target)).double()
+    curvature = dense(gradients.curvature_product(batch, parameters), len(target)).double()
     mixed = slopes * (torch.where(weights < 2.0, weights / 0.8, 0.0) / len(weights)).double()[:, None]
     expected = mixed @ torch.linalg.solve(curvature, target)
-    found, solution = gradients.reward_weights(batch, batch, batch)
+    found, solution = reward_weights(gradients, batch, batch, batch, cg_steps=60)
     assert solution.residual < 1e-4
     torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
 
@@ -252,9 +252,9 @@ def test_next_rollout_is_validated_by_the_steps_just_collected():
     (validation,) = found
     memory = model.replay_buffer
     newest = memory.observations_at(memory.paths(128).rows)
-    assert torch.equal(validation.observations, newest)
-    assert torch.equal(validation.extrinsic_rewards, memory.rewards_at(memory.paths(128).rows))
-    assert torch.equal(validation.episodes.lengths, memory.paths(128).episodes.lengths)
+    assert torch.equal(validation.policy.observations, newest)
+    assert torch.equal(validation.reward.rewards, memory.rewards_at(memory.paths(128).rows))
+    assert torch.equal(validation.reward.episodes.lengths, memory.paths(128).episodes.lengths)
 
 
 def test_split_trains_on_either_half_of_the_memory_and_validates_on_steps_of_the_other():
@@ -272,7 +272,7 @@ def test_split_trains_on_either_half_of_the_memory_and_validates_on_steps_of_the
     assert sum(n_steps for _, n_steps in fitted) in (6, 7)  # each rounded up
     observations = [model.replay_buffer.observations_at(paths.rows) for paths, _ in fitted]
     for validation, other in zip(found, reversed(observations), strict=True):
-        assert torch.equal(validation.observations, other)
+        assert torch.equal(validation.policy.observations, other)
 
 
 def rows_relabelled(model) -> list[tuple[bool, int]]:
@@ -310,14 +310,15 @@ def test_relabelling_is_one_pass_over_the_memory_and_gradients_see_a_few_paths(v
 def test_as_many_steps_of_whole_paths_are_sampled_as_were_asked_for(sampled_steps):
     model = tare_awr(vec_env(1, lambda: Toy(horizon=8)), sampled_steps=sampled_steps)
     rollouts = recorded_rollouts(model.reward_learner)
-    samples, sample = [], model.reward_learner._iteration._sample
-    model.reward_learner._iteration._sample = lambda rollout: samples.append(sample(rollout)) or samples[-1]
+    host = model.reward_learner.trainer.host
+    samples, sample = [], host.sample
+    host.sample = lambda *arguments: samples.append(sample(*arguments)) or samples[-1]
     model.learn(64)
     for part in samples:
-        assert min(sampled_steps, 24) <= part.episodes.n_steps < sampled_steps + 8
-        assert set(part.episodes.lengths.tolist()) <= {8}
-        assert len(part.observations) == part.episodes.n_steps
-    assert rollouts[0].episodes.n_steps == 64
+        assert min(sampled_steps, 24) <= len(part) < sampled_steps + 8
+        assert set(part.reward.episodes.lengths.tolist()) <= {8}
+        assert len(part.policy.observations) == len(part)
+    assert len(rollouts[0]) == 64
 
 
 def test_the_statistics_of_rewards_see_each_step_once():
@@ -339,6 +340,6 @@ def test_after_an_error_the_run_can_go_on(when):
     with pytest.raises(KeyboardInterrupt):
         model.learn(128, reset_num_timesteps=False)
     setattr(target, name, original)
-    assert model.reward_learner._iteration.fit is None
+    assert model.reward_learner.trainer.host.fit is None
     before = reward_of(model)
     assert differences(before, reward_of(model.learn(128, reset_num_timesteps=False)))

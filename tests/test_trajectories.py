@@ -85,9 +85,15 @@ def test_a_rollouts_steps_get_the_rewards_that_training_gave_them():
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(64)
     (rollout,) = rollouts
-    trained_on = model.reward_learner.trainer.learned_rewards(rollout).detach()
-    extrinsic = rollout.extrinsic_rewards
-    again = Trajectories(rollout.observations, rollout.actions, extrinsic.float(), rollout.episodes, *2 * [extrinsic.numpy()])
+    trained_on = model.reward_learner.trainer.learned_rewards(rollout.reward).detach()
+    extrinsic = rollout.reward.rewards
+    again = Trajectories(
+        rollout.policy.observations,
+        rollout.policy.actions,
+        extrinsic.float(),
+        rollout.reward.episodes,
+        *2 * [extrinsic.numpy()],
+    )
     np.testing.assert_allclose(
         learned_rewards(LearnedReward.of(model), again), trained_on.double().numpy(), rtol=1e-5, atol=1e-7
     )

@@ -133,13 +133,13 @@ def test_whole_episodes_are_relabelled_as_the_trainer_does_it(architecture, feat
     (rollout,) = rollouts
     LearnedReward.of(model).save(tmp_path / "reward")
     relabelled = LearnedReward.load(tmp_path / "reward").relabel(
-        rollout.observations.numpy(),
-        rollout.actions.numpy(),
-        rollout.extrinsic_rewards.numpy(),
-        rollout.episodes.lengths.numpy(),
-        rollout.episodes.first_times.numpy(),
+        rollout.policy.observations.numpy(),
+        rollout.policy.actions.numpy(),
+        rollout.reward.rewards.numpy(),
+        rollout.reward.episodes.lengths.numpy(),
+        rollout.reward.episodes.first_times.numpy(),
     )
-    expected = model.reward_learner.trainer.learned_rewards(rollout).detach().numpy()
+    expected = model.reward_learner.trainer.learned_rewards(rollout.reward).detach().numpy()
     np.testing.assert_allclose(relabelled, expected, rtol=1e-5, atol=1e-7)
     assert expected.std() > 0
 
@@ -153,13 +153,13 @@ def test_the_statistics_of_vecnormalize_come_along(tmp_path):
     LearnedReward.of(model).save(tmp_path / "reward")
     rollout = rollouts[-1]
     relabelled = LearnedReward.load(tmp_path / "reward").relabel(
-        normalized.unnormalize_obs(rollout.observations.numpy()),
-        rollout.actions.numpy(),
-        normalized.unnormalize_reward(rollout.extrinsic_rewards.numpy()),
-        rollout.episodes.lengths.numpy(),
-        rollout.episodes.first_times.numpy(),
+        normalized.unnormalize_obs(rollout.policy.observations.numpy()),
+        rollout.policy.actions.numpy(),
+        normalized.unnormalize_reward(rollout.reward.rewards.numpy()),
+        rollout.reward.episodes.lengths.numpy(),
+        rollout.reward.episodes.first_times.numpy(),
     )
-    learned = model.reward_learner.trainer.learned_rewards(rollout).detach().numpy()
+    learned = model.reward_learner.trainer.learned_rewards(rollout.reward).detach().numpy()
     np.testing.assert_allclose(relabelled, normalized.unnormalize_reward(learned), rtol=1e-3, atol=1e-5)
     assert not np.allclose(relabelled, learned)
 

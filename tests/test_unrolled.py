@@ -4,6 +4,7 @@ import torch
 
 from sb3_tare.hypergradient.implicit import implicit_weights
 from sb3_tare.hypergradient.unrolled import unrolled_weights
+from sb3_tare.hypergradient.update import PolicyUpdate
 from sb3_tare.policy.products import hessian_product
 
 torch.set_num_threads(1)
@@ -31,7 +32,8 @@ def quadratic_problem():
 def test_one_step_gives_the_closed_form():
     features, _, target, advantages, training, validation = quadratic_problem()
     start = [torch.zeros(4, dtype=torch.float64)]
-    weights = unrolled_weights(training, validation, start, advantages, n_steps=1, learning_rate=0.1)
+    update = PolicyUpdate(start, advantages.requires_grad_(), training, validation)
+    weights, _ = unrolled_weights(update, n_steps=1, learning_rate=0.1)
     torch.testing.assert_close(weights, 0.1 * features @ target)
 
 
@@ -40,7 +42,8 @@ def test_many_steps_give_the_implicit_gradient():
     theta = torch.linalg.solve(hessian, features.T @ advantages).requires_grad_()
     leaf = advantages.clone().requires_grad_()
     curvature = hessian_product(-training([theta], advantages), [theta])
-    implicit, _ = implicit_weights(validation([theta]), training([theta], leaf), leaf, [theta], curvature)
-    unrolled = unrolled_weights(training, validation, [torch.zeros_like(theta)], advantages, 2000, learning_rate=0.02)
+    implicit, _ = implicit_weights(PolicyUpdate([theta], leaf, training, validation), curvature)
+    start = [torch.zeros_like(theta)]
+    unrolled, _ = unrolled_weights(PolicyUpdate(start, leaf, training, validation), 2000, learning_rate=0.02)
     torch.testing.assert_close(implicit, features @ torch.linalg.solve(hessian, target))
     torch.testing.assert_close(unrolled, implicit)

@@ -3,71 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
 from sb3_tare.advantages.generalised import generalised_advantages
-from sb3_tare.advantages.sums import DiscountedSums, discounted_sum
-from sb3_tare.data.rollout import Baseline, Rollout
+from sb3_tare.advantages.sums import DiscountedSums
+from sb3_tare.data.rollout import Baseline, Part
 from sb3_tare.settings import RewardSettings
 
 
+class Discounts(Protocol):
+    """What is read of a host, each time anew."""
+
+    @property
+    def gamma(self) -> float:
+        """Its discount factor."""
+
+    @property
+    def gae_lambda(self) -> float:
+        """The lambda of its own advantages."""
+
+    @property
+    def sums(self) -> DiscountedSums:
+        """How it computes discounted sums."""
+
+
 class Advantages:
-    """Extrinsic and parameterised advantages of a rollout, ``[n]`` each, in extrinsic reward units.
+    """Extrinsic and parameterised advantages of a part, ``[n]`` each, in extrinsic reward units.
 
     :param settings: which rewards, critics and lambda
-    :param gamma: the host's discount factor
-    :param gae_lambda: the host's lambda, for extrinsic advantages and unless the settings name another
-    :param sums: how the host computes discounted sums
+    :param host: whose discount factor holds, and whose lambda, for extrinsic advantages and unless the settings name another
     """
 
-    def __init__(
-        self, settings: RewardSettings, gamma: float, gae_lambda: float, sums: DiscountedSums = discounted_sum
-    ) -> None:
-        self.gamma = gamma
-        self.sums = sums
-        self.extrinsic_lambda = gae_lambda
-        self.learned_lambda = gae_lambda if settings.gae_lambda is None else settings.gae_lambda
-        self.coefficient = settings.reward_coef if settings.reward_mode == "add" else 1.0
-        variants: dict[tuple[str, int], Callable[[Rollout, Tensor], Tensor]] = {
+    def __init__(self, settings: RewardSettings, host: Discounts) -> None:
+        self.host = host
+        self._learned_lambda = settings.gae_lambda
+        self._coefficient = settings.reward_coef if settings.reward_mode == "add" else 1.0
+        self._one_critic = settings.critics == 1
+        variants: dict[tuple[str, int], Callable[[Part, Tensor], Tensor]] = {
             ("replace", 1): self._replace_with_policy_critic,
             ("replace", 2): self.learned,
             ("add", 1): self._add_with_policy_critic,
             ("add", 2): self._add,
         }
         self.parameterised = variants[settings.reward_mode, settings.critics]
-        """A_phi ``[n]`` that the policy is trained on, of a rollout and its learned rewards ``[n]``; differentiable."""
-        self._one_critic = settings.critics == 1
-        self._latest: tuple[Rollout, Tensor] | None = None
+        """A_phi ``[n]`` that the policy is trained on, of a part and its learned rewards ``[n]``; differentiable."""
 
-    def extrinsic(self, rollout: Rollout) -> Tensor:
-        """The host's own advantages, with its own critic; kept until they are asked of another rollout."""
-        if self._latest is None or self._latest[0] is not rollout:
-            advantages = generalised_advantages(
-                rollout.extrinsic_rewards, rollout.extrinsic, rollout.episodes, self.gamma, self.extrinsic_lambda, self.sums
-            )
-            self._latest = rollout, advantages
-        return self._latest[1]
+    def extrinsic(self, part: Part) -> Tensor:
+        """The host's own advantages, with its own critic."""
+        return self._generalised(part, part.reward.rewards, part.policy_critic, self.host.gae_lambda)
 
-    def learned(self, rollout: Rollout, learned_rewards: Tensor) -> Tensor:
-        """Advantages of the learned rewards alone, over the second critic."""
-        assert rollout.learned is not None
-        return self._generalised(rollout, self.coefficient * learned_rewards, rollout.learned)
+    def learned(self, part: Part, learned_rewards: Tensor) -> Tensor:
+        """Advantages of the learned rewards alone, over the learner's critic."""
+        assert part.reward_critic is not None
+        return self._parameterised(part, self._coefficient * learned_rewards, part.reward_critic)
 
-    def host_returns(self, rollout: Rollout, parameterised: Tensor) -> Tensor:
+    def host_returns(self, part: Part, parameterised: Tensor) -> Tensor:
         """What the policy's own critic is trained towards: extrinsic returns, or with one critic parameterised ones."""
-        advantages = parameterised if self._one_critic else self.extrinsic(rollout)
-        return advantages + rollout.extrinsic.values
+        advantages = parameterised if self._one_critic else self.extrinsic(part)
+        return advantages + part.policy_critic.values
 
-    def _add(self, rollout: Rollout, learned_rewards: Tensor) -> Tensor:
-        return self.extrinsic(rollout) + self.learned(rollout, learned_rewards)
+    def _add(self, part: Part, learned_rewards: Tensor) -> Tensor:
+        return self.extrinsic(part) + self.learned(part, learned_rewards)
 
-    def _replace_with_policy_critic(self, rollout: Rollout, learned_rewards: Tensor) -> Tensor:
-        return self._generalised(rollout, learned_rewards, rollout.extrinsic)
+    def _replace_with_policy_critic(self, part: Part, learned_rewards: Tensor) -> Tensor:
+        return self._parameterised(part, learned_rewards, part.policy_critic)
 
-    def _add_with_policy_critic(self, rollout: Rollout, learned_rewards: Tensor) -> Tensor:
-        rewards = rollout.extrinsic_rewards + self.coefficient * learned_rewards
-        return self._generalised(rollout, rewards, rollout.extrinsic)
+    def _add_with_policy_critic(self, part: Part, learned_rewards: Tensor) -> Tensor:
+        rewards = part.reward.rewards + self._coefficient * learned_rewards
+        return self._parameterised(part, rewards, part.policy_critic)
 
-    def _generalised(self, rollout: Rollout, rewards: Tensor, baseline: Baseline) -> Tensor:
-        return generalised_advantages(rewards, baseline, rollout.episodes, self.gamma, self.learned_lambda, self.sums)
+    def _parameterised(self, part: Part, rewards: Tensor, critic: Baseline) -> Tensor:
+        gae_lambda = self.host.gae_lambda if self._learned_lambda is None else self._learned_lambda
+        return self._generalised(part, rewards, critic, gae_lambda)
+
+    def _generalised(self, part: Part, rewards: Tensor, critic: Baseline, gae_lambda: float) -> Tensor:
+        episodes, host = part.reward.episodes, self.host
+        return generalised_advantages(rewards, critic, episodes, host.gamma, gae_lambda, host.sums)

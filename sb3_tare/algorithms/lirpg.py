@@ -12,9 +12,13 @@ from torch import nn
 from torch.optim import Adam
 
 from sb3_tare.algorithms.owner import LearnsReward
+from sb3_tare.learning.iteration import Iteration
 from sb3_tare.learning.learner import RewardLearner
-from sb3_tare.learning.one_step import OneStepIteration
+from sb3_tare.learning.plans import WholePlan
+from sb3_tare.learning.timing import AfterEachStep
+from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.settings import RewardSettings
+from sb3_tare.utils.stopwatch import Stopwatch
 
 SelfLIRPG = TypeVar("SelfLIRPG", bound="LIRPG")
 
@@ -83,7 +87,6 @@ class LIRPGLearner(RewardLearner):
     """
 
     settings_class = LIRPGSettings
-    iteration_class = OneStepIteration
 
     def attach(self, model: Any, drives_host: bool = True) -> None:
         """As for :class:`~sb3_tare.RewardLearner`.
@@ -98,6 +101,10 @@ class LIRPGLearner(RewardLearner):
             )
         _check_optimiser(model.policy.optimizer)
         super().attach(model, drives_host)
+
+    def _iteration(self, trainer: RewardTrainer) -> Iteration:
+        clock = Stopwatch()
+        return Iteration(trainer, WholePlan(trainer), AfterEachStep(trainer, clock), clock)
 
 
 class LIRPG(LearnsReward, PPO):

@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.algorithms.owner import OwnsRewardLearner
 from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.memory import Paths
-from sb3_tare.hosts.memory_reader import ActorUpdate
-from sb3_tare.learning.memory_learner import MemoryLearner
+from sb3_tare.hosts.awr import ActorUpdate, AWRHost
+from sb3_tare.learning.learner import RewardLearner
+from sb3_tare.settings import RewardSettings
+from sb3_tare.utils.checks import check_count
 
 SelfTAREAWR = TypeVar("SelfTAREAWR", bound="TAREAWR")
+
+
+@dataclass(frozen=True, init=False)
+class MemorySettings(RewardSettings):
+    """Settings of :class:`~sb3_tare.TAREAWR`: those of :class:`~sb3_tare.RewardSettings`, and one of its own.
+
+    ``validation="split"`` splits the memory's paths at random; ``"next_rollout"`` fits the actor to all of them, and the
+    steps that it collects next validate the reward. ``gae_lambda`` is the lambda of TD(lambda). ``curvature`` is that of
+    AWR's objective: ``"fisher"`` is its Gauss-Newton matrix, the Fisher matrix weighted by exp(A / temperature).
+
+    :param sampled_steps: steps drawn from each part of the memory for its gradients; of whole paths, so that they are more
+        where one path is longer
+    :raises TypeError: for an unknown name
+    :raises ValueError: for a value out of its range, or a setting that does not fit AWR
+    """
+
+    sampled_steps: int = 2048
+
+    def _check(self) -> None:
+        super()._check()
+        check_count("sampled_steps", self.sampled_steps, least=2)
+        if self.interleave:
+            raise ValueError("interleave=True needs a host that trains in epochs, which AWR does not: leave it out")
+        if self.critics != 2:
+            raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")
+        default = next(setting.default for setting in fields(self) if setting.name == "kl_coef")
+        if self.kl_coef != default:
+            raise ValueError(f"kl_coef={self.kl_coef} has no effect on AWR, whose objective has no KL term: leave it out")
+
+
+class MemoryLearner(RewardLearner):
+    """Learns a reward while AWR learns a policy from it; :class:`~sb3_tare.TAREAWR` owns one.
+
+    :param verbose: as for every SB3 callback
+    :param reward_kwargs: see :class:`MemorySettings`
+    """
+
+    settings_class = MemorySettings
+    settings: MemorySettings
+
+    def update_actor(self, model: AWR, update: ActorUpdate) -> None:
+        """Fit the actor of ``model`` to the learned reward, and take the reward steps around that."""
+        host = self._attached.host
+        assert isinstance(host, AWRHost)
+
+        def fit() -> None:
+            assert host.fit is not None
+            model.fit_actor(*host.fit)
+
+        host.update = update
+        try:
+            self.phase(fit)
+        finally:
+            host.update = None
+
+    def _host(self, model: Any) -> AWRHost:
+        return AWRHost(model, self.settings.features == "policy", self.settings.sampled_steps)
 
 
 class TAREAWR(OwnsRewardLearner, AWR):
@@ -26,8 +86,7 @@ class TAREAWR(OwnsRewardLearner, AWR):
 
     :param policy: as for AWR
     :param env: as for AWR
-    :param reward_kwargs: settings of the reward learner, plain data; see
-        :class:`~sb3_tare.learning.memory_settings.MemorySettings`
+    :param reward_kwargs: settings of the reward learner, plain data; see :class:`MemorySettings`
     :raises TypeError: for an unknown setting
     :raises ValueError: for a setting out of its range
     """

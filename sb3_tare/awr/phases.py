@@ -46,16 +46,6 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     """Spent in each phase of the last update"""
     _n_observed: int
 
-    @property
-    def gae_lambda(self) -> float:
-        """A TD(lambda) return minus the value is a generalised advantage with this lambda."""
-        return self.td_lambda
-
-    @property
-    def normalize_advantage(self) -> bool:
-        """Advantages are standardised, always."""
-        return True
-
     def train(self, gradient_steps: int = 0, batch_size: int = 0) -> None:
         """Learn from the memory as much as the samples collected since the last time are worth.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import End, Episodes, Part
+from sb3_tare.data.episodes import End, Episodes, Selection
 
 MIN_PART_STEPS = 2
 """An advantage cannot be standardised within fewer steps."""
@@ -31,7 +31,7 @@ def cut_rollout(dones: Tensor, timeouts: Tensor, times: Tensor, cuts: Tensor | N
     return Episodes(lengths, flat_times[last_rows] - lengths + 1, ends[last_rows])
 
 
-def split(episodes: Episodes, generator: torch.Generator) -> tuple[Part, Part]:
+def split(episodes: Episodes, generator: torch.Generator) -> tuple[Selection, Selection]:
     """Split pieces at random into two parts of about equal step counts (Algorithm 1, line 2).
 
     Pieces go in random order to the part that is the lighter one so far. A piece is cut in two only where one part would
@@ -55,7 +55,7 @@ def split(episodes: Episodes, generator: torch.Generator) -> tuple[Part, Part]:
     return first, second
 
 
-def _split_longest(episodes: Episodes, generator: torch.Generator) -> tuple[Part, Part]:
+def _split_longest(episodes: Episodes, generator: torch.Generator) -> tuple[Selection, Selection]:
     """One part is half of the steps, from either end of the longest piece; the other, before or after it, is all the rest."""
     half = episodes.n_steps // 2
     alone = int(episodes.lengths.argmax())

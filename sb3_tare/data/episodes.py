@@ -93,12 +93,12 @@ class Episodes:
         places = torch.nonzero(valid.flatten()).flatten()
         return Bucket((valid.shape[0], valid.shape[1]), (begins + offsets).flatten(), places)
 
-    def select(self, pieces: Tensor) -> Part:
+    def select(self, pieces: Tensor) -> Selection:
         """The given pieces (``[K]`` indices, ascending) and the rows where they lie."""
         chosen = torch.zeros(len(self), dtype=torch.bool)
         chosen[pieces] = True
         rows = torch.nonzero(chosen[self.pieces]).flatten()
-        return Part(Episodes(self.lengths[chosen], self.first_times[chosen], self.ends[chosen]), rows)
+        return Selection(Episodes(self.lengths[chosen], self.first_times[chosen], self.ends[chosen]), rows)
 
     def bisect(self, piece: int, steps: int) -> Episodes:
         """The same rows, with ``piece`` cut in two after its first ``steps`` rows."""
@@ -111,7 +111,7 @@ class Episodes:
         )
 
 
-class Part(NamedTuple):
+class Selection(NamedTuple):
     """Some of a rollout's pieces."""
 
     episodes: Episodes

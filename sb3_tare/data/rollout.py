@@ -1,16 +1,21 @@
-"""Steps of a host's rollout, as rows of tensors."""
+"""Steps of a host's rollout, as rows of tensors: the policy's side, the reward's side, and what critics say of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import Episodes, Part
+from sb3_tare.data.episodes import Episodes, Selection
 from sb3_tare.utils.nested import Observations, map_tensors, take
+
+DistributionParameters = list[dict[str, Tensor]]
+"""Parameters of a policy's action distribution, a dictionary for each independent component."""
+
+Steps = TypeVar("Steps", bound="PolicySteps | RewardSteps | Part")
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,6 @@ class Baseline:
     bootstraps: Tensor
 
 
-DistributionParameters = list[dict[str, Tensor]]
-"""Parameters of a policy's action distribution, a dictionary for each independent component."""
-
-
 @dataclass(frozen=True)
 class Unit:
     """In which learned rewards are expressed: the extrinsic reward's running mean and size when they were first used."""
@@ -41,44 +42,110 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """Steps of a rollout, or of a part of one, as rows; all that the reward learner ever uses of them.
+class PolicySteps:
+    """What a host's objective sees of ``n`` steps, in any order.
 
     :param observations: ``[n, ...]`` as the host's buffer holds them, the policy's input
-    :param states: what the reward sees of them: ``[n, observation_dim]`` features that the policy's extractor made before
-        its update, or the observations themselves if the reward has an extractor of its own
     :param actions: ``[n, ...]`` as the policy evaluates them
-    :param encoded_actions: ``[n, action_dim]`` as the reward network sees them
+    :param old_log_probs: ``[n]`` under the policy that acted; None where the host's objective does not look at it
     :param action_masks: ``[n, ...]``, or None on hosts without
-    :param old_log_probs: ``[n]`` under the policy that acted
-    :param extrinsic_rewards: ``[n]`` as the environment gave them (through ``VecNormalize``, if there is one), in its dtype
-    :param episodes: its pieces of episodes
-    :param extrinsic: the host's critic
-    :param unit: of the learned rewards, kept so that a later reward step is one on the rewards that trained the policy
-    :param learned: the second critic, or None
     :param behaviour: parameters of the action distributions under the policy that acted, where the curvature needs them
     """
 
     observations: Observations
-    states: Observations
     actions: Tensor
-    encoded_actions: Tensor
-    action_masks: Tensor | None
-    old_log_probs: Tensor
-    extrinsic_rewards: Tensor
-    episodes: Episodes
-    extrinsic: Baseline
-    unit: Unit = Unit(0.0, 1.0)
-    learned: Baseline | None = None
+    old_log_probs: Tensor | None = None
+    action_masks: Tensor | None = None
     behaviour: DistributionParameters | None = None
 
-    def select(self, part: Part) -> Rollout:
-        """The rows of ``part``, one behind the other."""
-        return self._map(lambda tensor: take(tensor, part.rows), episodes=part.episodes)
+    def __len__(self) -> int:
+        return len(self.actions)
 
-    def to(self, device: torch.device) -> Rollout:
+    def take(self, rows: Tensor) -> PolicySteps:
+        """The given ``[m]`` rows, in their order."""
+        return _mapped(self, lambda tensor: take(tensor, rows))
+
+
+@dataclass(frozen=True)
+class RewardSteps:
+    """What a reward network sees of ``n`` steps, piece of an episode behind piece.
+
+    :param states: ``[n, observation_dim]`` features that the policy's extractor made before its update, or the observations
+        themselves if the reward has an extractor of its own
+    :param encoded_actions: ``[n, action_dim]`` as the reward network sees them
+    :param rewards: ``[n]`` extrinsic, as the environment gave them (through ``VecNormalize``, if there is one), in its dtype
+    :param episodes: the pieces
+    :param unit: of the learned rewards, kept so that a later reward step is one on the rewards that trained the policy
+    """
+
+    states: Observations
+    encoded_actions: Tensor
+    rewards: Tensor
+    episodes: Episodes
+    unit: Unit = Unit(0.0, 1.0)
+
+    def select(self, selection: Selection) -> RewardSteps:
+        """The pieces of ``selection``, one behind the other."""
+        return _mapped(self, lambda tensor: take(tensor, selection.rows), episodes=selection.episodes)
+
+    def to(self, device: torch.device) -> RewardSteps:
         """The same on another device; the episodes' bookkeeping stays on the CPU."""
-        return self._map(lambda tensor: tensor.to(device))
+        return _mapped(self, lambda tensor: tensor.to(device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of tensors, for ``torch.load(weights_only=True)``."""
+        return asdict(self)
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any], device: torch.device) -> RewardSteps:
+        """The steps whose :meth:`state_dict` this is, on ``device``."""
+        episodes = Episodes(**{name: value.cpu() for name, value in state["episodes"].items()})
+        return cls(**{**state, "episodes": episodes, "unit": Unit(**state["unit"])}).to(device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Pieces of episodes that one update of a host trains on, with all that advantages are computed from.
+
+    :param rows: ``[n]`` where the steps lie in what the host keeps, its rollout buffer or its memory
+    :param reward: the reward's side of them
+    :param policy_critic: what the host's critic says of them
+    :param reward_critic: what the learner's critic, of learned returns, says of them; None without one
+    """
+
+    rows: Tensor
+    reward: RewardSteps
+    policy_critic: Baseline
+    reward_critic: Baseline | None = None
+
+    def __len__(self) -> int:
+        return self.reward.episodes.n_steps
+
+    def select(self: SelfPart, selection: Selection) -> SelfPart:
+        """The pieces of ``selection``, one behind the other."""
+        return _mapped(self, lambda tensor: take(tensor, selection.rows), reward=self.reward.select(selection))
+
+    def to(self: SelfPart, device: torch.device) -> SelfPart:
+        """The same on another device; the episodes' bookkeeping stays on the CPU."""
+        return _mapped(self, lambda tensor: tensor.to(device), reward=self.reward.to(device))
+
+
+SelfPart = TypeVar("SelfPart", bound=Part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout(Part):
+    """A part with the policy's side of its steps, which gradients of the host's objective are taken on.
+
+    :param policy: that side
+    """
+
+    policy: PolicySteps
+
+    @classmethod
+    def of(cls, part: Part, policy: PolicySteps) -> Rollout:
+        """The ``part`` with ``policy`` beside it."""
+        return cls(**{each.name: getattr(part, each.name) for each in fields(Part)}, policy=policy)
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dictionaries of tensors, for ``torch.load(weights_only=True)``."""
@@ -87,18 +154,19 @@ class Rollout:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], device: torch.device) -> Rollout:
         """The rollout whose :meth:`state_dict` this is, on ``device``."""
-        learned = state["learned"]
+        reward_critic = state["reward_critic"]
         rollout = cls(
-            **{
-                **state,
-                "episodes": Episodes(**{name: value.cpu() for name, value in state["episodes"].items()}),
-                "extrinsic": Baseline(**state["extrinsic"]),
-                "unit": Unit(**state["unit"]),
-                "learned": None if learned is None else Baseline(**learned),
-            }
+            rows=state["rows"],
+            reward=RewardSteps.from_state_dict(state["reward"], device),
+            policy_critic=Baseline(**state["policy_critic"]),
+            reward_critic=None if reward_critic is None else Baseline(**reward_critic),
+            policy=PolicySteps(**state["policy"]),
         )
         return rollout.to(device)
 
-    def _map(self, function: Callable[[Tensor], Tensor], **changes: Any) -> Rollout:
-        mapped = {name: map_tensors(getattr(self, name), function) for name in self.__dataclass_fields__ if name != "episodes"}
-        return replace(self, **{**mapped, **changes})
+
+def _mapped(steps: Steps, function: Callable[[Tensor], Tensor], **given: Any) -> Steps:
+    """``function`` of every tensor of ``steps``, but for episodes, and for the fields that are ``given``."""
+    kept = {"episodes", *given}
+    mapped = {each.name: map_tensors(getattr(steps, each.name), function) for each in fields(steps) if each.name not in kept}
+    return replace(steps, **{**mapped, **given})

@@ -1,83 +1,164 @@
-"""The algorithms whose policy a learned reward can train, and what the reward gradient needs to know of each."""
+"""What the reward learner needs of an algorithm whose policy it trains: one adapter object, a :class:`Host`."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Generic, TypeVar
 
-from sb3_contrib import TRPO, MaskablePPO
-from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
+import numpy as np
+import torch
+from stable_baselines3.common.preprocessing import preprocess_obs
+from torch import Tensor, nn
 
-from sb3_tare.advantages.sums import DiscountedSums, discounted_sum
-from sb3_tare.data.cutting import MIN_PART_STEPS
-from sb3_tare.hosts.reader import RolloutReader
-from sb3_tare.hypergradient.policy_gradients import PolicyGradients
-from sb3_tare.policy.objectives import Objective, log_likelihood, surrogate
+from sb3_tare.advantages.sums import DiscountedSums
+from sb3_tare.data.labelled import Labelled
+from sb3_tare.data.rollout import Baseline, Part, Rollout
+from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.settings import RewardSettings
-from sb3_tare.utils.checks import check_device
+from sb3_tare.utils.nested import Observations
 
-FEW_ROWS = 64
-"""A rollout of fewer steps is warned about: a reward phase costs nearly as much for it as for 2,048."""
+RecordT = TypeVar("RecordT")
+"""What a host notes while it collects, beside what it keeps itself."""
+
+Critic = Callable[[Observations], Tensor]
+"""From states ``[n, ...]`` to values ``[n]``."""
 
 
-@dataclass(frozen=True)
-class Host:
-    """An algorithm, subclasses included.
+class Loan:
+    """A labelled part in the hands of its host.
 
-    :param algorithm: its class
-    :param objective: what it maximises on a batch
-    :param has_epochs: whether its ``train()`` passes ``n_epochs`` times over the rollout
-    :param gradients_class: how its objective is differentiated
-    :param reader_class: where its steps are read
-    :param sums: how it computes discounted sums
+    :param labelled: the part as it was last labelled
+    :param relabel: gives the host other advantages and returns for the same rows
     """
 
-    algorithm: type[BaseAlgorithm]
-    objective: Objective
-    has_epochs: bool
-    gradients_class: type[PolicyGradients] = PolicyGradients
-    reader_class: type[RolloutReader] = RolloutReader
-    sums: DiscountedSums = discounted_sum
+    def __init__(self, labelled: Labelled, relabel: Callable[[Labelled], None] = lambda labelled: None) -> None:
+        self.labelled = labelled
+        self._relabel = relabel
+
+    def relabel(self, labelled: Labelled) -> None:
+        """Let the host go on with ``labelled``, the same part under a reward that has moved."""
+        self.labelled = labelled
+        self._relabel(labelled)
 
 
-HOSTS = (
-    Host(PPO, surrogate, has_epochs=True),
-    Host(MaskablePPO, surrogate, has_epochs=True),
-    Host(TRPO, surrogate, has_epochs=False),
-    Host(A2C, log_likelihood, has_epochs=False),
-)
+class Host(ABC, Generic[RecordT]):
+    """An algorithm of Stable-Baselines3 as the reward learner sees it.
 
+    Nothing of the algorithm is kept here: policy, discounts and coefficients are read from it when they are used.
 
-def host_of(model: Any) -> Host:
-    """:raises TypeError: if no reward can be learned for ``model``"""
-    for host in HOSTS:
-        if isinstance(model, host.algorithm):
-            return host
-    supported = ", ".join(host.algorithm.__name__ for host in HOSTS)
-    raise TypeError(
-        f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses; "
-        "for AWR there is TAREAWR"
-    )
+    :param model: the algorithm
+    :param policy_features: whether the reward sees the features that the policy's extractor makes, or observations
+    """
 
+    has_epochs: ClassVar[bool] = False
+    """Whether its ``train()`` passes several times over the rollout."""
 
-def check_rollout_host(settings: RewardSettings, host: Host, model: Any) -> None:
-    """:raises ValueError: if the settings and the rollouts of ``model`` do not go together"""
-    if settings.interleave and not host.has_epochs:
-        raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
-    check_device(model.device)
-    n_rows = model.n_steps * model.n_envs
-    least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
-    if n_rows < least:
-        raise ValueError(
-            f"validation={settings.validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
-            f"times {model.n_envs} environments: raise n_steps"
-        )
-    if n_rows < FEW_ROWS:
-        warnings.warn(
-            f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
-            "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps say "
-            "little about a held-out return: raise n_steps or the number of environments",
-            stacklevel=3,
-        )
+    def __init__(self, model: Any, policy_features: bool) -> None:
+        self.model = model
+        self.policy_features = policy_features
+
+    @property
+    def policy(self) -> Any:
+        """Its policy as it is now."""
+        return self.model.policy
+
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return self.model.device
+
+    @property
+    def gamma(self) -> float:
+        """Its discount factor."""
+        return self.model.gamma
+
+    @property
+    @abstractmethod
+    def gae_lambda(self) -> float:
+        """The lambda of its own advantages."""
+
+    @property
+    @abstractmethod
+    def sums(self) -> DiscountedSums:
+        """How it computes discounted sums."""
+
+    @property
+    @abstractmethod
+    def objective(self) -> HostObjective:
+        """What it maximises, with its coefficients as they are now."""
+
+    @abstractmethod
+    def standardise(self, advantages: Tensor) -> Tensor:
+        """Advantages ``[n]`` as they enter its objective."""
+
+    @abstractmethod
+    def check(self, settings: RewardSettings) -> None:
+        """:raises ValueError: if ``settings`` and the algorithm do not go together"""
+
+    @abstractmethod
+    def updated_parameters(self) -> list[nn.Parameter]:
+        """Those that nothing but its policy update changes."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start a rollout."""
+
+    @abstractmethod
+    def add(self, step: Mapping[str, Any]) -> None:
+        """Note a step of all environments, given the locals of the algorithm's own loop."""
+
+    @abstractmethod
+    def record(self) -> RecordT:
+        """What was noted since :meth:`begin`."""
+
+    @property
+    @abstractmethod
+    def times(self) -> np.ndarray:
+        """``[N]`` how many steps each environment is into its episode, where the adapter has to know."""
+
+    @abstractmethod
+    def go_on_from(self, times: np.ndarray) -> None:
+        """Expect environments that are ``times`` ``[N]`` steps into their episodes."""
+
+    @abstractmethod
+    def read(self, record: RecordT) -> Part:
+        """All steps that its policy is to be trained on now, without the learner's critic."""
+
+    @abstractmethod
+    def collected(self, part: Part) -> Part:
+        """Of all steps that were read, those that were collected since they were read last."""
+
+    @abstractmethod
+    def sample(self, part: Part, generator: torch.Generator) -> Rollout:
+        """Steps of ``part`` that gradients are taken on, with the policy's side of them."""
+
+    @abstractmethod
+    def fetch(self, part: Part) -> Rollout:
+        """All steps of ``part`` with the policy's side of them."""
+
+    @abstractmethod
+    def baseline(self, part: Part, record: RecordT, critic: Critic) -> Baseline:
+        """What ``critic`` says of all steps that were read."""
+
+    @abstractmethod
+    def lending(
+        self,
+        labelled: Labelled,
+        between_passes: Callable[[], None] | None = None,
+        before_batch: Callable[[Tensor], None] | None = None,
+    ) -> AbstractContextManager[Loan]:
+        """Leave the algorithm nothing to train on but ``labelled``, and take it back at the end.
+
+        :param between_passes: called before each of its passes over the steps but the first
+        :param before_batch: called before each mini-batch is taken out, with its places ``[m]`` in the part
+        """
+
+    def states(self, observations: Observations) -> Observations:
+        """What the reward sees of ``[n, ...]`` observations. The policy must be in evaluation mode."""
+        if not self.policy_features:
+            return observations
+        policy = self.policy
+        extractor = getattr(policy, "pi_features_extractor", policy.features_extractor)
+        return extractor(preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images))

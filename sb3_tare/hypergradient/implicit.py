@@ -14,29 +14,41 @@ import torch
 from torch import Tensor
 
 from sb3_tare.hypergradient.conjugate_gradient import Solution, conjugate_gradient
+from sb3_tare.hypergradient.update import Estimate, PolicyUpdate
+from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.policy.products import LinearMap, flat_gradient
 
 
-def implicit_weights(
-    validation_objective: Tensor,
-    training_objective: Tensor,
-    advantages: Tensor,
-    parameters: Sequence[Tensor],
-    curvature: LinearMap | None,
-    cg_steps: int = 10,
-) -> tuple[Tensor, Solution]:
-    """Weights w of the hypergradient ``sum_t w_t dA_t/dphi`` (Proposition 1).
+def reward_weights(
+    gradients: PolicyGradients, training: Batch, validation: Batch, curved: Batch, cg_steps: int = 10
+) -> Estimate:
+    """Weights of the hypergradient through the update that has left a host's policy where it stands.
 
-    :param validation_objective: scalar, extrinsic J on validation episodes
-    :param training_objective: scalar, J on training episodes, a function of ``advantages`` and ``parameters``
-    :param advantages: ``[n]`` leaf that requires a gradient
-    :param parameters: the actor's
-    :param curvature: product with the damped C, or None for the identity (one step of gradient ascent)
+    :param gradients: of the host
+    :param training: steps and the parameterised advantages that the policy was trained on
+    :param validation: held-out steps and their extrinsic advantages
+    :param curved: where the curvature is measured, with parameterised advantages if it needs any
+    :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    gradient = flat_gradient(validation_objective, parameters)
+    parameters = gradients.actor_parameters(gradients.evaluate(validation).value)
+    curvature = gradients.curvature_product(curved, parameters)
+    return implicit_weights(PolicyUpdate.of(gradients, training, validation, parameters), curvature, cg_steps)
+
+
+def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps: int = 10) -> Estimate:
+    """Weights w of the hypergradient ``sum_t w_t dA_t/dphi`` (Proposition 1).
+
+    :param update: of the policy
+    :param curvature: product with the damped C at the updated policy, or None for the identity (one step of gradient ascent)
+    :param cg_steps: at most
+    :return: ``[n]`` weights, and the solution of ``C x = g``
+    """
+    parameters = update.parameters
+    gradient = flat_gradient(update.validation(parameters), parameters)
     solution = conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
-    return mixed_product(training_objective, advantages, parameters, solution.x), solution
+    training = update.training(parameters, update.advantages)
+    return Estimate(mixed_product(training, update.advantages, parameters, solution.x), solution)
 
 
 def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -6,31 +6,22 @@ the other side of the benchmark in :mod:`sb3_tare.experiments.benchmarks.speed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
-from torch import Tensor
+
+from sb3_tare.hypergradient.update import Estimate, PolicyUpdate
 
 
-def unrolled_weights(
-    training_objective: Callable[[Sequence[Tensor], Tensor], Tensor],
-    validation_objective: Callable[[Sequence[Tensor]], Tensor],
-    parameters: Sequence[Tensor],
-    advantages: Tensor,
-    n_steps: int,
-    learning_rate: float,
-) -> Tensor:
-    """Weights w ``[n]`` of the hypergradient ``sum_t w_t dA_t/dphi`` through ``n_steps`` steps of gradient ascent.
+def unrolled_weights(update: PolicyUpdate, n_steps: int, learning_rate: float) -> Estimate:
+    """Weights w of the hypergradient ``sum_t w_t dA_t/dphi`` through ``n_steps`` steps of gradient ascent.
 
-    :param training_objective: scalar function of the policy's parameters and ``advantages``
-    :param validation_objective: scalar function of the parameters that the steps arrive at
-    :param parameters: where they start
-    :param advantages: ``[n]``
+    :param update: whose ``parameters`` are where the steps start, not where they arrive
+    :param n_steps: on the whole batch
+    :param learning_rate: of plain gradient ascent
+    :return: ``[n]`` weights
     """
-    advantages = advantages.detach().requires_grad_()
-    current = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+    current = [parameter.detach().clone().requires_grad_() for parameter in update.parameters]
     for _ in range(n_steps):
-        gradients = torch.autograd.grad(training_objective(current, advantages), current, create_graph=True)
+        gradients = torch.autograd.grad(update.training(current, update.advantages), current, create_graph=True)
         current = [parameter + learning_rate * gradient for parameter, gradient in zip(current, gradients, strict=True)]
-    (weights,) = torch.autograd.grad(validation_objective(current), advantages)
-    return weights
+    (weights,) = torch.autograd.grad(update.validation(current), update.advantages)
+    return Estimate(weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,15 +18,34 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
-from sb3_tare.data.recorder import Recorder
-from sb3_tare.hosts.host import Host, check_rollout_host, host_of
+from sb3_tare.hosts.host import Host
+from sb3_tare.hosts.on_policy import OnPolicyHost
 from sb3_tare.learning.iteration import Iteration
+from sb3_tare.learning.plans import Plan, WholePlan
 from sb3_tare.learning.start import start_from
+from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import PRESETS, RewardSettings
-from sb3_tare.utils.checks import check_finite
 from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.stopwatch import Stopwatch
+
+
+@dataclass
+class _Attached:
+    """What belongs to a learner while it has a model."""
+
+    host: Host[Any]
+    iteration: Iteration
+    drives_host: bool
+
+    @property
+    def model(self) -> Any:
+        return self.host.model
+
+    @property
+    def trainer(self) -> RewardTrainer:
+        return self.iteration.trainer
 
 
 class RewardLearner(BaseCallback):
@@ -44,19 +63,22 @@ class RewardLearner(BaseCallback):
 
     model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
     settings_class: ClassVar[type[RewardSettings]] = RewardSettings
-    iteration_class: ClassVar[type[Iteration]] = Iteration
 
     def __init__(self, verbose: int = 0, **reward_kwargs: Any) -> None:
         if not isinstance(verbose, int):
             raise TypeError(f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments")
         super().__init__(verbose)
         self.settings = self.settings_class(**reward_kwargs)
-        self._host_model: Any = None
-        self._iteration: Iteration | None = None
-        self._drives_host = True
+        self._attachment: _Attached | None = None
         self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._in_rollout = False
+
+    @property
+    def _attached(self) -> _Attached:
+        if self._attachment is None:
+            raise RuntimeError("this RewardLearner has no model yet: pass it to learn(callback=...) first")
+        return self._attachment
 
     @property
     def trainer(self) -> RewardTrainer:
@@ -64,18 +86,18 @@ class RewardLearner(BaseCallback):
 
         :raises RuntimeError: before the learner has a model
         """
-        if self._iteration is None:
-            raise RuntimeError("this RewardLearner has no model yet: pass it to learn(callback=...) first")
-        return self._iteration.trainer
+        return self._attached.trainer
 
     def attach(self, model: Any, drives_host: bool = True) -> None:
         """Build all networks for ``model``, once; :meth:`init_callback` does it where nothing else did.
 
         :param drives_host: whether this callback runs the host's updates itself, at the end of each rollout
+        :raises TypeError: if no reward can be learned for ``model``
+        :raises ValueError: if it has a learner, this learner a model, or the settings do not fit it
         """
-        if self._host_model is model:
+        if self._attachment is not None and self._attachment.model is model:
             return
-        if self._host_model is not None:
+        if self._attachment is not None:
             raise ValueError(
                 "this RewardLearner already belongs to another model; make one for each, "
                 "and carry what was learned over with RewardLearner.save and RewardLearner.load"
@@ -85,25 +107,27 @@ class RewardLearner(BaseCallback):
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
         host = self._host(model)
-        self._check_host(host, model)
+        host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
-        trainer, self._recorder = RewardTrainer(self.settings, model, host, seed), self._new_recorder(model)
+        trainer = RewardTrainer(self.settings, host, seed)
         if self._loaded is not None:
             state, times = self._loaded
             trainer.load_state_dict(state)
-            self.go_on_from(times)
+            host.go_on_from(np.array(times, dtype=np.int64))
         elif self.settings.initial_reward is not None:
             start_from(LearnedReward.load(self.settings.initial_reward), trainer)
-        self._iteration, self._host_model, self._drives_host = self.iteration_class(model, trainer), model, drives_host
+        self._attachment = _Attached(host, self._iteration(trainer), drives_host)
 
-    def _host(self, model: Any) -> Host:
-        return host_of(model)
+    def _host(self, model: Any) -> Host[Any]:
+        """The adapter of ``model``."""
+        return OnPolicyHost(model, policy_features=self.settings.features == "policy")
 
-    def _check_host(self, host: Host, model: Any) -> None:
-        check_rollout_host(self.settings, host, model)
-
-    def _new_recorder(self, model: Any) -> Recorder:
-        return Recorder(model.n_envs)
+    def _iteration(self, trainer: RewardTrainer) -> Iteration:
+        """Algorithm 1 in the variant that the settings ask for."""
+        settings, clock = self.settings, Stopwatch()
+        plan = Plan(trainer, settings.swap) if settings.validation == "split" else WholePlan(trainer)
+        timing = (BetweenPasses if settings.interleave else AfterUpdate)(trainer, clock)
+        return Iteration(trainer, plan, timing, clock)
 
     def phase(self, train: Callable[[], None]) -> None:
         """Run an iteration's policy updates with ``train``, and the reward steps around them."""
@@ -133,26 +157,24 @@ class RewardLearner(BaseCallback):
         if self._in_rollout:
             raise ValueError("this RewardLearner stands twice in the list of callbacks; once is right")
         self._resume()
-        check_finite(self.model._last_obs, "observation")
-        self._recorder.begin(self.model._last_episode_starts)
+        self._attached.host.begin()
         self._in_rollout = True
 
     def _on_step(self) -> bool:
         if not self._in_rollout:  # nobody has told of the rollout: a list inside an EventCallback, or in its lists
             raise _no_rollouts(self.parent)
-        self._recorder.add(self.locals["rewards"], self.locals["dones"], self.locals["infos"], self.locals["new_obs"])
+        self._attached.host.add(self.locals)
         return True
 
     def _on_rollout_end(self) -> None:
         self._in_rollout = False
-        if not self._drives_host:
+        if not self._attached.drives_host:
             return
         # The host does this only after the callbacks, and its schedules would lag behind by an iteration.
         self.model._update_current_progress_remaining(self.model.num_timesteps, self.model._total_timesteps)
-        assert self._iteration is not None
         self._suspended = self._updates()
         next(self._suspended)
-        for _ in range(self._iteration.n_updates - 1):
+        for _ in range(self._attached.iteration.plan.n_updates - 1):
             self.model.train()
             next(self._suspended)
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
@@ -167,9 +189,9 @@ class RewardLearner(BaseCallback):
             next(suspended, None)
 
     def _updates(self) -> Generator[None, None, None]:
-        assert self._iteration is not None
-        yield from self._iteration.updates(self._recorder.record())
-        for name, value in {**self.trainer.metrics.means(), "seconds": self._iteration.seconds}.items():
+        iteration = self._attached.iteration
+        yield from iteration.updates(self._attached.host.record())
+        for name, value in {**self.trainer.metrics.means(), "seconds": iteration.clock.seconds}.items():
             self.logger.record(f"reward/{name}", value)
 
     def _check_parent(self) -> None:
@@ -190,12 +212,11 @@ class RewardLearner(BaseCallback):
     @property
     def times(self) -> list[int]:
         """How many steps each environment is into its episode. Not part of the state, as the environments are not."""
-        return self._recorder.times.tolist()
+        return self._attached.host.times.tolist()
 
     def go_on_from(self, times: list[int]) -> None:
         """Expect environments that are ``times`` steps into their episodes, if there are as many of them."""
-        if len(times) == len(self._recorder.times):  # another number of environments means that all are reset
-            self._recorder.go_on_from(np.array(times, dtype=np.int64))
+        self._attached.host.go_on_from(np.array(times, dtype=np.int64))
 
     def save(self, path: str | Path) -> None:
         """Write settings and state to a zip file, whole or not at all.

@@ -8,6 +8,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from sb3_tare.hypergradient.conjugate_gradient import Solution
+
 
 class Metrics:
     """Collects numbers by name; the log gets their means."""
@@ -19,6 +21,15 @@ class Metrics:
         """Keep a number under each name."""
         for name, value in values.items():
             self._values[name].append(value)
+
+    def note_solution(self, solution: Solution | None) -> None:
+        """Keep how the linear system of a hypergradient was solved, where there was one."""
+        if solution is not None:
+            self.note(
+                cg_residual=solution.residual,
+                cg_steps=solution.steps,
+                negative_curvature=float(solution.negative_curvature),
+            )
 
     def note_rewards(self, learned: Tensor, extrinsic: Tensor) -> None:
         """Keep mean and standard deviation of both rewards ``[n]``, and their correlation where both vary."""

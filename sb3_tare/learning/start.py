@@ -14,7 +14,7 @@ def start_from(reward: LearnedReward, trainer: RewardTrainer) -> None:
 
     :raises ValueError: if they would mean something else there
     """
-    model, settings = trainer.reader.model, trainer.settings
+    model, settings = trainer.host.model, trainer.settings
     reward.check_spaces(model.observation_space, model.action_space)
     for name in ("architecture", "architecture_kwargs", "normalize_reward"):
         if getattr(settings, name) != getattr(reward, name):

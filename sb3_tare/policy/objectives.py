@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+Objective = Callable[[Tensor, Any, Tensor], Tensor]
+"""The second argument is None on hosts whose objective does not look at who acted."""
 
 
 def surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> Tensor:
@@ -27,13 +30,13 @@ def clipped_surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tens
     return torch.minimum(ratios * advantages, clipped * advantages).mean()
 
 
-def log_likelihood(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> Tensor:
+def log_likelihood(log_probs: Tensor, old_log_probs: Tensor | None, advantages: Tensor) -> Tensor:
     """Mean of log-probability times advantage: A2C (eq. 1)."""
     return (log_probs * advantages).mean()
 
 
 def advantage_weighted(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, temperature: float, max_weight: float
+    log_probs: Tensor, old_log_probs: Tensor | None, advantages: Tensor, temperature: float, max_weight: float
 ) -> Tensor:
     """Mean of log-probability times ``min(exp(A / temperature), max_weight)``: AWR (eq. 4 and 12)."""
     return (log_probs * advantage_weights(advantages, temperature, max_weight)).mean()
@@ -43,3 +46,21 @@ def advantage_weights(advantages: Tensor, temperature: float, max_weight: float)
     """``min(exp(A / temperature), max_weight)`` of advantages ``[n]`` (Peng et al., 2019, eq. 10 and section 4)."""
     # The exponent is clipped, not the exponential: where that overflows its derivative would be zero times infinity.
     return torch.exp((advantages / temperature).clamp(max=math.log(max_weight)))
+
+
+@dataclass(frozen=True)
+class HostObjective:
+    """What a host maximises, and what its curvature is made of.
+
+    :param value: J of a batch
+    :param has_kl_term: whether a KL divergence from the policy that acted bounds its updates (eq. 3 and 11)
+    :param weights: of the steps in its Gauss-Newton matrix, ``[n]``, a function of advantages ``[n]``; None: one each
+    """
+
+    value: Objective
+    has_kl_term: bool = True
+    weights: Callable[[Tensor], Tensor] | None = None
+
+
+SURROGATE = HostObjective(surrogate)
+LOG_LIKELIHOOD = HostObjective(log_likelihood)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import End, Episodes, Part
-from sb3_tare.data.rollout import Rollout
+from sb3_tare.data.episodes import End, Episodes, Selection
+from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.rewards.reward_model import RewardModel
 
 
@@ -27,15 +27,14 @@ class WindowMemory:
     """
 
     def __init__(self, n_rollouts: int, window: int) -> None:
-        self.rollouts: deque[Rollout] = deque(maxlen=n_rollouts)
+        self.rollouts: deque[RewardSteps] = deque(maxlen=n_rollouts)
         self.window = window
 
-    def add(self, rollout: Rollout) -> None:
-        """Store a rollout without what only its policy needed."""
-        nothing = rollout.extrinsic_rewards.new_empty((rollout.episodes.n_steps, 0))
-        self.rollouts.append(replace(rollout, observations=nothing, action_masks=None, learned=None, behaviour=None))
+    def add(self, rollout: RewardSteps) -> None:
+        """Store the steps of a rollout."""
+        self.rollouts.append(rollout)
 
-    def sample(self, n_windows: int, generator: torch.Generator) -> list[Rollout]:
+    def sample(self, n_windows: int, generator: torch.Generator) -> list[RewardSteps]:
         """Windows of one stored rollout each; pieces are drawn in proportion to their steps, places in them evenly."""
         sizes = torch.tensor([rollout.episodes.n_steps for rollout in self.rollouts])
         rows = torch.randint(int(sizes.sum()), (n_windows,), generator=generator)
@@ -44,7 +43,7 @@ class WindowMemory:
         local = rows - (ends - sizes)[owners]
         return [self._windows(self.rollouts[owner], local[owners == owner]) for owner in owners.unique().tolist()]
 
-    def _windows(self, rollout: Rollout, rows: Tensor) -> Rollout:
+    def _windows(self, rollout: RewardSteps, rows: Tensor) -> RewardSteps:
         """A window for each of ``rows``, inside the row's piece and as far along it as the row is."""
         episodes = rollout.episodes
         pieces = episodes.pieces[rows]
@@ -54,7 +53,7 @@ class WindowMemory:
         ends = torch.where(skipped + lengths < piece_lengths, int(End.CUT), episodes.ends[pieces])
         windows = Episodes(lengths, episodes.first_times[pieces] + skipped, ends)
         begins = episodes.begins[pieces] + skipped
-        return rollout.select(Part(windows, begins[windows.pieces] + windows.offsets))
+        return rollout.select(Selection(windows, begins[windows.pieces] + windows.offsets))
 
     def state_dict(self) -> list[dict[str, Any]]:
         """A state for each rollout."""
@@ -63,10 +62,10 @@ class WindowMemory:
     def load_state_dict(self, state: Iterable[dict[str, Any]], device: torch.device) -> None:
         """Take stored rollouts over."""
         self.rollouts.clear()
-        self.rollouts.extend(Rollout.from_state_dict(rollout, device) for rollout in state)
+        self.rollouts.extend(RewardSteps.from_state_dict(rollout, device) for rollout in state)
 
 
-def consistency_losses(reward_model: RewardModel, windows: Sequence[Rollout]) -> list[Tensor]:
+def consistency_losses(reward_model: RewardModel, windows: Sequence[RewardSteps]) -> list[Tensor]:
     """Their sum is the mean over all windows, in one unit for all rollouts; differentiable in the reward's parameters."""
     unit, n_windows = reward_model.unit, sum(len(rollout.episodes) for rollout in windows)
     return [
@@ -74,7 +73,7 @@ def consistency_losses(reward_model: RewardModel, windows: Sequence[Rollout]) ->
     ]
 
 
-def consistency_loss(learned_rewards: Tensor, rollout: Rollout, scale: float) -> Tensor:
+def consistency_loss(learned_rewards: Tensor, rollout: RewardSteps, scale: float) -> Tensor:
     """Sum over windows of (sum of learned minus sum of extrinsic rewards)^2 / steps, in squared units of ``scale``.
 
     :param learned_rewards: ``[n]``
@@ -82,6 +81,6 @@ def consistency_loss(learned_rewards: Tensor, rollout: Rollout, scale: float) ->
     """
     episodes = rollout.episodes
     pieces = episodes.pieces.to(learned_rewards.device)
-    differences = (learned_rewards - rollout.extrinsic_rewards.to(learned_rewards)) / scale
+    differences = (learned_rewards - rollout.rewards.to(learned_rewards)) / scale
     sums = torch.zeros(len(episodes), dtype=differences.dtype, device=differences.device).index_add(0, pieces, differences)
     return (sums.square() / episodes.lengths.to(sums)).sum()

@@ -80,7 +80,7 @@ class LearnedReward:
                 f"{type(learner).__name__} learns no reward; give an algorithm that does, such as TAREPPO, or a RewardLearner"
             )
         trainer = learner.trainer
-        model, settings, reward_model = trainer.reader.model, trainer.settings, trainer.reward_model
+        model, settings, reward_model = trainer.host.model, trainer.settings, trainer.reward_model
         policy = model.policy
         extractor = reward_model.extractor
         if extractor is None:

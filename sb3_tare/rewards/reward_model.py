@@ -11,7 +11,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from torch import Tensor, nn
 
-from sb3_tare.data.rollout import Rollout, Unit
+from sb3_tare.data.rollout import RewardSteps, Unit
 from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.settings import RewardSettings
 from sb3_tare.utils.nested import Observations
@@ -55,9 +55,9 @@ class RewardModel(nn.Module):
         """Let ``[n]`` new extrinsic rewards enter the running statistics."""
         self.statistics.update(extrinsic_rewards.double().cpu().numpy())
 
-    def forward(self, rollout: Rollout) -> Tensor:
-        """Learned rewards ``[n]`` of a rollout's steps, differentiable in the network's parameters."""
-        return one_a_step(self.network, self._inputs(rollout)) * rollout.unit.scale
+    def forward(self, steps: RewardSteps) -> Tensor:
+        """Learned rewards ``[n]`` of steps, in their unit, differentiable in the network's parameters."""
+        return one_a_step(self.network, self._inputs(steps)) * steps.unit.scale
 
     def values(self, states: Observations, scale: float) -> Tensor:
         """Value ``[n]`` of the learned rewards to come from ``states``, in a unit of size ``scale``."""
@@ -73,17 +73,17 @@ class RewardModel(nn.Module):
         for name, value in state.items():
             setattr(self.statistics, name, float(value))
 
-    def _inputs(self, rollout: Rollout) -> RewardInputs:
-        rewards = rollout.extrinsic_rewards
+    def _inputs(self, steps: RewardSteps) -> RewardInputs:
+        rewards = steps.rewards
         if self.settings.normalize_reward:
-            rewards = standardised(rewards, rollout.unit)
-        features = self._features(rollout.states)
+            rewards = standardised(rewards, steps.unit)
+        features = self._features(steps.states)
         return RewardInputs(
             observations=features,
-            actions=rollout.encoded_actions,
+            actions=steps.encoded_actions,
             rewards=rewards.to(features),
-            extrinsic_rewards=rollout.extrinsic_rewards,
-            episodes=rollout.episodes,
+            extrinsic_rewards=steps.rewards,
+            episodes=steps.episodes,
         )
 
     def _features(self, states: Observations) -> Tensor:

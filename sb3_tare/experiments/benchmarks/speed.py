@@ -26,17 +26,15 @@ from rich.progress import track
 from rich.table import Table
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from sb3_tare import TAREPPO
 from sb3_tare.data.cutting import split
-from sb3_tare.data.rollout import Rollout
 from sb3_tare.experiments.running.provenance import versions
-from sb3_tare.hypergradient.policy_gradients import Batch
+from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.hypergradient.unrolled import unrolled_weights
-from sb3_tare.learning.trainer import RewardTrainer
-from sb3_tare.policy.objectives import surrogate
+from sb3_tare.hypergradient.update import PolicyUpdate
+from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.utils.files import write_json
 
 PHASES = ("rollout", "policy", "reward")
@@ -93,58 +91,32 @@ def compare_algorithms(env: str, pairs: int, warm_up: int) -> dict[str, Any]:
     }
 
 
-class ActionLogProbabilities(nn.Module):
-    """A policy as a module whose ``forward`` gives log-probabilities, for ``functional_call``."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Log-probabilities ``[n]``."""
-        return self.policy.get_distribution(observations).log_prob(actions)
-
-
-def reward_gradient_problem(env: str) -> tuple[RewardTrainer, Rollout, Rollout]:
-    """A trainer after one iteration, and the two halves of a rollout."""
+def reward_gradient_problem(env: str) -> tuple[PolicyGradients, Batch, Batch]:
+    """A policy after one iteration of TAREPPO, and the two halves of a rollout with extrinsic advantages."""
     model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"validation": "next_rollout"})
     model.learn(model.n_steps)
     trainer = model.reward_learner.trainer
     rollout = trainer.take_waiting()
     assert rollout is not None
-    first, second = (rollout.select(part) for part in split(rollout.episodes, trainer.generator))
-    return trainer, first, second
+    parts = [rollout.select(half) for half in split(rollout.reward.episodes, trainer.generator)]
+    training, validation = (
+        Batch(part.policy, trainer.host.standardise(trainer.advantages.extrinsic(part))) for part in parts
+    )
+    return trainer.gradients, training, validation
 
 
 def implicit_gradient(env: str) -> Callable[[], Tensor]:
     """The weights of the reward gradient as TAREPPO computes them."""
-    trainer, training, validation = reward_gradient_problem(env)
-    batches = [Batch(part, trainer.gradients.prepared(trainer.advantages.extrinsic(part))) for part in (training, validation)]
-    return lambda: trainer.gradients.reward_weights(batches[0], batches[1], batches[1])[0]
+    gradients, training, validation = reward_gradient_problem(env)
+    return lambda: reward_weights(gradients, training, validation, curved=validation).weights
 
 
 def unrolled_gradient(env: str, n_steps: int) -> Callable[[], Tensor]:
     """The same weights through ``n_steps`` full-batch steps of gradient ascent."""
-    trainer, training, validation = reward_gradient_problem(env)
-    prepared, extrinsic = trainer.gradients.prepared, trainer.advantages.extrinsic
-    module = ActionLogProbabilities(trainer.gradients.policy)
-    names = [name for name, _ in module.named_parameters() if "value" not in name and "vf" not in name]
-    parameters = [dict(module.named_parameters())[name] for name in names]
-
-    def objective(current: Sequence[Tensor], rollout: Rollout, advantages: Tensor) -> Tensor:
-        arguments = (rollout.observations, rollout.actions)
-        log_probs = functional_call(module, dict(zip(names, current, strict=True)), arguments, tie_weights=False)
-        return surrogate(log_probs, rollout.old_log_probs, advantages)
-
-    validation_advantages = prepared(extrinsic(validation))
-    return lambda: unrolled_weights(
-        lambda current, advantages: objective(current, training, advantages),
-        lambda current: objective(current, validation, validation_advantages),
-        parameters,
-        prepared(extrinsic(training)),
-        n_steps,
-        learning_rate=0.01,
-    )
+    gradients, training, validation = reward_gradient_problem(env)
+    parameters = gradients.actor_parameters(gradients.evaluate(validation).value)
+    update = PolicyUpdate.of(gradients, training, validation, parameters)
+    return lambda: unrolled_weights(update, n_steps, learning_rate=0.01).weights
 
 
 def measure_gradient(env: str, n_steps: int | None, repetitions: int) -> dict[str, float]:

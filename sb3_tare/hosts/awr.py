@@ -1,0 +1,196 @@
+"""AWR as a host: a replay memory that is read whole, and fits of its actor to parts of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
+from torch import Tensor, nn
+
+from sb3_tare.advantages.generalised import standardise
+from sb3_tare.advantages.sums import DiscountedSums, discounted_sum_by_doubling
+from sb3_tare.awr import AWR
+from sb3_tare.awr.evaluation import in_chunks, path_baseline
+from sb3_tare.awr.memory import Paths
+from sb3_tare.data.cutting import MIN_PART_STEPS
+from sb3_tare.data.episodes import Selection
+from sb3_tare.data.labelled import Labelled
+from sb3_tare.data.rollout import Baseline, Part, PolicySteps, RewardSteps, Rollout
+from sb3_tare.hosts.host import Critic, Host, Loan
+from sb3_tare.policy.objectives import HostObjective, advantage_weighted, advantage_weights
+from sb3_tare.settings import RewardSettings
+from sb3_tare.utils.nested import take
+
+
+class ActorUpdate(NamedTuple):
+    """What AWR's actor phase is asked to do."""
+
+    paths: Paths
+    """All steps of the memory"""
+    n_steps: int
+    """Gradient steps"""
+
+
+class ActorFit(NamedTuple):
+    """What the actor is to be fitted to."""
+
+    paths: Paths
+    advantages: Tensor
+    """``[n]``"""
+    n_steps: int
+    """Gradient steps"""
+
+
+class AWRHost(Host[ActorUpdate]):
+    """AWR, whose memory keeps what other hosts' steps have to be noted for.
+
+    Everything that needs a gradient takes ``sampled_steps`` steps of paths drawn at random from each part instead of all:
+    hypergradients of more steps would be less noisy, at a cost that grows with the memory.
+
+    :param model: an AWR
+    :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
+    :param sampled_steps: steps that gradients are taken on
+    :raises TypeError: if ``model`` is another algorithm
+    """
+
+    def __init__(self, model: Any, policy_features: bool = True, sampled_steps: int = 2048) -> None:
+        if not isinstance(model, AWR):
+            raise TypeError(f"this learner is AWR's; {type(model).__name__} takes a RewardLearner")
+        super().__init__(model, policy_features)
+        self.sampled_steps = sampled_steps
+        self.update: ActorUpdate | None = None
+        """What the actor phase is asked to do, while it is under way"""
+        self.fit: ActorFit | None = None
+        """What the actor is to be fitted to, while a part is lent"""
+
+    @property
+    def gae_lambda(self) -> float:
+        """A TD(lambda) return minus the value is a generalised advantage with this lambda."""
+        return self.model.td_lambda
+
+    @property
+    def sums(self) -> DiscountedSums:
+        """Those that cost a few operations on all rows at once."""
+        return discounted_sum_by_doubling
+
+    @property
+    def objective(self) -> HostObjective:
+        """The log-likelihood weighted by exponentials of advantages (eq. 4 and 12)."""
+        coefficients = {"temperature": self.model.temperature, "max_weight": self.model.max_weight}
+        return HostObjective(
+            partial(advantage_weighted, **coefficients), has_kl_term=False, weights=partial(advantage_weights, **coefficients)
+        )
+
+    def standardise(self, advantages: Tensor) -> Tensor:
+        """Advantages ``[n]`` as they enter the objective."""
+        return standardise(advantages)
+
+    def check(self, settings: RewardSettings) -> None:
+        """:raises ValueError: if an iteration collects too few steps"""
+        frequency, unit = self.model.train_freq
+        least = 2 * MIN_PART_STEPS
+        if unit is TrainFrequencyUnit.STEP and frequency * self.model.n_envs < least:
+            raise ValueError(
+                f"an iteration needs at least {least} steps to learn a reward from, got train_freq={frequency} times "
+                f"{self.model.n_envs} environments: raise train_freq"
+            )
+
+    def updated_parameters(self) -> list[nn.Parameter]:
+        """The actor's: the critic moves on before the next episodes validate the update."""
+        return self.policy.actor_parameters()
+
+    def begin(self) -> None:
+        """Nothing to do."""
+
+    def add(self, step: Mapping[str, Any]) -> None:
+        """Nothing to do, as the memory has it."""
+
+    def record(self) -> ActorUpdate:
+        """What the actor phase is asked to do."""
+        assert self.update is not None
+        return self.update
+
+    @property
+    def times(self) -> np.ndarray:
+        """Nothing, as the memory has it."""
+        return np.zeros(0, dtype=np.int64)
+
+    def go_on_from(self, times: np.ndarray) -> None:
+        """Nothing to do, as the memory has it."""
+
+    @torch.no_grad()
+    def read(self, record: ActorUpdate) -> Part:
+        """All paths of the memory."""
+        model, rows = self.model, record.paths.rows
+        memory, env = model.replay_buffer, model.get_vec_normalize_env()
+        encoded = preprocess_obs(memory.actions_at(rows), model.action_space, normalize_images=False)
+        assert isinstance(encoded, Tensor)
+        return Part(
+            rows=torch.from_numpy(rows).to(self.device),
+            reward=RewardSteps(
+                states=in_chunks(self.states, lambda chunk: memory.observations_at(chunk, env), rows),
+                encoded_actions=encoded.flatten(1),
+                rewards=memory.rewards_at(rows, env),
+                episodes=record.paths.episodes,
+            ),
+            policy_critic=model.baseline(record.paths),
+        )
+
+    def collected(self, part: Part) -> Part:
+        """The steps of the memory that were collected since the last iteration."""
+        memory = self.model.replay_buffer
+        newest = memory.paths(memory.n_new)
+        by_env = torch.arange(len(part)).view(memory.n_envs, -1)
+        rows = by_env[:, by_env.shape[1] - len(newest.rows) // memory.n_envs :].flatten()
+        return part.select(Selection(newest.episodes, rows))
+
+    def sample(self, part: Part, generator: torch.Generator) -> Rollout:
+        """``sampled_steps`` steps or a little more of paths drawn at random."""
+        episodes = part.reward.episodes
+        order = torch.randperm(len(episodes), generator=generator)
+        n_pieces = 1 + int((episodes.lengths[order].cumsum(0) < self.sampled_steps).sum())
+        chosen = order[:n_pieces].sort().values
+        return self.fetch(part.select(episodes.select(chosen)))
+
+    def fetch(self, part: Part) -> Rollout:
+        """The part with its observations and actions."""
+        model, rows = self.model, part.rows.cpu().numpy()
+        memory, env = model.replay_buffer, model.get_vec_normalize_env()
+        return Rollout.of(part, PolicySteps(memory.observations_at(rows, env), memory.actions_at(rows)))
+
+    @torch.no_grad()
+    def baseline(self, part: Part, record: ActorUpdate, critic: Critic) -> Baseline:
+        """What ``critic`` says of all paths."""
+        model = self.model
+        values = in_chunks(critic, lambda rows: take(part.reward.states, torch.from_numpy(rows)), np.arange(len(part)))
+        return path_baseline(
+            lambda observations: critic(self.states(observations)),
+            model.replay_buffer,
+            record.paths,
+            self.gamma,
+            model.get_vec_normalize_env(),
+            values,
+        )
+
+    @contextmanager
+    def lending(
+        self,
+        labelled: Labelled,
+        between_passes: Callable[[], None] | None = None,
+        before_batch: Callable[[Tensor], None] | None = None,
+    ) -> Iterator[Loan]:
+        """Ask for a fit of the actor to the part, with its share of the gradient steps; nothing can happen during it."""
+        update, part = self.record(), labelled.part
+        n_steps = math.ceil(update.n_steps * len(part) / len(update.paths.rows))
+        self.fit = ActorFit(Paths(part.rows.cpu().numpy(), part.reward.episodes), labelled.advantages, n_steps)
+        try:
+            yield Loan(labelled)
+        finally:
+            self.fit = None

@@ -1,0 +1,268 @@
+"""PPO, MaskablePPO, TRPO and A2C as hosts: a rollout buffer that is read, and lent out narrowed to a part."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from sb3_contrib import TRPO, MaskablePPO
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import Tensor, nn
+
+from sb3_tare.advantages.generalised import standardise
+from sb3_tare.advantages.sums import DiscountedSums, discounted_sum
+from sb3_tare.data.cutting import MIN_PART_STEPS
+from sb3_tare.data.labelled import Labelled
+from sb3_tare.data.recorder import Record, Recorder
+from sb3_tare.data.rollout import Baseline, Part, PolicySteps, RewardSteps, Rollout
+from sb3_tare.hosts.buffers import flat_rows, narrow, relabel, widen
+from sb3_tare.hosts.host import Critic, Host, Loan
+from sb3_tare.policy.objectives import LOG_LIKELIHOOD, SURROGATE, HostObjective
+from sb3_tare.settings import RewardSettings
+from sb3_tare.utils.checks import check_device, check_finite
+
+FEW_ROWS = 64
+"""A rollout of fewer steps is warned about: a reward phase costs nearly as much for it as for 2,048."""
+
+
+class _Kind(NamedTuple):
+    """An algorithm, subclasses included."""
+
+    objective: HostObjective
+    has_epochs: bool
+
+
+KINDS: dict[type[BaseAlgorithm], _Kind] = {
+    PPO: _Kind(SURROGATE, has_epochs=True),
+    MaskablePPO: _Kind(SURROGATE, has_epochs=True),
+    TRPO: _Kind(SURROGATE, has_epochs=False),
+    A2C: _Kind(LOG_LIKELIHOOD, has_epochs=False),
+}
+"""The algorithms that an :class:`OnPolicyHost` adapts; a further one is a line here."""
+
+
+class OnPolicyHost(Host[Record]):
+    """An algorithm with a rollout buffer.
+
+    :param model: a PPO, MaskablePPO, TRPO or A2C, or of a subclass
+    :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
+    :raises TypeError: if no reward can be learned for ``model``
+    """
+
+    def __init__(self, model: Any, policy_features: bool = True) -> None:
+        super().__init__(model, policy_features)
+        self._kind = _kind_of(model)
+        self._recorder = Recorder(model.n_envs)
+
+    @property
+    def has_epochs(self) -> bool:  # type: ignore[override]
+        """Whether its ``train()`` passes ``n_epochs`` times over the rollout."""
+        return self._kind.has_epochs
+
+    @property
+    def gamma(self) -> float:
+        """That of its buffer, which computes its advantages; the algorithm's own bootstraps time-outs alone."""
+        return self.model.rollout_buffer.gamma
+
+    @property
+    def gae_lambda(self) -> float:
+        """That of its buffer."""
+        return self.model.rollout_buffer.gae_lambda
+
+    @property
+    def sums(self) -> DiscountedSums:
+        """Those of SB3's rollout buffer, to the last bit."""
+        return discounted_sum
+
+    @property
+    def objective(self) -> HostObjective:
+        """The surrogate of PPO and TRPO, or A2C's log-likelihood."""
+        return self._kind.objective
+
+    def standardise(self, advantages: Tensor) -> Tensor:
+        """Advantages ``[n]`` as they enter the objective; over the whole part, where the host does it by mini-batch."""
+        return standardise(advantages) if self.model.normalize_advantage else advantages
+
+    def check(self, settings: RewardSettings) -> None:
+        """:raises ValueError: if the settings and the rollouts of the algorithm do not go together"""
+        model = self.model
+        if settings.interleave and not self.has_epochs:
+            raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+        check_device(model.device)
+        n_rows = model.n_steps * model.n_envs
+        least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
+        if n_rows < least:
+            raise ValueError(
+                f"validation={settings.validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
+                f"times {model.n_envs} environments: raise n_steps"
+            )
+        if n_rows < FEW_ROWS:
+            warnings.warn(
+                f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
+                "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps "
+                "say little about a held-out return: raise n_steps or the number of environments",
+                stacklevel=3,
+            )
+
+    def updated_parameters(self) -> list[nn.Parameter]:
+        """The policy's."""
+        return list(self.policy.parameters())
+
+    def begin(self) -> None:
+        """Start a rollout.
+
+        :raises ValueError: if an observation is not finite
+        """
+        check_finite(self.model._last_obs, "observation")
+        self._recorder.begin(self.model._last_episode_starts)
+
+    def add(self, step: Mapping[str, Any]) -> None:
+        """Note a step, before SB3 adds bootstrapped values to its rewards in place."""
+        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"])
+
+    def record(self) -> Record:
+        """What the buffer does not keep of the rollout."""
+        return self._recorder.record()
+
+    @property
+    def times(self) -> np.ndarray:
+        """``[N]`` how many steps each environment is into its episode."""
+        return self._recorder.times
+
+    def go_on_from(self, times: np.ndarray) -> None:
+        """Expect environments that are ``times`` steps into their episodes, if there are as many of them."""
+        if len(times) == len(self._recorder.times):  # another number of environments means that all are reset
+            self._recorder.go_on_from(times)
+
+    @torch.no_grad()
+    def read(self, record: Record) -> Rollout:
+        """The rollout.
+
+        :raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded
+        """
+        buffer = self.model.rollout_buffer
+        _check_buffer(buffer, record)
+        observations = self._rows(buffer.observations)
+        actions = self._rows(buffer.actions).float()
+        if isinstance(self.model.action_space, spaces.Discrete):
+            actions = actions.long().flatten()
+        masks = getattr(buffer, "action_masks", None)
+        encoded = preprocess_obs(actions, self.model.action_space, normalize_images=False)
+        assert isinstance(encoded, Tensor)
+        return Rollout(
+            rows=torch.arange(record.rewards.size),
+            policy=PolicySteps(
+                observations, actions, self._rows(buffer.log_probs), None if masks is None else self._rows(masks)
+            ),
+            reward=RewardSteps(self.states(observations), encoded.flatten(1), self._rows(record.rewards), record.episodes()),
+            policy_critic=self._own_baseline(buffer, record),
+        )
+
+    def collected(self, part: Part) -> Part:
+        """All of them."""
+        return part
+
+    def sample(self, part: Part, generator: torch.Generator) -> Rollout:
+        """All of its steps."""
+        return self.fetch(part)
+
+    def fetch(self, part: Part) -> Rollout:
+        """The part, which was read with the policy's side."""
+        assert isinstance(part, Rollout)
+        return part
+
+    @torch.no_grad()
+    def baseline(self, part: Part, record: Record, critic: Critic) -> Baseline:
+        """What ``critic`` says of a whole rollout; its own value of the terminal observation where a time limit struck."""
+        values = critic(part.reward.states)
+        last_values = critic(self.states(obs_as_tensor(record.last_observations, self.device)))
+        bootstraps = torch.zeros_like(values, dtype=torch.float64)
+        n_steps = len(record.dones)
+        for (step, env), observation in record.terminal_observations.items():
+            terminal_state = self.states(self.policy.obs_to_tensor(observation)[0])
+            bootstraps[env * n_steps + step] = self.model.gamma * critic(terminal_state)[0]
+        return Baseline(values, _next_values(values, last_values, record.dones), bootstraps)
+
+    @contextmanager
+    def lending(
+        self,
+        labelled: Labelled,
+        between_passes: Callable[[], None] | None = None,
+        before_batch: Callable[[Tensor], None] | None = None,
+    ) -> Iterator[Loan]:
+        """Narrow the rollout buffer to the part."""
+        buffer = self.model.rollout_buffer
+
+        def hand_over(other: Labelled) -> None:
+            relabel(buffer, *_arrays(other))
+
+        def batch_begins(places: np.ndarray) -> None:
+            assert before_batch is not None
+            before_batch(torch.from_numpy(places))
+
+        rows = labelled.part.rows.cpu().numpy()
+        narrow(buffer, rows, *_arrays(labelled), between_passes, None if before_batch is None else batch_begins)
+        try:
+            yield Loan(labelled, hand_over)
+        finally:
+            widen(buffer)
+
+    def _own_baseline(self, buffer: Any, record: Record) -> Baseline:
+        last_observations = obs_as_tensor(record.last_observations, self.device)
+        last_values = self.policy.predict_values(last_observations).flatten()
+        # The host has added its bootstrapped values to the rewards in place. Their difference is exact in float64, so
+        # that adding it to the recorded rewards gives the host's own back to the bit.
+        added = buffer.rewards.astype(np.float64) - record.rewards.astype(np.float64)
+        bootstraps = self._rows(np.where(record.timeouts, added, 0.0))
+        values = self._rows(buffer.values)
+        return Baseline(values, _next_values(values, last_values, record.dones), bootstraps)
+
+    def _rows(self, arrays: Any) -> Any:
+        if isinstance(arrays, dict):
+            return {key: self._rows(array) for key, array in arrays.items()}
+        return torch.as_tensor(flat_rows(arrays).copy(), device=self.device)
+
+
+def _kind_of(model: Any) -> _Kind:
+    for algorithm, kind in KINDS.items():
+        if isinstance(model, algorithm):
+            return kind
+    supported = ", ".join(algorithm.__name__ for algorithm in KINDS)
+    raise TypeError(
+        f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses; "
+        "for AWR there is TAREAWR"
+    )
+
+
+def _check_buffer(buffer: Any, record: Record) -> None:
+    """:raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded"""
+    if buffer.generator_ready or record.rewards.shape != buffer.rewards.shape:
+        raise RuntimeError(
+            "the rollout buffer does not hold what the environment gave, step by step: either another RewardLearner has "
+            "taken it (a model can have one), or a callback has read it with get()"
+        )
+    if not np.array_equal(buffer.rewards[~record.timeouts], record.rewards.astype(np.float32)[~record.timeouts]):
+        raise RuntimeError(
+            "rewards in the rollout buffer differ from those that the environment gave: something edits them in place, "
+            "which a learned reward would undo. Let an environment wrapper change rewards instead"
+        )
+
+
+def _next_values(values: Tensor, last_values: Tensor, dones: np.ndarray) -> Tensor:
+    """``[n]`` values of the observations that follow each row, zero where the row ended its episode."""
+    n_steps, n_envs = dones.shape
+    by_env = values.view(n_envs, n_steps)
+    following = torch.cat([by_env[:, 1:], last_values.to(values).view(n_envs, 1)], dim=1)
+    return following.masked_fill(torch.as_tensor(dones.T, device=values.device), 0.0).flatten()
+
+
+def _arrays(labelled: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    return labelled.advantages.cpu().numpy(), labelled.returns.cpu().numpy()

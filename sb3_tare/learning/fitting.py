@@ -1,0 +1,49 @@
+"""What is fitted to a rollout after the policy's updates, without a gradient through them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import mse_loss
+
+from sb3_tare.data.labelled import Labelled
+from sb3_tare.rewards.consistency import consistency_losses
+from sb3_tare.utils.nested import take
+
+if TYPE_CHECKING:
+    from sb3_tare.learning.trainer import RewardTrainer
+
+
+def fit_critic(trainer: RewardTrainer, labelled: Sequence[Labelled], share: float) -> None:
+    """Fit the second critic, if there is one, to the learned rewards' returns, in units of the extrinsic reward.
+
+    :param labelled: what the policy was trained on
+    :param share: of its steps that each pass takes
+    """
+    settings, model = trainer.settings, trainer.reward_model
+    scale = model.unit.scale
+    targets = [
+        (each.part.reward.states, (trainer.advantages.learned(each.part, each.rewards) + critic.values) / scale)
+        for each in labelled
+        if (critic := each.part.reward_critic) is not None
+    ]
+    for states, returns in targets * settings.critic_epochs:
+        n_rows = math.ceil(share * len(returns))
+        shuffled = torch.randperm(len(returns), generator=trainer.generator)[:n_rows].to(returns.device)
+        for rows in shuffled.split(settings.critic_batch_size):
+            loss = mse_loss(model.values(take(states, rows), scale=1.0), returns[rows])
+            trainer.optimisers.step("critic", loss)
+            trainer.metrics.note(critic_loss=float(loss.detach()))
+
+
+def make_consistent(trainer: RewardTrainer) -> None:
+    """Steps that make the learned reward sum to the extrinsic one over windows of the last rollouts."""
+    settings = trainer.settings
+    for _ in range(settings.consistency_updates):
+        windows = trainer.memory.sample(settings.consistency_batch_size, trainer.generator)
+        losses = consistency_losses(trainer.reward_model, windows)
+        trainer.optimisers.step("consistency", *losses)
+        trainer.metrics.note(consistency_loss=float(sum(loss.detach() for loss in losses)))

@@ -1,0 +1,118 @@
+"""Objective, gradient and curvature of a host's policy, as it is now, on batches of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sb3_tare.data.rollout import DistributionParameters, PolicySteps
+from sb3_tare.policy.curvature import Curvature, Evaluated
+from sb3_tare.policy.distributions import detached
+from sb3_tare.policy.objectives import HostObjective
+from sb3_tare.policy.products import LinearMap, flat_gradient
+
+
+class PolicyHost(Protocol):
+    """What is read of a host, each time anew."""
+
+    @property
+    def policy(self) -> Any:
+        """Its policy: anything with SB3's ``get_distribution``."""
+
+    @property
+    def objective(self) -> HostObjective:
+        """What it maximises."""
+
+
+class Batch(NamedTuple):
+    """Steps and the advantages ``[n]`` they are given, as they enter the host's objective."""
+
+    steps: PolicySteps
+    advantages: Tensor
+
+
+class PolicyGradients:
+    """Reads the policy through its public ``get_distribution`` and leaves its gradients, modes and generators alone.
+
+    :param host: whose policy and objective are looked at
+    :param curvature: of the objective
+    :param excluded: names of parameters that do not enter gradients
+    """
+
+    def __init__(self, host: PolicyHost, curvature: Curvature, excluded: Sequence[str] = ()) -> None:
+        self.host = host
+        self.curvature = curvature
+        self.excluded = excluded
+        self._actor_names: dict[tuple[str, ...], list[str]] = {}
+
+    def evaluate(self, batch: Batch, parameters: Sequence[Tensor] = (), own: Sequence[Tensor] = ()) -> Evaluated:
+        """A batch as the policy sees it.
+
+        :param parameters: tensors that stand in place of the policy's ``own`` ones meanwhile
+        """
+        steps = batch.steps
+        masks = {} if steps.action_masks is None else {"action_masks": steps.action_masks}
+        with evaluation_mode(self.host.policy), replaced(self.host.policy, own, parameters):
+            distribution = self.host.policy.get_distribution(steps.observations, **masks)
+            log_probs = distribution.log_prob(steps.actions)
+        return Evaluated(self.host.objective, log_probs, distribution, batch.advantages, steps.old_log_probs, steps.behaviour)
+
+    def gradient(self, batch: Batch) -> Tensor:
+        """Ascent direction ``[p]`` of the objective in the actor's parameters."""
+        objective = self.evaluate(batch).value
+        return flat_gradient(objective, self.actor_parameters(objective)).detach()
+
+    def behaviour(self, steps: PolicySteps) -> DistributionParameters | None:
+        """Action distributions of the policy as it is now, for the KL term of eq. 3; None where no curvature needs them."""
+        if not self.curvature.needs_behaviour(self.host.objective):
+            return None
+        with torch.no_grad():
+            return detached(self.evaluate(Batch(steps, torch.zeros(len(steps)))).actions)
+
+    def curvature_product(self, batch: Batch, parameters: Sequence[Tensor]) -> LinearMap | None:
+        """The map ``v -> C v`` on ``[p]`` vectors, measured on ``batch``; None for the identity."""
+        return self.curvature.product(self.evaluate(batch), parameters)
+
+    def actor_parameters(self, objective: Tensor) -> list[Tensor]:
+        """Those that the objective depends on, but for the excluded ones; the critic's are none of them."""
+        trainable = {name: parameter for name, parameter in self.host.policy.named_parameters() if parameter.requires_grad}
+        if tuple(trainable) not in self._actor_names:  # it depends on the same of them every time
+            gradients = torch.autograd.grad(objective, list(trainable.values()), retain_graph=True, allow_unused=True)
+            used = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None]
+            self._actor_names[tuple(trainable)] = [name for name in used if name not in self.excluded]
+        return [trainable[name] for name in self._actor_names[tuple(trainable)]]
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Batch-norm statistics and dropout at rest; each submodule's mode is given back at the end."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, training in modes.items():
+            submodule.training = training
+
+
+@contextmanager
+def replaced(module: nn.Module, own: Sequence[Tensor], others: Sequence[Tensor]) -> Iterator[None]:
+    """Let ``others`` stand in place of the ``own`` parameters of ``module``, wherever they are registered."""
+    instead = {id(parameter): other for parameter, other in zip(own, others, strict=True) if parameter is not other}
+    places = [
+        (submodule, name, parameter)
+        for submodule in (module.modules() if instead else ())
+        for name, parameter in submodule._parameters.items()
+        if id(parameter) in instead
+    ]
+    try:
+        for submodule, name, parameter in places:
+            submodule._parameters[name] = instead[id(parameter)]  # type: ignore[assignment]
+        yield
+    finally:
+        for submodule, name, parameter in places:
+            submodule._parameters[name] = parameter
