@@ -11,7 +11,7 @@ from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.networks.registry import ARCHITECTURES
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.rewards.wrappers import LearnedRewardWrapper, VecLearnedReward
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import RewardKwargs, RewardSettings
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,7 @@ __all__ = [
     "LearnedRewardWrapper",
     "LearnsReward",
     "RewardInputs",
+    "RewardKwargs",
     "RewardLearner",
     "RewardSettings",
     "VecLearnedReward",

@@ -110,7 +110,7 @@ def test_a_loaded_preset_overrides_what_was_saved(tmp_path):
     learner.attach(PPO("MlpPolicy", Walk(), n_steps=N_STEPS, device="cpu"))
     learner.save(tmp_path / "learner")
     settings = RewardLearner.load(tmp_path / "learner", preset="paper", swap=False).settings
-    assert (settings.reward_mode, settings.gae_lambda, settings.swap) == ("replace", 1.0, False)
+    assert (settings.advantage.reward_mode, settings.advantage.gae_lambda, settings.schedule.swap) == ("replace", 1.0, False)
     assert settings == RewardSettings(preset="paper", swap=False)
 
 

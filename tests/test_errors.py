@@ -172,7 +172,7 @@ def test_a_bound_must_be_positive(bound):
 def test_a_coefficient_of_a_reward_that_stands_alone_is_refused(settings):
     with refused(ValueError, "reward_coef=0.5", "reward_mode='replace'", "leave it out"):
         RewardLearner(**settings, reward_coef=0.5)
-    assert RewardLearner(**{**settings, "reward_mode": "add"}, reward_coef=0.5).settings.reward_coef == 0.5
+    assert RewardLearner(**{**settings, "reward_mode": "add"}, reward_coef=0.5).settings.advantage.reward_coef == 0.5
 
 
 def test_a_network_without_a_head_cannot_start_at_zero():

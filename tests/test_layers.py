@@ -11,7 +11,7 @@ import pytest
 import sb3_tare
 
 PACKAGE = Path(sb3_tare.__file__).parent
-ROOMS = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()} | {"settings"}
+ROOMS = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()}
 MODULES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
 TENSORS_ONLY = ("advantages", "policy", "hypergradient", "networks")
 """Rooms that know tensors and not the algorithms of Stable-Baselines3."""
@@ -42,13 +42,12 @@ def own_imports(module: str) -> set[str]:
 
 @cache
 def readme_of(room: str) -> str:
-    return (PACKAGE / ("README.md" if room == "settings" else f"{room}/README.md")).read_text()
+    return (PACKAGE / room / "README.md").read_text()
 
 
 def may_import(room: str) -> set[str]:
     """Rooms, or ``public``, that the README of ``room`` allows."""
-    pattern = r"`settings\.py` \|.*(may import .*?) \|" if room == "settings" else r"^May import: (.*?)\.$"
-    (sentence,) = re.findall(pattern, readme_of(room), flags=re.MULTILINE)
+    (sentence,) = re.findall(r"^May import: (.*?)\.$", readme_of(room), flags=re.MULTILINE)
     rooms = set(re.findall(r"`([\w.]+)`", sentence))
     assert rooms <= ROOMS
     return rooms | ({"public"} if "the public names" in sentence else set())
@@ -59,13 +58,13 @@ def exceptions(room: str) -> set[str]:
     return set(re.findall(r"^- `([\w.]+)`: .{10,}$", readme_of(room).partition("From inside:")[2], flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS - {"settings"}))
+@pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_room_has_a_readme_of_a_screen_and_a_line_in_the_packages(room):
     text = readme_of(room)
     assert text.startswith(f"# {room}\n")
     assert len(text.splitlines()) <= 45
     assert "Start with" in text
-    assert f"| `{room}` |" in readme_of("settings")
+    assert f"| `{room}` |" in readme_of("")
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module not in ("__init__",)])

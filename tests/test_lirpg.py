@@ -98,7 +98,9 @@ def unrolled(model: LIRPG, rollout: Rollout, rows: Tensor, step: Any, parameters
         return clipped_surrogate(log_probs, steps.old_log_probs[rows], standardised, model.clip_range(1.0))
 
     phi = list(trainer.reward_model.network.parameters())
-    advantages = trainer.advantages.parameterised(rollout, trainer.reward_model(rollout.reward))[rows]
+    advantages = trainer.advantages.parameterised(
+        rollout, trainer.reward_model(rollout.reward), trainer.advantages.extrinsic(rollout)
+    )[rows]
     theta = step.parameters.clone().requires_grad_()
     values, log_probs, entropy = evaluate(theta)
     extrinsic = trainer.advantages.extrinsic(rollout)
@@ -176,7 +178,9 @@ def test_a_reward_step_follows_each_step_of_the_policy_and_relabels_the_mini_bat
     def look(labelled, rows, *step):
         buffer, rollout = model.rollout_buffer, labelled.sample
         with torch.no_grad():
-            expected = trainer.advantages.parameterised(rollout, trainer.reward_model(rollout.reward))
+            expected = trainer.advantages.parameterised(
+                rollout, trainer.reward_model(rollout.reward), trainer.advantages.extrinsic(rollout)
+            )
         np.testing.assert_allclose(buffer.advantages.flatten(), expected, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(
             buffer.returns.flatten(), trainer.advantages.extrinsic(rollout) + rollout.policy_critic.values, rtol=1e-6

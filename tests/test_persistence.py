@@ -273,7 +273,7 @@ def test_settings_may_change_when_a_model_is_loaded(load, tmp_path):
     else:
         loaded = tare(**changed)
         loaded.set_parameters(tmp_path / "model")
-    assert loaded.reward_learner.settings.learning_rate == 1e-4
+    assert loaded.reward_learner.settings.step.learning_rate == 1e-4
     parameters = loaded.get_parameters()["reward_learner"]
     assert step_sizes(parameters) == {"reward": [1e-4], "critic": [2e-4]}
     # Momentum is that of the saved run all the same.
@@ -344,7 +344,7 @@ def test_a_learner_may_be_loaded_with_other_settings(tmp_path):
     model.learn(2 * ITERATION, callback=learner)
     learner.save(tmp_path / "learner")
     loaded = RewardLearner.load(tmp_path / "learner", learning_rate=1e-4)
-    assert loaded.settings.validation == "next_rollout"
+    assert loaded.settings.schedule.validation == "next_rollout"
     loaded.attach(ppo())
     assert step_sizes(loaded.state_dict())["reward"] == [1e-4]
 
@@ -355,7 +355,7 @@ def test_custom_objects_stand_in_for_a_learners_saved_settings(tmp_path):
     learner.save(tmp_path / "learner")
     kwargs = {"architecture": LinearReward, "learning_rate": 0.5}
     loaded = RewardLearner.load(tmp_path / "learner", custom_objects={"reward_kwargs": kwargs})
-    assert (loaded.settings.architecture, loaded.settings.learning_rate) == (LinearReward, 0.5)
+    assert (loaded.settings.network.architecture, loaded.settings.step.learning_rate) == (LinearReward, 0.5)
 
 
 def test_a_loaded_learner_may_be_saved_again_before_it_has_a_model(tmp_path):

@@ -8,13 +8,16 @@ import os
 import re
 import subprocess
 import sys
+import typing
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import sb3_tare
-from sb3_tare import AWR, RewardSettings
+from sb3_tare import AWR, RewardKwargs, RewardSettings
+from sb3_tare.algorithms.lirpg import LIRPGKwargs, LIRPGSettings
+from sb3_tare.algorithms.tare_awr import MemoryKwargs, MemorySettings
 from sb3_tare.experiments.benchmarks import awr_speed
 
 ROOT = Path(__file__).parents[1]
@@ -24,8 +27,7 @@ PACKAGE = ROOT / "sb3_tare"
 def test_the_readme_lists_every_setting_with_its_default():
     rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     documented = {name: ast.literal_eval(default) for name, default in rows}
-    defaults = RewardSettings()
-    assert documented == {field.name: getattr(defaults, field.name) for field in dataclasses.fields(RewardSettings)}
+    assert documented == RewardSettings().flat()
 
 
 @pytest.mark.parametrize("study", ["figure6", "delayed"])
@@ -57,10 +59,25 @@ def test_what_the_readme_says_of_the_chain_is_what_its_results_say():
         assert sum(right) / len(right) > sum(left) / len(left)
 
 
-def test_every_setting_is_explained_in_the_docstring():
-    explained = re.findall(r":param (\w+):", RewardSettings.__doc__ or "")
-    assert explained == sorted(explained, key=explained.index)
-    assert set(explained) == {field.name for field in dataclasses.fields(RewardSettings)}
+GROUPS = {*RewardSettings.groups.values(), *MemorySettings.groups.values(), *LIRPGSettings.groups.values()}
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_every_setting_is_explained_in_its_groups_docstring(group):
+    assert re.findall(r":param (\w+):", group.__doc__ or "") == [field.name for field in dataclasses.fields(group)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kwargs"),
+    [(RewardSettings, RewardKwargs), (MemorySettings, MemoryKwargs), (LIRPGSettings, LIRPGKwargs)],
+    ids=lambda each: each.__name__,
+)
+def test_the_typed_keywords_are_the_settings(settings, kwargs):
+    assert set(kwargs.__annotations__) == set(settings().flat())
+    for group in settings.groups.values():
+        for field in dataclasses.fields(group):
+            typed = str(typing.get_type_hints(kwargs)[field.name])
+            assert str(typing.get_type_hints(group)[field.name]) == typed or "Literal" in typed
 
 
 def run(*command: str, cwd: Path) -> str:

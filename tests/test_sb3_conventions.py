@@ -90,7 +90,7 @@ def assert_learns(model, iterations=2):
     changed = differences(before, after)
     assert any(name.startswith("/policy/") for name in changed)
     reward_changed = any(name.startswith("/reward_learner/reward_model/network") for name in changed)
-    assert reward_changed == (model.reward_learner.settings.n_reward_updates > 0)
+    assert reward_changed == (model.reward_learner.settings.schedule.n_reward_updates > 0)
     return model
 
 
@@ -684,7 +684,7 @@ def test_the_papers_setting_is_a_preset_that_yields_to_what_else_is_said():
     paper = {"reward_mode": "replace", "validation": "split", "swap": True, "gae_lambda": 1.0, "n_reward_updates": 1}
     settings = tare(preset="paper").reward_learner.settings
     assert {name: getattr(settings, name) for name in paper} == paper
-    assert tare(preset="paper", gae_lambda=0.5).reward_learner.settings.gae_lambda == 0.5
+    assert tare(preset="paper", gae_lambda=0.5).reward_learner.settings.advantage.gae_lambda == 0.5
 
 
 # How often each of the two is updated

@@ -92,7 +92,7 @@ def test_a_named_file_of_hyperparameters_replaces_ours(tmp_path, monkeypatch, ca
     main("train", ["--algo", "tare_ppo", "--env", "Pendulum-v1", *TINY[:4], "-conf", "mine.yml"])
     assert "Loading hyperparameters from: mine.yml" in capsys.readouterr().out
     model = TAREPPO.load("logs/tare_ppo/Pendulum-v1_1/Pendulum-v1.zip")
-    assert model.reward_learner.settings.reward_mode == "replace"
+    assert model.reward_learner.settings.advantage.reward_mode == "replace"
 
 
 def test_enjoy_runs_what_was_trained(trained):

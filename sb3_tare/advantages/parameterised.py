@@ -10,7 +10,7 @@ from torch import Tensor
 from sb3_tare.advantages.generalised import generalised_advantages
 from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.rollout import Baseline, Part
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings
 
 
 class Discounts(Protocol):
@@ -36,19 +36,20 @@ class Advantages:
     :param host: whose discount factor holds, and whose lambda, for extrinsic advantages and unless the settings name another
     """
 
-    def __init__(self, settings: RewardSettings, host: Discounts) -> None:
+    def __init__(self, settings: LearnerSettings, host: Discounts) -> None:
         self.host = host
-        self._learned_lambda = settings.gae_lambda
-        self._coefficient = settings.reward_coef if settings.reward_mode == "add" else 1.0
-        self._one_critic = settings.critics == 1
-        variants: dict[tuple[str, int], Callable[[Part, Tensor], Tensor]] = {
+        self._learned_lambda = settings.advantage.gae_lambda
+        self._coefficient = settings.advantage.reward_coef if settings.advantage.reward_mode == "add" else 1.0
+        self._one_critic = settings.critic.critics == 1
+        variants: dict[tuple[str, int], Callable[[Part, Tensor, Tensor], Tensor]] = {
             ("replace", 1): self._replace_with_policy_critic,
-            ("replace", 2): self.learned,
+            ("replace", 2): self._replace,
             ("add", 1): self._add_with_policy_critic,
             ("add", 2): self._add,
         }
-        self.parameterised = variants[settings.reward_mode, settings.critics]
-        """A_phi ``[n]`` that the policy is trained on, of a part and its learned rewards ``[n]``; differentiable."""
+        self.parameterised = variants[settings.advantage.reward_mode, settings.critic.critics]
+        """A_phi ``[n]`` that the policy is trained on, of a part, its learned rewards ``[n]`` and its extrinsic advantages
+        ``[n]``; differentiable in the second."""
 
     def extrinsic(self, part: Part) -> Tensor:
         """The host's own advantages, with its own critic."""
@@ -59,18 +60,20 @@ class Advantages:
         assert part.reward_critic is not None
         return self._parameterised(part, self._coefficient * learned_rewards, part.reward_critic)
 
-    def host_returns(self, part: Part, parameterised: Tensor) -> Tensor:
+    def host_returns(self, part: Part, parameterised: Tensor, extrinsic: Tensor) -> Tensor:
         """What the policy's own critic is trained towards: extrinsic returns, or with one critic parameterised ones."""
-        advantages = parameterised if self._one_critic else self.extrinsic(part)
-        return advantages + part.policy_critic.values
+        return (parameterised if self._one_critic else extrinsic) + part.policy_critic.values
 
-    def _add(self, part: Part, learned_rewards: Tensor) -> Tensor:
-        return self.extrinsic(part) + self.learned(part, learned_rewards)
+    def _add(self, part: Part, learned_rewards: Tensor, extrinsic: Tensor) -> Tensor:
+        return extrinsic + self.learned(part, learned_rewards)
 
-    def _replace_with_policy_critic(self, part: Part, learned_rewards: Tensor) -> Tensor:
+    def _replace(self, part: Part, learned_rewards: Tensor, extrinsic: Tensor) -> Tensor:
+        return self.learned(part, learned_rewards)
+
+    def _replace_with_policy_critic(self, part: Part, learned_rewards: Tensor, extrinsic: Tensor) -> Tensor:
         return self._parameterised(part, learned_rewards, part.policy_critic)
 
-    def _add_with_policy_critic(self, part: Part, learned_rewards: Tensor) -> Tensor:
+    def _add_with_policy_critic(self, part: Part, learned_rewards: Tensor, extrinsic: Tensor) -> Tensor:
         rewards = part.reward.rewards + self._coefficient * learned_rewards
         return self._parameterised(part, rewards, part.policy_critic)
 

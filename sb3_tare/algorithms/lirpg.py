@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import MaybeCallback
-from torch import nn
 from torch.optim import Adam
 
 from sb3_tare.algorithms.owner import LearnsReward
@@ -17,66 +17,95 @@ from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.learning.plans import WholePlan
 from sb3_tare.learning.timing import AfterEachStep
 from sb3_tare.learning.trainer import RewardTrainer
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings, RewardSettings
+from sb3_tare.settings.groups import (
+    AdvantageSettings,
+    ConsistencySettings,
+    CriticSettings,
+    GradientSettings,
+    NetworkSettings,
+    ScheduleSettings,
+    StepSettings,
+)
+from sb3_tare.settings.kwargs import SharedKwargs
+from sb3_tare.utils.checks import check_choice, check_count
 from sb3_tare.utils.stopwatch import Stopwatch
 
 SelfLIRPG = TypeVar("SelfLIRPG", bound="LIRPG")
 
-_OF_TARE = (
-    "preset",
-    "validation",
-    "swap",
-    "interleave",
-    "curvature",
-    "curvature_episodes",
-    "kl_coef",
-    "damping",
-    "cg_steps",
-    "actor_parameters",
-)
 
+@dataclass(frozen=True)
+class OneStepSettings:
+    """The gradient through single steps of the policy.
 
-@dataclass(frozen=True, init=False)
-class LIRPGSettings(RewardSettings):
-    """Settings of :class:`LIRPG`: those of :class:`~sb3_tare.RewardSettings` that it has a use for, and one of its own.
-
-    The defaults are those of the authors' MuJoCo experiments, where the policy is trained on the learned reward alone, as
-    it is in TARE's comparison. Their mixture of both rewards is ``reward_mode="add"`` with ``reward_coef``, the ratio of
-    the coefficients of learned and extrinsic reward: the policy's step forgets their common factor, as PPO standardises
-    advantages.
-
-    :param architecture: ``StateActionTanh``, that of LIRPG, or any other; ``LSTMbMul`` is TARE's second comparison
     :param n_reward_updates: reward steps after each step of the policy: 1, or 0, which leaves the reward as it is
     :param through_second_moment: differentiate Adam's second moment too; False takes it for a constant, as the authors do
-    :raises TypeError: for an unknown name
-    :raises ValueError: for a value out of its range, or a setting that has no effect here
+    :raises ValueError: for a value out of its range
     """
 
-    adam_eps: ClassVar[float] = 1e-5
-
-    architecture: str | type[nn.Module] = "StateActionTanh"
-    reward_mode: str = "replace"
-    normalize_reward: bool = False
-    learning_rate: float = 1e-4
-    validation: str = "next_rollout"
+    n_reward_updates: int = 1
     through_second_moment: bool = False
 
-    def _check(self) -> None:
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if setting.name in _OF_TARE and value != setting.default:
-                raise ValueError(
-                    f"{setting.name}={value!r} has no effect in LIRPG, whose reward steps follow each step of the policy "
-                    "on the same mini-batch; leave it out"
-                )
-        super()._check()
+    def __post_init__(self) -> None:
+        check_count("n_reward_updates", self.n_reward_updates, least=0)
         if self.n_reward_updates > 1:
             raise ValueError(
                 f"n_reward_updates must be 0 or 1 in LIRPG, got {self.n_reward_updates}: after a reward step, the policy's "
                 "last step is no longer one on the learned reward"
             )
-        if not isinstance(self.through_second_moment, bool):
-            raise ValueError(f"through_second_moment must be True or False, got {self.through_second_moment!r}")
+        check_choice("through_second_moment", self.through_second_moment, (True, False))
+
+
+class LIRPGKwargs(SharedKwargs, total=False):
+    """Keys of ``reward_kwargs`` of :class:`LIRPG`."""
+
+    n_reward_updates: int
+    through_second_moment: bool
+
+
+class LIRPGSettings(LearnerSettings):
+    """Settings of :class:`LIRPG`: groups of :class:`~sb3_tare.RewardSettings` that it has a use for, and one of its own.
+
+    The defaults are those of the authors' MuJoCo experiments, where the policy is trained on the learned reward alone, as
+    it is in TARE's comparison. Their mixture of both rewards is ``reward_mode="add"`` with ``reward_coef``, the ratio of
+    the coefficients of learned and extrinsic reward: the policy's step forgets their common factor, as PPO standardises
+    advantages. The network is ``StateActionTanh``, that of LIRPG; ``LSTMbMul`` is TARE's second comparison.
+
+    :raises TypeError: for an unknown name
+    :raises ValueError: for a value out of its range, or a setting that has no effect here
+    """
+
+    groups: ClassVar[Mapping[str, type[Any]]] = {
+        "network": NetworkSettings,
+        "advantage": AdvantageSettings,
+        "critic": CriticSettings,
+        "step": StepSettings,
+        "consistency": ConsistencySettings,
+        "one_step": OneStepSettings,
+    }
+    own_defaults: ClassVar[Mapping[str, Any]] = {
+        "architecture": "StateActionTanh",
+        "reward_mode": "replace",
+        "normalize_reward": False,
+        "learning_rate": 1e-4,
+    }
+    adam_eps: ClassVar[float] = 1e-5
+    gradient = GradientSettings(curvature="identity")
+
+    one_step: OneStepSettings
+
+    def _check(self) -> None:
+        super()._check()
+        updates = self.one_step.n_reward_updates
+        self.schedule = ScheduleSettings(validation="next_rollout", n_reward_updates=updates)
+
+    def _refusal(self, name: str, value: Any) -> Exception:
+        if name == "preset" or name in RewardSettings.names():
+            return ValueError(
+                f"{name}={value!r} has no effect in LIRPG, whose reward steps follow each step of the policy on the same "
+                "mini-batch; leave it out"
+            )
+        return super()._refusal(name, value)
 
 
 class LIRPGLearner(RewardLearner):
@@ -87,6 +116,10 @@ class LIRPGLearner(RewardLearner):
     """
 
     settings_class = LIRPGSettings
+    settings: LIRPGSettings
+
+    def __init__(self, verbose: int = 0, **reward_kwargs: Unpack[LIRPGKwargs]) -> None:
+        super().__init__(verbose, **reward_kwargs)  # type: ignore[misc]
 
     def attach(self, model: Any, drives_host: bool = True) -> None:
         """As for :class:`~sb3_tare.RewardLearner`.
@@ -125,6 +158,9 @@ class LIRPG(LearnsReward, PPO):
     """
 
     learner_class = LIRPGLearner
+
+    def __init__(self, *args: Any, reward_kwargs: LIRPGKwargs | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, reward_kwargs=reward_kwargs, **kwargs)
 
     def learn(
         self: SelfLIRPG,

@@ -24,7 +24,7 @@ class OwnsRewardLearner(Continuable):
     def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if reward_kwargs is not None and not isinstance(reward_kwargs, Mapping):
             raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
-        self.reward_kwargs = dict(reward_kwargs or {})
+        self.reward_kwargs: dict[str, Any] = dict(reward_kwargs or {})
         self.learner_class.settings_class(**self.reward_kwargs)  # complain before an environment is made
         self.algorithm_class = f"{type(self).__module__}:{type(self).__qualname__}"  # for those who find its file
         super().__init__(*args, **kwargs)

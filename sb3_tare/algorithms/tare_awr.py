@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from stable_baselines3.common.type_aliases import MaybeCallback
 
@@ -12,38 +13,59 @@ from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.memory import Paths
 from sb3_tare.hosts.awr import ActorUpdate, AWRHost
 from sb3_tare.learning.learner import RewardLearner
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import RewardKwargs, RewardSettings
+from sb3_tare.settings.groups import GradientSettings
 from sb3_tare.utils.checks import check_count
 
 SelfTAREAWR = TypeVar("SelfTAREAWR", bound="TAREAWR")
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
+class SampleSettings:
+    """What a replay memory asks for beside.
+
+    :param sampled_steps: steps drawn from each part of the memory for its gradients; of whole paths, so that they are more
+        where one path is longer
+    :raises ValueError: for a value out of its range
+    """
+
+    sampled_steps: int = 2048
+
+    def __post_init__(self) -> None:
+        check_count("sampled_steps", self.sampled_steps, least=2)
+
+
+class MemoryKwargs(RewardKwargs, total=False):
+    """Keys of ``reward_kwargs`` of :class:`~sb3_tare.TAREAWR`."""
+
+    sampled_steps: int
+
+
 class MemorySettings(RewardSettings):
-    """Settings of :class:`~sb3_tare.TAREAWR`: those of :class:`~sb3_tare.RewardSettings`, and one of its own.
+    """Settings of :class:`~sb3_tare.TAREAWR`: those of :class:`~sb3_tare.RewardSettings`, and :class:`SampleSettings`.
 
     ``validation="split"`` splits the memory's paths at random; ``"next_rollout"`` fits the actor to all of them, and the
     steps that it collects next validate the reward. ``gae_lambda`` is the lambda of TD(lambda). ``curvature`` is that of
     AWR's objective: ``"fisher"`` is its Gauss-Newton matrix, the Fisher matrix weighted by exp(A / temperature).
 
-    :param sampled_steps: steps drawn from each part of the memory for its gradients; of whole paths, so that they are more
-        where one path is longer
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a setting that does not fit AWR
     """
 
-    sampled_steps: int = 2048
+    groups: ClassVar[Mapping[str, type[Any]]] = {**RewardSettings.groups, "sample": SampleSettings}
+
+    sample: SampleSettings
 
     def _check(self) -> None:
         super()._check()
-        check_count("sampled_steps", self.sampled_steps, least=2)
-        if self.interleave:
+        if self.schedule.interleave:
             raise ValueError("interleave=True needs a host that trains in epochs, which AWR does not: leave it out")
-        if self.critics != 2:
+        if self.critic.critics != 2:
             raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")
-        default = next(setting.default for setting in fields(self) if setting.name == "kl_coef")
-        if self.kl_coef != default:
-            raise ValueError(f"kl_coef={self.kl_coef} has no effect on AWR, whose objective has no KL term: leave it out")
+        if self.gradient.kl_coef != GradientSettings.kl_coef:
+            raise ValueError(
+                f"kl_coef={self.gradient.kl_coef} has no effect on AWR, whose objective has no KL term: leave it out"
+            )
 
 
 class MemoryLearner(RewardLearner):
@@ -55,6 +77,9 @@ class MemoryLearner(RewardLearner):
 
     settings_class = MemorySettings
     settings: MemorySettings
+
+    def __init__(self, verbose: int = 0, **reward_kwargs: Unpack[MemoryKwargs]) -> None:
+        super().__init__(verbose, **reward_kwargs)  # type: ignore[misc]
 
     def update_actor(self, model: AWR, update: ActorUpdate) -> None:
         """Fit the actor of ``model`` to the learned reward, and take the reward steps around that."""
@@ -72,7 +97,7 @@ class MemoryLearner(RewardLearner):
             host.update = None
 
     def _host(self, model: Any) -> AWRHost:
-        return AWRHost(model, self.settings.features == "policy", self.settings.sampled_steps)
+        return AWRHost(model, self.settings.network.features == "policy", self.settings.sample.sampled_steps)
 
 
 class TAREAWR(OwnsRewardLearner, AWR):
@@ -94,6 +119,9 @@ class TAREAWR(OwnsRewardLearner, AWR):
     learner_class = MemoryLearner
     reward_learner: MemoryLearner
 
+    def __init__(self, *args: Any, reward_kwargs: MemoryKwargs | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, reward_kwargs=reward_kwargs, **kwargs)
+
     def learn(
         self: SelfTAREAWR,
         total_timesteps: int,
@@ -108,7 +136,7 @@ class TAREAWR(OwnsRewardLearner, AWR):
 
         :raises ValueError: where episodes collected next cannot validate because none are collected
         """
-        validation = self.reward_learner.settings.validation
+        validation = self.reward_learner.settings.schedule.validation
         if not collect and validation == "next_rollout":
             raise ValueError("validation='next_rollout' needs steps to be collected: use validation='split' offline")
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar, collect)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.algorithms.owner import LearnsReward
+from sb3_tare.settings import RewardKwargs
 
 SelfTAREPPO = TypeVar("SelfTAREPPO", bound="TAREPPO")
 
@@ -23,6 +24,9 @@ class TAREPPO(LearnsReward, PPO):
     :raises TypeError: for an unknown setting
     :raises ValueError: for a setting out of its range, or rollouts too short to split
     """
+
+    def __init__(self, *args: Any, reward_kwargs: RewardKwargs | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, reward_kwargs=reward_kwargs, **kwargs)
 
     def learn(
         self: SelfTAREPPO,

@@ -1,4 +1,4 @@
-"""A part with what the learned reward makes of it."""
+"""A part with its host's own advantages, and with what the learned reward makes of it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,44 @@ from sb3_tare.data.rollout import Part, Rollout
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A part as its host is to train on it, and steps of it through which the reward can be differentiated.
+class Appraised:
+    """A part with the advantages of its extrinsic rewards.
 
-    :param part: the steps that the host trains on
-    :param rewards: ``[n]`` learned, apart from any graph
-    :param advantages: ``[n]`` parameterised (A_phi of eq. 11 and 12), apart from any graph
-    :param returns: ``[n]`` what the host's own critic is to be trained towards
-    :param sample: the steps that gradients are taken on, of the part: all of them, but for hosts with a large memory
-    :param differentiable: ``[m]`` parameterised advantages of the sample, functions of phi
+    :param part: the steps
+    :param extrinsic: ``[n]`` the host's own advantages of them
+    :param sample: those of the steps that gradients are taken on: all of them, but for hosts with a large memory
+    :param sample_extrinsic: ``[m]`` the host's own advantages of the sample
     """
 
     part: Part
+    extrinsic: Tensor
+    sample: Rollout
+    sample_extrinsic: Tensor
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A part as its host is to train on it.
+
+    :param appraised: the part
+    :param rewards: ``[n]`` learned, apart from any graph
+    :param advantages: ``[n]`` parameterised (A_phi of eq. 11 and 12), apart from any graph
+    :param returns: ``[n]`` what the host's own critic is to be trained towards
+    :param differentiable: ``[m]`` parameterised advantages of the sample, functions of phi
+    """
+
+    appraised: Appraised
     rewards: Tensor
     advantages: Tensor
     returns: Tensor
-    sample: Rollout
     differentiable: Tensor
+
+    @property
+    def part(self) -> Part:
+        """The steps that the host trains on."""
+        return self.appraised.part
+
+    @property
+    def sample(self) -> Rollout:
+        """Those of them that gradients are taken on."""
+        return self.appraised.sample

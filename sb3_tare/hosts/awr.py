@@ -25,7 +25,7 @@ from sb3_tare.data.labelled import Labelled
 from sb3_tare.data.rollout import Baseline, Part, PolicySteps, RewardSteps, Rollout
 from sb3_tare.hosts.host import Critic, Host, Loan
 from sb3_tare.policy.objectives import HostObjective, advantage_weighted, advantage_weights
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.nested import take
 
 
@@ -92,7 +92,7 @@ class AWRHost(Host[ActorUpdate]):
         """Advantages ``[n]`` as they enter the objective."""
         return standardise(advantages)
 
-    def check(self, settings: RewardSettings) -> None:
+    def check(self, settings: LearnerSettings) -> None:
         """:raises ValueError: if an iteration collects too few steps"""
         frequency, unit = self.model.train_freq
         least = 2 * MIN_PART_STEPS

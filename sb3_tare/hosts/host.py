@@ -16,7 +16,7 @@ from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.data.rollout import Baseline, Part, Rollout
 from sb3_tare.policy.objectives import HostObjective
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.nested import Observations
 
 RecordT = TypeVar("RecordT")
@@ -94,7 +94,7 @@ class Host(ABC, Generic[RecordT]):
         """Advantages ``[n]`` as they enter its objective."""
 
     @abstractmethod
-    def check(self, settings: RewardSettings) -> None:
+    def check(self, settings: LearnerSettings) -> None:
         """:raises ValueError: if ``settings`` and the algorithm do not go together"""
 
     @abstractmethod

@@ -26,7 +26,7 @@ from sb3_tare.data.rollout import Baseline, Part, PolicySteps, RewardSteps, Roll
 from sb3_tare.hosts.buffers import flat_rows, narrow, relabel, widen
 from sb3_tare.hosts.host import Critic, Host, Loan
 from sb3_tare.policy.objectives import LOG_LIKELIHOOD, SURROGATE, HostObjective
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.checks import check_device, check_finite
 
 FEW_ROWS = 64
@@ -91,17 +91,18 @@ class OnPolicyHost(Host[Record]):
         """Advantages ``[n]`` as they enter the objective; over the whole part, where the host does it by mini-batch."""
         return standardise(advantages) if self.model.normalize_advantage else advantages
 
-    def check(self, settings: RewardSettings) -> None:
+    def check(self, settings: LearnerSettings) -> None:
         """:raises ValueError: if the settings and the rollouts of the algorithm do not go together"""
         model = self.model
-        if settings.interleave and not self.has_epochs:
+        if settings.schedule.interleave and not self.has_epochs:
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
         check_device(model.device)
         n_rows = model.n_steps * model.n_envs
-        least = 2 * MIN_PART_STEPS if settings.validation == "split" else MIN_PART_STEPS
+        validation = settings.schedule.validation
+        least = 2 * MIN_PART_STEPS if validation == "split" else MIN_PART_STEPS
         if n_rows < least:
             raise ValueError(
-                f"validation={settings.validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
+                f"validation={validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
                 f"times {model.n_envs} environments: raise n_steps"
             )
         if n_rows < FEW_ROWS:

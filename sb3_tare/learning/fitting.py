@@ -30,10 +30,10 @@ def fit_critic(trainer: RewardTrainer, labelled: Sequence[Labelled], share: floa
         for each in labelled
         if (critic := each.part.reward_critic) is not None
     ]
-    for states, returns in targets * settings.critic_epochs:
+    for states, returns in targets * settings.critic.critic_epochs:
         n_rows = math.ceil(share * len(returns))
         shuffled = torch.randperm(len(returns), generator=trainer.generator)[:n_rows].to(returns.device)
-        for rows in shuffled.split(settings.critic_batch_size):
+        for rows in shuffled.split(settings.critic.critic_batch_size):
             loss = mse_loss(model.values(take(states, rows), scale=1.0), returns[rows])
             trainer.optimisers.step("critic", loss)
             trainer.metrics.note(critic_loss=float(loss.detach()))
@@ -42,8 +42,8 @@ def fit_critic(trainer: RewardTrainer, labelled: Sequence[Labelled], share: floa
 def make_consistent(trainer: RewardTrainer) -> None:
     """Steps that make the learned reward sum to the extrinsic one over windows of the last rollouts."""
     settings = trainer.settings
-    for _ in range(settings.consistency_updates):
-        windows = trainer.memory.sample(settings.consistency_batch_size, trainer.generator)
+    for _ in range(settings.consistency.consistency_updates):
+        windows = trainer.memory.sample(settings.consistency.consistency_batch_size, trainer.generator)
         losses = consistency_losses(trainer.reward_model, windows)
         trainer.optimisers.step("consistency", *losses)
         trainer.metrics.note(consistency_loss=float(sum(loss.detach() for loss in losses)))

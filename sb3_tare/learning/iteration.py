@@ -39,8 +39,8 @@ class Iteration:
         self.clock.reset()
         with self.clock.running():
             steps = trainer.read(record)
-            for part, training, validation in self.plan.updates(steps):  # line 2
-                labelled = trainer.label(part, training)  # A_phi of eq. 11 or 12
+            for training, validation in self.plan.updates(steps):  # line 2
+                labelled = trainer.label(training)  # A_phi of eq. 11 or 12
                 if validation is not None and not last_labels:
                     trainer.measure_alignment(labelled, validation)  # before any step has seen these rewards
                 with self.timing.lending(labelled, validation) as loan, self.clock.paused():

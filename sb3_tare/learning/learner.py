@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from sb3_tare.learning.start import start_from
 from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.rewards.learned_reward import LearnedReward
-from sb3_tare.settings import PRESETS, RewardSettings
+from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.stopwatch import Stopwatch
 
@@ -62,9 +62,9 @@ class RewardLearner(BaseCallback):
     """
 
     model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
-    settings_class: ClassVar[type[RewardSettings]] = RewardSettings
+    settings_class: ClassVar[type[LearnerSettings]] = RewardSettings
 
-    def __init__(self, verbose: int = 0, **reward_kwargs: Any) -> None:
+    def __init__(self, verbose: int = 0, **reward_kwargs: Unpack[RewardKwargs]) -> None:
         if not isinstance(verbose, int):
             raise TypeError(f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments")
         super().__init__(verbose)
@@ -114,19 +114,19 @@ class RewardLearner(BaseCallback):
             state, times = self._loaded
             trainer.load_state_dict(state)
             host.go_on_from(np.array(times, dtype=np.int64))
-        elif self.settings.initial_reward is not None:
-            start_from(LearnedReward.load(self.settings.initial_reward), trainer)
+        elif self.settings.network.initial_reward is not None:
+            start_from(LearnedReward.load(self.settings.network.initial_reward), trainer)
         self._attachment = _Attached(host, self._iteration(trainer), drives_host)
 
     def _host(self, model: Any) -> Host[Any]:
         """The adapter of ``model``."""
-        return OnPolicyHost(model, policy_features=self.settings.features == "policy")
+        return OnPolicyHost(model, policy_features=self.settings.network.features == "policy")
 
     def _iteration(self, trainer: RewardTrainer) -> Iteration:
         """Algorithm 1 in the variant that the settings ask for."""
         settings, clock = self.settings, Stopwatch()
-        plan = Plan(trainer, settings.swap) if settings.validation == "split" else WholePlan(trainer)
-        timing = (BetweenPasses if settings.interleave else AfterUpdate)(trainer, clock)
+        plan = Plan(trainer, settings.schedule.swap) if settings.schedule.validation == "split" else WholePlan(trainer)
+        timing = (BetweenPasses if settings.schedule.interleave else AfterUpdate)(trainer, clock)
         return Iteration(trainer, plan, timing, clock)
 
     def phase(self, train: Callable[[], None]) -> None:
@@ -224,7 +224,7 @@ class RewardLearner(BaseCallback):
         :raises RuntimeError: before the learner has a model
         """
         state = {"reward_learner": self.state_dict()}
-        data = {"reward_kwargs": asdict(self.settings), "times": self.times}
+        data = {"reward_kwargs": self.settings.flat(), "times": self.times}
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod
@@ -246,7 +246,8 @@ class RewardLearner(BaseCallback):
         data, params, _ = load_from_zip_file(path, device=device, custom_objects=custom_objects)
         if data is None or "reward_learner" not in params:
             raise ValueError(f"{path} holds no RewardLearner; it must be a file that RewardLearner.save wrote")
-        learner = cls(**{**data["reward_kwargs"], **PRESETS.get(changes.get("preset", ""), {}), **changes})
+        preset = cls.settings_class.presets.get(changes.get("preset", ""), {})
+        learner = cls(**{**data["reward_kwargs"], **preset, **changes})
         learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
         return learner
 

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
 from sb3_tare.rewards.reward_model import RewardModel
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings
 
 
 class Optimisers:
@@ -24,24 +24,24 @@ class Optimisers:
     :raises ValueError: if the reward is to be learned and has no parameters
     """
 
-    def __init__(self, settings: RewardSettings, reward_model: RewardModel) -> None:
-        self._max_grad_norm = settings.max_grad_norm
+    def __init__(self, settings: LearnerSettings, reward_model: RewardModel) -> None:
+        self._max_grad_norm = settings.step.max_grad_norm
         critic = [] if reward_model.critic is None else list(reward_model.critic.parameters())
         critic_ids = {id(parameter) for parameter in critic}
         learned = (parameter for parameter in reward_model.parameters() if parameter.requires_grad)
         reward = [parameter for parameter in learned if id(parameter) not in critic_ids]
-        if not reward and (settings.n_reward_updates > 0 or settings.return_consistency > 0):
+        if not reward and (settings.schedule.n_reward_updates > 0 or settings.consistency.return_consistency > 0):
             raise ValueError(
-                f"the reward network {settings.network_class.__name__} has no parameters to learn; "
+                f"the reward network {settings.network.network_class.__name__} has no parameters to learn; "
                 "give it some, or set n_reward_updates=0"
             )
         rates: dict[str, tuple[list[Parameter], float]] = {
-            "reward": (reward, settings.learning_rate),
-            "critic": (critic, settings.critic_learning_rate),
+            "reward": (reward, settings.step.learning_rate),
+            "critic": (critic, settings.critic.critic_learning_rate),
         }
-        if settings.return_consistency > 0:
+        if settings.consistency.return_consistency > 0:
             # Adam forgets a loss's scale, so that the coefficient of this one is that of its steps.
-            rates["consistency"] = (reward, settings.return_consistency * settings.learning_rate)
+            rates["consistency"] = (reward, settings.consistency.return_consistency * settings.step.learning_rate)
         self._by_name = {
             name: Adam(parameters, lr=rate, eps=settings.adam_eps, fused=True)
             for name, (parameters, rate) in rates.items()

@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sb3_tare.data.cutting import MIN_PART_STEPS, split
-from sb3_tare.data.rollout import Part, Rollout
+from sb3_tare.data.labelled import Appraised
+from sb3_tare.data.rollout import Part
 from sb3_tare.learning.trainer import RewardTrainer
 
 
 class Planned(NamedTuple):
     """One update of the policy."""
 
-    part: Part
+    training: Appraised
     """The steps that it trains on"""
-    training: Rollout
-    """Those of them that gradients are taken on"""
-    validation: Rollout | None
+    validation: Appraised | None
     """The steps that validate it, if they are there yet"""
 
 
@@ -34,14 +33,15 @@ class Plan:
 
     def updates(self, steps: Part) -> Iterator[Planned]:
         """One for each update."""
-        (first, second), (sampled, other) = self._halves(steps)
-        planned = [Planned(first, sampled, other), Planned(second, other, sampled)]
-        yield from planned[: self.n_updates]
+        first, second = self._halves(steps)
+        yield from [Planned(first, second), Planned(second, first)][: self.n_updates]
 
-    def _halves(self, steps: Part) -> tuple[list[Part], list[Rollout]]:
-        trainer = self.trainer
-        parts = [steps.select(half) for half in split(steps.reward.episodes, trainer.generator)]
-        return parts, [trainer.host.sample(part, trainer.generator) for part in parts]
+    def _halves(self, steps: Part) -> list[Appraised]:
+        parts = [steps.select(half) for half in split(steps.reward.episodes, self.trainer.generator)]
+        return [self._sampled(part) for part in parts]
+
+    def _sampled(self, part: Part) -> Appraised:
+        return self.trainer.appraise(part, self.trainer.host.sample(part, self.trainer.generator))
 
 
 class WholePlan(Plan):
@@ -54,9 +54,10 @@ class WholePlan(Plan):
         """The only one, after the reward step that has waited for these steps."""
         trainer, host = self.trainer, self.trainer.host
         if len(steps) >= 2 * MIN_PART_STEPS:
-            _, (sampled, other) = self._halves(steps)
-            trainer.measure_alignment(trainer.label(sampled, sampled), other)  # before any step has seen these rewards
+            first, second = self._halves(steps)
+            trainer.measure_alignment(trainer.label(first), second)  # before any step has seen these rewards
         waiting = trainer.take_waiting()
         if waiting is not None:
-            trainer.reward_step(trainer.label(waiting, waiting), host.fetch(host.collected(steps)))
-        yield Planned(steps, host.sample(steps, trainer.generator), None)
+            collected = host.fetch(host.collected(steps))
+            trainer.reward_step(trainer.label(trainer.appraise(waiting, waiting)), trainer.appraise(collected, collected))
+        yield Planned(self._sampled(steps), None)

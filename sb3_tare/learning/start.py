@@ -14,13 +14,12 @@ def start_from(reward: LearnedReward, trainer: RewardTrainer) -> None:
 
     :raises ValueError: if they would mean something else there
     """
-    model, settings = trainer.host.model, trainer.settings
+    model, settings = trainer.host.model, trainer.settings.flat()
     reward.check_spaces(model.observation_space, model.action_space)
     for name in ("architecture", "architecture_kwargs", "normalize_reward"):
-        if getattr(settings, name) != getattr(reward, name):
+        if settings[name] != getattr(reward, name):
             raise ValueError(
-                f"initial_reward was learned with {name}={getattr(reward, name)!r}, not {getattr(settings, name)!r}: "
-                f"set {name} to that"
+                f"initial_reward was learned with {name}={getattr(reward, name)!r}, not {settings[name]!r}: set {name} to that"
             )
     was, will_be = _normalizes(reward.vec_normalize), _normalizes(model.get_vec_normalize_env())
     if was != will_be:

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 
-from sb3_tare.data.labelled import Labelled
-from sb3_tare.data.rollout import Rollout
+from sb3_tare.data.labelled import Appraised, Labelled
 from sb3_tare.hosts.host import Loan
 from sb3_tare.hosts.optimiser_steps import watched_steps
 from sb3_tare.hypergradient.adam import AdamStep
@@ -36,14 +35,14 @@ class AfterUpdate:
         self.clock = clock
 
     @contextmanager
-    def lending(self, labelled: Labelled, validation: Rollout | None) -> Iterator[Loan]:
+    def lending(self, labelled: Labelled, validation: Appraised | None) -> Iterator[Loan]:
         """Lend a part to the host for one update; its ``train()`` runs meanwhile."""
         with self.trainer.host.lending(labelled) as loan:
             yield loan
 
-    def after(self, loan: Loan, validation: Rollout | None) -> None:
+    def after(self, loan: Loan, validation: Appraised | None) -> None:
         """Take the reward steps that follow the host's update, or let it wait for what validates it."""
-        if self.trainer.settings.n_reward_updates == 0:
+        if self.trainer.settings.schedule.n_reward_updates == 0:
             return
         if validation is None:
             self.trainer.wait(loan.labelled.sample)
@@ -55,13 +54,13 @@ class BetweenPasses(AfterUpdate):
     """Reward steps follow each of the host's passes over a part ("after each policy epoch")."""
 
     @contextmanager
-    def lending(self, labelled: Labelled, validation: Rollout | None) -> Iterator[Loan]:
+    def lending(self, labelled: Labelled, validation: Appraised | None) -> Iterator[Loan]:
         """Lend a part, and label it anew after each reward step."""
 
         def between_passes() -> None:
             with self.clock.running():
                 self.after(loan, validation)
-                loan.relabel(self.trainer.label(labelled.part, labelled.sample))
+                loan.relabel(self.trainer.label(labelled.appraised))
 
         with self.trainer.host.lending(labelled, between_passes) as loan:
             yield loan
@@ -78,7 +77,7 @@ class AfterEachStep(AfterUpdate):
         self.gradients = PolicyGradients(_Clipped(trainer.host.model), trainer.gradients.curvature)
 
     @contextmanager
-    def lending(self, labelled: Labelled, validation: Rollout | None) -> Iterator[Loan]:
+    def lending(self, labelled: Labelled, validation: Appraised | None) -> Iterator[Loan]:
         """Lend a part, and watch the optimiser's steps."""
         model = self.trainer.host.model
         places: Tensor | None = None
@@ -87,11 +86,11 @@ class AfterEachStep(AfterUpdate):
             nonlocal places
             with self.clock.running():
                 places = taken
-                loan.relabel(self.trainer.label(labelled.part, labelled.sample))
+                loan.relabel(self.trainer.label(labelled.appraised))
 
         def after_step(step: AdamStep, parameters: Sequence[Parameter]) -> None:
             assert places is not None
-            if self.trainer.settings.n_reward_updates > 0:
+            if self.trainer.settings.schedule.n_reward_updates > 0:
                 with self.clock.running():
                     self._reward_step(loan.labelled, places, step, parameters)
 
@@ -99,16 +98,15 @@ class AfterEachStep(AfterUpdate):
         with watching, self.trainer.host.lending(labelled, before_batch=before_batch) as loan:
             yield loan
 
-    def after(self, loan: Loan, validation: Rollout | None) -> None:
+    def after(self, loan: Loan, validation: Appraised | None) -> None:
         """All reward steps have been taken."""
 
     def _reward_step(self, labelled: Labelled, places: Tensor, step: AdamStep, parameters: Sequence[Parameter]) -> None:
-        sample = labelled.sample
-        steps = sample.policy.take(places)
+        steps = labelled.sample.policy.take(places)
         advantages = self._standardise(take(labelled.differentiable, places))
-        extrinsic = self._standardise(take(self.trainer.advantages.extrinsic(sample), places))
+        extrinsic = self._standardise(take(labelled.appraised.sample_extrinsic, places))
         update = PolicyUpdate.of(self.gradients, Batch(steps, advantages.detach()), Batch(steps, extrinsic), parameters)
-        through_second_moment = self.trainer.settings.through_second_moment  # type: ignore[attr-defined]
+        through_second_moment = self.trainer.settings.one_step.through_second_moment  # type: ignore[attr-defined]
         self.trainer.step_along(one_step_weights(update, step, through_second_moment).weights, advantages)
 
     def _standardise(self, advantages: Tensor) -> Tensor:

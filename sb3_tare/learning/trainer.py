@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from sb3_tare.advantages.parameterised import Advantages
-from sb3_tare.data.labelled import Labelled
+from sb3_tare.data.labelled import Appraised, Labelled
 from sb3_tare.data.rollout import Part, RewardSteps, Rollout
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
@@ -22,7 +22,7 @@ from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings
 
 RewardObjective = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,7 +42,7 @@ class RewardTrainer:
     """
 
     def __init__(
-        self, settings: RewardSettings, host: Host[Any], seed: int, objective: RewardObjective = along_hypergradient
+        self, settings: LearnerSettings, host: Host[Any], seed: int, objective: RewardObjective = along_hypergradient
     ) -> None:
         self.settings = settings
         self.host = host
@@ -50,10 +50,10 @@ class RewardTrainer:
         self.reward_model = build_reward_model(settings, host.policy, seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.advantages = Advantages(settings, host)
-        curvature = CURVATURES[settings.curvature](settings.kl_coef, settings.damping)
-        excluded = ("log_std",) if settings.actor_parameters == "without_log_std" else ()
+        curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
+        excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
-        self.memory = WindowMemory(settings.consistency_rollouts, settings.consistency_window)
+        self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self._waiting: Rollout | None = None
@@ -71,7 +71,7 @@ class RewardTrainer:
         part = replace(part, reward=replace(part.reward, unit=unit))
         if isinstance(part, Rollout):
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
-        if self.settings.critics == 1:
+        if self.settings.critic.critics == 1:
             return part
         critic = self.host.baseline(part, record, lambda states: self.reward_model.values(states, unit.scale))
         return replace(part, reward_critic=critic)
@@ -82,7 +82,7 @@ class RewardTrainer:
         :raises FloatingPointError: if one is not finite
         """
         rewards = self.reward_model(steps)
-        if self.settings.center:
+        if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
             raise FloatingPointError(
@@ -91,35 +91,41 @@ class RewardTrainer:
             )
         return rewards
 
-    def label(self, part: Part, sample: Rollout) -> Labelled:
-        """Give a part the advantages of the learned reward as it is now (eq. 11 and 12).
+    def appraise(self, part: Part, sample: Rollout) -> Appraised:
+        """Give a part the host's own advantages.
 
-        :param sample: steps of the part, or the part itself, through which phi can be differentiated afterwards
+        :param sample: the steps of the part, or the part itself, that gradients will be taken on
         """
+        extrinsic = self.advantages.extrinsic(part)
+        return Appraised(part, extrinsic, sample, extrinsic if sample is part else self.advantages.extrinsic(sample))
+
+    def label(self, appraised: Appraised) -> Labelled:
+        """Give a part the advantages of the learned reward as it is now (eq. 11 and 12)."""
+        part, sample, extrinsic = appraised.part, appraised.sample, appraised.extrinsic
         rewards = self.learned_rewards(sample.reward)
-        differentiable = advantages = self.advantages.parameterised(sample, rewards)
+        differentiable = advantages = self.advantages.parameterised(sample, rewards, appraised.sample_extrinsic)
         if part is not sample:  # a whole memory, whose graph would not fit
             with torch.no_grad():
                 rewards = self.learned_rewards(part.reward)
-                advantages = self.advantages.parameterised(part, rewards)
-        returns = self.advantages.host_returns(part, advantages.detach())
-        return Labelled(part, rewards.detach(), advantages.detach(), returns, sample, differentiable)
+                advantages = self.advantages.parameterised(part, rewards, extrinsic)
+        returns = self.advantages.host_returns(part, advantages.detach(), extrinsic)
+        return Labelled(appraised, rewards.detach(), advantages.detach(), returns, differentiable)
 
-    def reward_step(self, labelled: Labelled, validation: Rollout) -> None:
+    def reward_step(self, labelled: Labelled, validation: Appraised) -> None:
         """``n_reward_updates`` steps along the hypergradient (Algorithm 1, lines 8 to 10).
 
         :param labelled: what the policy was just updated on, labelled by the reward as it is now
         :param validation: held-out steps
         :raises FloatingPointError: if the gradient is not finite, before anything is changed
         """
-        held_out = Batch(validation.policy, self.host.standardise(self.advantages.extrinsic(validation)))
-        for n_taken in range(self.settings.n_reward_updates):
+        held_out = self._extrinsic_batch(validation)
+        for n_taken in range(self.settings.schedule.n_reward_updates):
             if n_taken > 0:
-                labelled = self.label(labelled.sample, labelled.sample)
+                labelled = self.label(self._sample_alone(labelled.appraised))
             advantages = self.host.standardise(labelled.differentiable)
             trained = Batch(labelled.sample.policy, advantages.detach())
             curved = self._curved(trained, held_out, validation)
-            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.cg_steps)
+            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
             self.step_along(weights, advantages)
             self.metrics.note_solution(solution)
 
@@ -141,16 +147,16 @@ class RewardTrainer:
         waiting, self._waiting = self._waiting, None
         return waiting if waiting is not None and torch.allclose(self._signature(), self._waiting_policy) else None
 
-    def measure_alignment(self, labelled: Labelled, validation: Rollout) -> None:
+    def measure_alignment(self, labelled: Labelled, validation: Appraised) -> None:
         """Does the learned reward point where held-out extrinsic reward grows, and does the extrinsic one itself?
 
         Cosine of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out steps.
         """
-        sample, standardise, extrinsic = labelled.sample, self.host.standardise, self.advantages.extrinsic
-        held_out = self.gradients.gradient(Batch(validation.policy, standardise(extrinsic(validation))))
-        for name, advantages in (("learned", labelled.differentiable.detach()), ("extrinsic", extrinsic(sample))):
-            gradient = self.gradients.gradient(Batch(sample.policy, standardise(advantages)))
-            self.metrics.note(**{f"alignment_{name}": float(cosine_similarity(gradient, held_out, dim=0))})
+        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach()))
+        held_out = self.gradients.gradient(self._extrinsic_batch(validation))
+        for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
+            cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
+            self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
     def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
         """After the policy's updates: train the second critic, and the reward's consistency where it is asked for.
@@ -159,11 +165,11 @@ class RewardTrainer:
         :param labelled: what the policy was trained on, as it was last labelled
         :param share: of the labelled steps that each of the critic's passes takes
         """
-        if self.settings.return_consistency > 0:
+        if self.settings.consistency.return_consistency > 0:
             self.memory.add(collected.reward)
         if self.reward_model.unit.scale > 0:
             fit_critic(self, labelled, share)
-            if self.settings.return_consistency > 0:
+            if self.settings.consistency.return_consistency > 0:
                 make_consistent(self)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
         self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
@@ -189,7 +195,7 @@ class RewardTrainer:
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         self._waiting = None
-        if waiting is not None and self.settings.validation != "split":
+        if waiting is not None and self.settings.schedule.validation != "split":
             rollout = Rollout.from_state_dict(waiting, self.host.device)
             lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
             self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
@@ -200,11 +206,19 @@ class RewardTrainer:
         vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self.host.updated_parameters()])
         return torch.stack([vector.sum(), vector.norm()]).cpu()
 
-    def _curved(self, trained: Batch, held_out: Batch, validation: Rollout) -> Batch:
+    def _extrinsic_batch(self, appraised: Appraised) -> Batch:
+        """The sample with the advantages of its extrinsic rewards."""
+        return Batch(appraised.sample.policy, self.host.standardise(appraised.sample_extrinsic))
+
+    def _curved(self, trained: Batch, held_out: Batch, validation: Appraised) -> Batch:
         """Where the curvature is measured, with the parameterised advantages of eq. 11 where it needs any."""
-        if self.settings.curvature_episodes == "training":
+        if self.settings.gradient.curvature_episodes == "training":
             return trained
         if not self.gradients.curvature.needs_advantages(self.host.objective):
             return held_out
-        rewards = self.learned_rewards(validation.reward).detach()
-        return Batch(validation.policy, self.host.standardise(self.advantages.parameterised(validation, rewards)))
+        advantages = self.label(self._sample_alone(validation)).differentiable.detach()
+        return Batch(held_out.steps, self.host.standardise(advantages))
+
+    def _sample_alone(self, appraised: Appraised) -> Appraised:
+        """The sample as a part of its own."""
+        return Appraised(appraised.sample, appraised.sample_extrinsic, appraised.sample, appraised.sample_extrinsic)

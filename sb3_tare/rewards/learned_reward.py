@@ -22,7 +22,7 @@ from sb3_tare.data.episodes import End, Episodes
 from sb3_tare.data.rollout import Unit
 from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.reward_model import build_network, one_a_step, standardised
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings.groups import NetworkSettings
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.nested import Observations
 
@@ -91,9 +91,9 @@ class LearnedReward:
             observation_space=model.observation_space,
             action_space=model.action_space,
             unit=reward_model.unit,
-            architecture=settings.architecture,
-            architecture_kwargs=dict(settings.architecture_kwargs),
-            normalize_reward=settings.normalize_reward,
+            architecture=settings.network.architecture,
+            architecture_kwargs=dict(settings.network.architecture_kwargs),
+            normalize_reward=settings.advantage.normalize_reward,
             normalize_images=policy.normalize_images,
             squashes_actions=isinstance(model.action_space, spaces.Box) and policy.squash_output,
             vec_normalize=deepcopy(model.get_vec_normalize_env() if vec_normalize is None else vec_normalize),
@@ -198,9 +198,7 @@ class LearnedReward:
             raise ValueError(
                 f"{path} holds no exported reward: LearnedReward.of(model_or_reward_learner).save(path) writes one"
             )
-        settings = RewardSettings(
-            architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"], zero_head=False
-        )
+        settings = NetworkSettings(architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"])
         with torch.random.fork_rng(devices=[]):
             network = build_network(settings, data["extractor"].features_dim, get_flattened_obs_dim(data["action_space"]))
         network.load_state_dict(params["network"])  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sb3_tare.data.rollout import RewardSteps, Unit
 from sb3_tare.networks.inputs import RewardInputs
-from sb3_tare.settings import RewardSettings
+from sb3_tare.settings import LearnerSettings
+from sb3_tare.settings.groups import NetworkSettings
 from sb3_tare.utils.nested import Observations
 
 REWARD_CLIP = 10.0
@@ -27,18 +28,19 @@ class RewardModel(nn.Module):
     :param policy: the host's policy, whose spaces and feature extractor it takes over
     """
 
-    def __init__(self, settings: RewardSettings, policy: Any) -> None:
+    def __init__(self, settings: LearnerSettings, policy: Any) -> None:
         super().__init__()
         self.settings = settings
         self.statistics = RunningMeanStd(epsilon=0.0)
         self.observation_space = policy.observation_space
         self.normalize_images = policy.normalize_images
         self.extractor: BaseFeaturesExtractor | None = None
-        if settings.features == "own":
+        if settings.network.features == "own":
             self.extractor = policy.make_features_extractor()
         features_dim = int(policy.features_extractor.features_dim)
-        self.network = build_network(settings, features_dim, int(get_flattened_obs_dim(policy.action_space)))
-        self.critic = _build_critic(features_dim) if settings.critics == 2 else None
+        action_dim = int(get_flattened_obs_dim(policy.action_space))
+        self.network = build_network(settings.network, features_dim, action_dim, settings.starts_at_zero)
+        self.critic = _build_critic(features_dim) if settings.critic.critics == 2 else None
 
     @property
     def unit(self) -> Unit:
@@ -46,7 +48,7 @@ class RewardModel(nn.Module):
 
         It is zero as long as every reward was zero: nothing can be learned from those, and nothing is.
         """
-        if not self.settings.normalize_reward or self.statistics.count == 0:
+        if not self.settings.advantage.normalize_reward or self.statistics.count == 0:
             return Unit(0.0, 1.0)
         mean, deviation = float(self.statistics.mean), math.sqrt(float(self.statistics.var))
         return Unit(mean, deviation if deviation > 1e-6 * abs(mean) else abs(mean))
@@ -75,7 +77,7 @@ class RewardModel(nn.Module):
 
     def _inputs(self, steps: RewardSteps) -> RewardInputs:
         rewards = steps.rewards
-        if self.settings.normalize_reward:
+        if self.settings.advantage.normalize_reward:
             rewards = standardised(rewards, steps.unit)
         features = self._features(steps.states)
         return RewardInputs(
@@ -112,7 +114,7 @@ def one_a_step(network: nn.Module, inputs: RewardInputs) -> Tensor:
     return learned
 
 
-def build_reward_model(settings: RewardSettings, policy: Any, seed: int) -> RewardModel:
+def build_reward_model(settings: LearnerSettings, policy: Any, seed: int) -> RewardModel:
     """A reward model with initial weights drawn from ``seed``; the global generators stay as they are.
 
     It is in evaluation mode for good: a reward must not depend on which steps stand beside it, nor on chance.
@@ -126,9 +128,10 @@ def build_reward_model(settings: RewardSettings, policy: Any, seed: int) -> Rewa
     return model
 
 
-def build_network(settings: RewardSettings, features_dim: int, action_dim: int) -> nn.Module:
+def build_network(settings: NetworkSettings, features_dim: int, action_dim: int, starts_at_zero: bool = False) -> nn.Module:
     """The network that ``settings`` ask for, on ``[n, features_dim]`` states and ``[n, action_dim]`` encoded actions.
 
+    :param starts_at_zero: whether its last layer does
     :raises TypeError: if its class does not take ``architecture_kwargs``
     :raises ValueError: if its last layer is to start at zero and cannot be found
     """
@@ -140,7 +143,7 @@ def build_network(settings: RewardSettings, features_dim: int, action_dim: int) 
             f"architecture {network_class.__name__} cannot be built with (observation_dim, action_dim) and "
             f"architecture_kwargs {dict(settings.architecture_kwargs)}: {error}"
         ) from error
-    if settings.starts_at_zero:
+    if starts_at_zero:
         head = getattr(network, "head", None)
         if not isinstance(head, nn.Linear):
             raise ValueError(

@@ -99,9 +99,7 @@ def reward_gradient_problem(env: str) -> tuple[PolicyGradients, Batch, Batch]:
     rollout = trainer.take_waiting()
     assert rollout is not None
     parts = [rollout.select(half) for half in split(rollout.reward.episodes, trainer.generator)]
-    training, validation = (
-        Batch(part.policy, trainer.host.standardise(trainer.advantages.extrinsic(part))) for part in parts
-    )
+    training, validation = (Batch(part.policy, trainer.host.standardise(trainer.advantages.extrinsic(part))) for part in parts)
     return trainer.gradients, training, validation
 
 

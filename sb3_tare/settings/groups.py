@@ -1,0 +1,220 @@
+"""Groups of settings: what belongs together, with its defaults and checks. An algorithm's settings are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from sb3_tare.networks.registry import ARCHITECTURES
+from sb3_tare.utils.checks import check_choice, check_count, check_number
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What is learned.
+
+    :param architecture: name of a reward network (``LSTMbMul``, the paper's default; ``LSTMb``, ``LSTMf``, ``MLPMul``,
+        ``MLPConcat``, ``StateAction``, ``StateActionTanh``), or a ``torch.nn.Module`` class as described in
+        :mod:`sb3_tare.networks`
+    :param architecture_kwargs: its own arguments: ``hidden_size`` (64), ``lstm_hidden_size`` (32, table 1), ``bound``
+        (20, table 1; 1 in ``StateActionTanh``)
+    :param features: the state as the reward sees it: ``"policy"``, the policy's feature extractor, shared and detached
+        (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward
+    :param zero_head: start the network's last layer at zero, so that training starts exactly as the host's; None means
+        yes in ``add`` and no in ``replace``
+    :param initial_reward: file of an exported :class:`~sb3_tare.LearnedReward` whose weights the network starts with, in
+        the unit of the rewards that it then meets; with ``n_reward_updates=0`` it stays as it is. Read when a model is
+        new, and not when a saved one goes on
+    :raises ValueError: for a value that is none of these
+    """
+
+    architecture: str | type[nn.Module] = "LSTMbMul"
+    architecture_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    features: str = "policy"
+    zero_head: bool | None = None
+    initial_reward: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("features", self.features, ("policy", "own"))
+        check_choice("zero_head", self.zero_head, (None, True, False))
+        if self.initial_reward is not None and not isinstance(self.initial_reward, str):
+            raise ValueError(f"initial_reward must be the path of an exported reward, as text, got {self.initial_reward!r}")
+        if not isinstance(self.architecture_kwargs, Mapping):
+            raise ValueError(f"architecture_kwargs must be a mapping, got {self.architecture_kwargs!r}")
+        if self.initial_reward is not None and self.zero_head:
+            raise ValueError("zero_head=True would undo initial_reward: leave one of them out")
+        if isinstance(self.architecture, str):
+            if self.architecture not in ARCHITECTURES:
+                raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {self.architecture!r}")
+        elif not (isinstance(self.architecture, type) and issubclass(self.architecture, nn.Module)):
+            raise ValueError(f"architecture must be a name or a torch.nn.Module class, got {self.architecture!r}")
+
+    @property
+    def network_class(self) -> type[nn.Module]:
+        """The class that ``architecture`` names."""
+        return ARCHITECTURES[self.architecture] if isinstance(self.architecture, str) else self.architecture
+
+
+@dataclass(frozen=True)
+class AdvantageSettings:
+    """What the policy is trained on.
+
+    :param reward_mode: ``"add"``: extrinsic reward plus ``reward_coef`` times the learned one (introduction);
+        ``"replace"``: the learned one alone (section 2.2)
+    :param reward_coef: coefficient of the learned reward in ``add``
+    :param normalize_reward: express the learned reward in units of the extrinsic reward's running standard deviation,
+        and show it to the network standardised (appendix F); False leaves both in the environment's units
+    :param center: subtract the learned reward's mean over the training part, so that it cannot make mere survival
+        good or bad
+    :param gae_lambda: lambda of the parameterised advantage; None takes the host's, 1.0 is the paper's text
+    :raises ValueError: for a value out of its range, or without effect
+    """
+
+    reward_mode: str = "add"
+    reward_coef: float = 1.0
+    normalize_reward: bool = True
+    center: bool = False
+    gae_lambda: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("reward_mode", self.reward_mode, ("add", "replace"))
+        check_number("reward_coef", self.reward_coef, at_least=0.0)
+        check_choice("normalize_reward", self.normalize_reward, (True, False))
+        check_choice("center", self.center, (True, False))
+        if self.gae_lambda is not None:
+            check_number("gae_lambda", self.gae_lambda, at_least=0.0, at_most=1.0)
+        if self.reward_mode == "replace" and self.reward_coef != 1.0:
+            raise ValueError(
+                f"reward_coef={self.reward_coef} scales the learned reward beside the extrinsic one, of which "
+                "reward_mode='replace' leaves nothing: leave it out, or set reward_mode='add'"
+            )
+
+
+@dataclass(frozen=True)
+class CriticSettings:
+    """Who says what learned rewards are to come.
+
+    :param critics: 2: one critic of extrinsic returns, the policy's own, and one of learned returns, the learner's
+        (as in LIRPG); 1: the policy's own critic, of the rewards that the policy is trained on
+    :param critic_learning_rate: Adam step size of the second critic
+    :param critic_batch_size: steps in one of its mini-batches
+    :param critic_epochs: its passes over each rollout
+    :raises ValueError: for a value out of its range
+    """
+
+    critics: int = 2
+    critic_learning_rate: float = 3e-3
+    critic_batch_size: int = 512
+    critic_epochs: int = 4
+
+    def __post_init__(self) -> None:
+        check_choice("critics", self.critics, (1, 2))
+        check_number("critic_learning_rate", self.critic_learning_rate, above=0.0)
+        check_count("critic_batch_size", self.critic_batch_size, least=1)
+        check_count("critic_epochs", self.critic_epochs, least=0)
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """When the reward is trained.
+
+    :param validation: ``"split"``: the rollout's episodes, split at random (Algorithm 1); ``"next_rollout"``: the whole
+        rollout trains the policy, and the rollout that the updated policy collects next validates it
+    :param swap: after the first part has trained the policy and the second the reward, exchange them (appendix F)
+    :param interleave: a reward step after each of the host's epochs, in place of one after all of them
+    :param n_reward_updates: gradient steps on the reward after each policy update; 0 leaves it as it is
+    :raises ValueError: for a value out of its range, or a combination that cannot work
+    """
+
+    validation: str = "split"
+    swap: bool = True
+    interleave: bool = False
+    n_reward_updates: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("validation", self.validation, ("split", "next_rollout"))
+        check_choice("swap", self.swap, (True, False))
+        check_choice("interleave", self.interleave, (True, False))
+        check_count("n_reward_updates", self.n_reward_updates, least=0)
+        if self.interleave and self.validation == "next_rollout":
+            raise ValueError(
+                "interleave=True needs its validation episodes at once, so it goes with validation='split', not with "
+                "'next_rollout', whose validation episodes are collected after the policy's update"
+            )
+
+
+@dataclass(frozen=True)
+class GradientSettings:
+    """The reward's implicit gradient.
+
+    :param curvature: ``"fisher"``: Hessian of the KL term at the updated policy, always positive semi-definite;
+        ``"hessian"``: that of the whole objective of eq. 11; ``"identity"``: no curvature, a one-step approximation
+    :param curvature_episodes: where it is measured: ``"validation"`` (eq. 14 as printed) or ``"training"`` (Theorem 1)
+    :param kl_coef: coefficient beta of the KL term (eq. 3)
+    :param damping: added to the curvature's diagonal (0.1 as sb3-contrib's TRPO)
+    :param cg_steps: steps of conjugate gradient (table 1: 10)
+    :param actor_parameters: those that enter the gradient: ``"all"`` of the actor's, or ``"without_log_std"``
+    :raises ValueError: for a value out of its range
+    """
+
+    curvature: str = "fisher"
+    curvature_episodes: str = "validation"
+    kl_coef: float = 1.0
+    damping: float = 0.1
+    cg_steps: int = 10
+    actor_parameters: str = "all"
+
+    def __post_init__(self) -> None:
+        check_choice("curvature", self.curvature, ("fisher", "hessian", "identity"))
+        check_choice("curvature_episodes", self.curvature_episodes, ("validation", "training"))
+        check_number("kl_coef", self.kl_coef, at_least=0.0)
+        check_number("damping", self.damping, at_least=0.0)
+        check_count("cg_steps", self.cg_steps, least=1)
+        check_choice("actor_parameters", self.actor_parameters, ("all", "without_log_std"))
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """The reward's steps along its gradient.
+
+    :param learning_rate: Adam step size of the reward (table 1: 1e-3)
+    :param max_grad_norm: clip of the gradients of reward and second critic (table 1: 0.5)
+    :raises ValueError: for a value out of its range
+    """
+
+    learning_rate: float = 1e-3
+    max_grad_norm: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number("learning_rate", self.learning_rate, above=0.0)
+        check_number("max_grad_norm", self.max_grad_norm, above=0.0)
+
+
+@dataclass(frozen=True)
+class ConsistencySettings:
+    """Return consistency, for networks that do not see the reward.
+
+    :param return_consistency: step size, relative to ``learning_rate``, of Adam steps that make the learned reward sum
+        to the extrinsic one over windows of episodes; 0 leaves them out
+    :param consistency_window: steps in a window; well above the reward's delay
+    :param consistency_rollouts: rollouts kept to draw windows from
+    :param consistency_updates: steps for each rollout
+    :param consistency_batch_size: windows in a step
+    :raises ValueError: for a value out of its range
+    """
+
+    return_consistency: float = 0.0
+    consistency_window: int = 200
+    consistency_rollouts: int = 20
+    consistency_updates: int = 20
+    consistency_batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        check_number("return_consistency", self.return_consistency, at_least=0.0)
+        check_count("consistency_window", self.consistency_window, least=1)
+        check_count("consistency_rollouts", self.consistency_rollouts, least=1)
+        check_count("consistency_updates", self.consistency_updates, least=1)
+        check_count("consistency_batch_size", self.consistency_batch_size, least=1)

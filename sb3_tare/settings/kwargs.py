@@ -1,0 +1,85 @@
+"""The settings as typed keyword arguments, so that editors complete them and type checkers refuse what is none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+from torch import nn
+
+
+class NetworkKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.NetworkSettings`."""
+
+    architecture: str | type[nn.Module]
+    architecture_kwargs: Mapping[str, Any]
+    features: Literal["policy", "own"]
+    zero_head: bool | None
+    initial_reward: str | None
+
+
+class AdvantageKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.AdvantageSettings`."""
+
+    reward_mode: Literal["add", "replace"]
+    reward_coef: float
+    normalize_reward: bool
+    center: bool
+    gae_lambda: float | None
+
+
+class CriticKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.CriticSettings`."""
+
+    critics: Literal[1, 2]
+    critic_learning_rate: float
+    critic_batch_size: int
+    critic_epochs: int
+
+
+class ScheduleKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.ScheduleSettings`."""
+
+    validation: Literal["split", "next_rollout"]
+    swap: bool
+    interleave: bool
+    n_reward_updates: int
+
+
+class GradientKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.GradientSettings`."""
+
+    curvature: Literal["fisher", "hessian", "identity"]
+    curvature_episodes: Literal["validation", "training"]
+    kl_coef: float
+    damping: float
+    cg_steps: int
+    actor_parameters: Literal["all", "without_log_std"]
+
+
+class StepKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.StepSettings`, and the seed."""
+
+    learning_rate: float
+    max_grad_norm: float
+    seed: int | None
+
+
+class ConsistencyKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.ConsistencySettings`."""
+
+    return_consistency: float
+    consistency_window: int
+    consistency_rollouts: int
+    consistency_updates: int
+    consistency_batch_size: int
+
+
+class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, ConsistencyKwargs, total=False):
+    """Those that every learner has."""
+
+
+class RewardKwargs(SharedKwargs, ScheduleKwargs, GradientKwargs, total=False):
+    """Keys of ``reward_kwargs``, keyword arguments of :class:`~sb3_tare.RewardLearner`."""
+
+    preset: Literal["paper", "paper_literal"] | None

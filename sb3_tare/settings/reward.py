@@ -1,0 +1,107 @@
+"""The settings of :class:`~sb3_tare.RewardLearner`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from sb3_tare.settings.flat import FlatSettings
+from sb3_tare.settings.groups import (
+    AdvantageSettings,
+    ConsistencySettings,
+    CriticSettings,
+    GradientSettings,
+    NetworkSettings,
+    ScheduleSettings,
+    StepSettings,
+)
+
+_PAPER: dict[str, Any] = {
+    "reward_mode": "replace",
+    "validation": "split",
+    "swap": True,
+    "gae_lambda": 1.0,
+    "n_reward_updates": 1,
+    "interleave": False,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": _PAPER,
+    "paper_literal": {
+        **_PAPER,
+        "critics": 1,
+        "curvature": "hessian",
+        "curvature_episodes": "validation",
+    },
+}
+"""What ``preset`` sets where the user does not; see :class:`RewardSettings`."""
+
+
+class LearnerSettings(FlatSettings):
+    """What every reward learner reads of its settings, whether its user can choose all of it or not."""
+
+    adam_eps: ClassVar[float] = 1e-8
+    """Epsilon of the learner's Adam optimisers, PyTorch's default."""
+
+    network: NetworkSettings
+    advantage: AdvantageSettings
+    critic: CriticSettings
+    schedule: ScheduleSettings
+    gradient: GradientSettings
+    step: StepSettings
+    consistency: ConsistencySettings
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether the network's last layer starts at zero."""
+        zero_head = self.network.zero_head
+        return self.advantage.reward_mode == "add" if zero_head is None else zero_head
+
+    def _check(self) -> None:
+        network = self.network.network_class
+        if self.consistency.return_consistency > 0 and getattr(network, "sees_reward", True):
+            raise ValueError(
+                f"return_consistency={self.consistency.return_consistency} needs a reward network that does not see the "
+                f"extrinsic reward, as one that does could copy it; {network.__name__} sees it. architecture='StateAction' "
+                "does not; a class of your own says so with the attribute sees_reward = False"
+            )
+
+
+class RewardSettings(LearnerSettings):
+    """Settings of :class:`~sb3_tare.RewardLearner`: its keyword arguments, and the keys of ``reward_kwargs``.
+
+    Each is a field of one of the groups below, which say what it means: :class:`~sb3_tare.settings.groups.NetworkSettings`
+    (what is learned), :class:`~sb3_tare.settings.groups.AdvantageSettings` (what the policy is trained on),
+    :class:`~sb3_tare.settings.groups.CriticSettings`, :class:`~sb3_tare.settings.groups.ScheduleSettings` (when the reward is
+    trained), :class:`~sb3_tare.settings.groups.GradientSettings`, :class:`~sb3_tare.settings.groups.StepSettings` and
+    :class:`~sb3_tare.settings.groups.ConsistencySettings`.
+
+    ``preset="paper"`` is the setting of the paper's comparison where its text decides (sections 2.2 and 2.4, appendix F):
+    ``replace``, split and swap, ``gae_lambda=1``, one reward step a phase, two LSTM layers. It is not the paper to the letter:
+    the curvature is the Fisher matrix, which is positive semi-definite where the Hessian of eq. 14 need not be, and learned
+    returns have a critic of their own, as in LIRPG. ``preset="paper_literal"`` takes these too as they are printed: the
+    Hessian of the objective on the validation episodes (eq. 14), and one critic.
+
+    :param preset: None, ``"paper"`` or ``"paper_literal"``; what else is said goes before it
+    :param seed: of the reward's initial weights, splits and shuffles; None takes the model's
+    :raises TypeError: for an unknown name
+    :raises ValueError: for a value out of its range, or a combination that cannot work
+    """
+
+    groups: ClassVar[Mapping[str, type[Any]]] = {
+        "network": NetworkSettings,
+        "advantage": AdvantageSettings,
+        "critic": CriticSettings,
+        "schedule": ScheduleSettings,
+        "gradient": GradientSettings,
+        "step": StepSettings,
+        "consistency": ConsistencySettings,
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+
+    def _preset(self, preset: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The preset's arguments of the network are those of its own network."""
+        values = dict(PRESETS[preset])
+        if settings.get("architecture", "LSTMbMul") != "LSTMbMul":
+            values.pop("architecture_kwargs", None)
+        return values
