@@ -177,7 +177,7 @@ def test_as_long_as_nothing_was_paid_nothing_is_learned():
 def test_a_reward_step_is_on_the_rewards_that_trained_the_policy():
     model = tare(Walk(pay=1e-3), validation="next_rollout", reward_mode="replace").learn(N_STEPS)
     trainer = model.reward_learner.trainer
-    rollout = trainer.take_waiting()
+    rollout = trainer.take_waiting().sample
     before = trainer.learned_rewards(rollout.reward)
     trainer.reward_model.observe(100.0 * torch.randn(10_000, generator=torch.Generator().manual_seed(0)))
     assert trainer.reward_model.unit.scale > 10.0

@@ -26,6 +26,7 @@ from toys import (
 )
 
 from sb3_tare import RewardInputs
+from sb3_tare.awr.updates import standardised
 from sb3_tare.hypergradient.implicit import mixed_product, reward_weights
 from sb3_tare.policy.gradients import Batch
 from sb3_tare.policy.products import flat_gradient
@@ -96,6 +97,35 @@ def jacobian(outputs: Tensor, parameters: list[Tensor]) -> Tensor:
 
 def dense(product, size: int) -> Tensor:
     return torch.stack([product(column) for column in torch.eye(size)], dim=1)
+
+
+def test_advantages_of_a_sample_are_standardised_as_the_actors_fit_standardises_all():
+    host = tare_awr(ending()).reward_learner.trainer.host
+    whole = torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3.0 + 1.0
+    sample = whole[100:150].clone().requires_grad_()
+    torch.testing.assert_close(host.standardise(sample, whole), standardised(whole)[100:150], rtol=1e-12, atol=1e-12)
+    constant = torch.ones(5, requires_grad=True)
+    host.standardise(constant, torch.ones(9)).sum().backward()
+    assert torch.isfinite(constant.grad).all()
+
+
+def test_where_the_sample_is_all_its_standardisation_has_the_fits_derivative():
+    host = tare_awr(ending()).reward_learner.trainer.host
+    whole = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.randn(40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ours, theirs = whole.clone().requires_grad_(), whole.clone().requires_grad_()
+    (weights * host.standardise(ours, whole)).sum().backward()
+    (weights * standardised(theirs)).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert float(ours.grad.abs().max()) > 0.1
+
+
+def test_a_waiting_reward_step_keeps_what_the_actor_was_fitted_to():
+    env = vec_env(2, lambda: Toy(horizon=5))
+    model = tare_awr(env, host={"buffer_size": 1024}, validation="next_rollout", sampled_steps=20).learn(2 * 128)
+    waiting = model.reward_learner.trainer.take_waiting()
+    assert len(waiting.advantages) == 256
+    assert 20 <= len(waiting.sample) <= 25
 
 
 @pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(3)], ids=str)
@@ -252,9 +282,9 @@ def test_next_rollout_is_validated_by_the_steps_just_collected():
     (validation,) = found
     memory = model.replay_buffer
     newest = memory.observations_at(memory.paths(128).rows)
-    assert torch.equal(validation.policy.observations, newest)
-    assert torch.equal(validation.reward.rewards, memory.rewards_at(memory.paths(128).rows))
-    assert torch.equal(validation.reward.episodes.lengths, memory.paths(128).episodes.lengths)
+    assert torch.equal(validation.sample.policy.observations, newest)
+    assert torch.equal(validation.part.reward.rewards, memory.rewards_at(memory.paths(128).rows))
+    assert torch.equal(validation.part.reward.episodes.lengths, memory.paths(128).episodes.lengths)
 
 
 def test_split_trains_on_either_half_of_the_memory_and_validates_on_steps_of_the_other():
@@ -272,7 +302,7 @@ def test_split_trains_on_either_half_of_the_memory_and_validates_on_steps_of_the
     assert sum(n_steps for _, n_steps in fitted) in (6, 7)  # each rounded up
     observations = [model.replay_buffer.observations_at(paths.rows) for paths, _ in fitted]
     for validation, other in zip(found, reversed(observations), strict=True):
-        assert torch.equal(validation.policy.observations, other)
+        assert torch.equal(validation.sample.policy.observations, other)
 
 
 def rows_relabelled(model) -> list[tuple[bool, int]]:

@@ -16,8 +16,14 @@ ADVANTAGE_EPSILON = 1e-5
 
 def standardised(advantages: Tensor) -> Tensor:
     """Zero mean and unit standard deviation over the memory ``[n]``; all zero where they are all one number."""
-    centred = advantages - advantages.mean()
-    return centred / (centred.square().mean().sqrt() + ADVANTAGE_EPSILON)
+    mean, deviation = moments(advantages)
+    return (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
+
+
+def moments(advantages: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a population ``[n]``."""
+    mean = advantages.mean()
+    return mean, (advantages - mean).square().mean().sqrt()
 
 
 def bound_loss(means: Tensor) -> Tensor:

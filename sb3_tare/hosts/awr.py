@@ -14,11 +14,11 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import Tensor, nn
 
-from sb3_tare.advantages.generalised import standardise
 from sb3_tare.advantages.sums import DiscountedSums, discounted_sum_by_doubling
 from sb3_tare.awr import AWR
 from sb3_tare.awr.evaluation import in_chunks, path_baseline
 from sb3_tare.awr.memory import Paths
+from sb3_tare.awr.updates import ADVANTAGE_EPSILON, moments
 from sb3_tare.data.cutting import MIN_PART_STEPS
 from sb3_tare.data.episodes import Selection
 from sb3_tare.data.labelled import Labelled
@@ -88,9 +88,16 @@ class AWRHost(Host[ActorUpdate]):
             partial(advantage_weighted, **coefficients), has_kl_term=False, weights=partial(advantage_weights, **coefficients)
         )
 
-    def standardise(self, advantages: Tensor) -> Tensor:
-        """Advantages ``[n]`` as they enter the objective."""
-        return standardise(advantages)
+    def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
+        """Advantages ``[n]`` as they enter the objective: standardised over all that the actor is fitted to.
+
+        The numbers are AWR's own. Of the mean and deviation of the whole, only the sample's are functions of phi, and their
+        derivatives stand for those of the whole.
+        """
+        mean, deviation = advantages.mean(), advantages.std(correction=0)
+        whole_mean, whole_deviation = moments(advantages.detach() if whole is None else whole)
+        mean, deviation = mean - mean.detach() + whole_mean, deviation - deviation.detach() + whole_deviation
+        return (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
 
     def check(self, settings: LearnerSettings) -> None:
         """:raises ValueError: if an iteration collects too few steps"""

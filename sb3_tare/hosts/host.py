@@ -90,8 +90,12 @@ class Host(ABC, Generic[RecordT]):
         """What it maximises, with its coefficients as they are now."""
 
     @abstractmethod
-    def standardise(self, advantages: Tensor) -> Tensor:
-        """Advantages ``[n]`` as they enter its objective."""
+    def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
+        """Advantages ``[n]`` as they enter its objective.
+
+        :param advantages: of steps that gradients are taken on, differentiable
+        :param whole: ``[m]`` those of all steps that the algorithm standardises over, where these are more
+        """
 
     @abstractmethod
     def check(self, settings: LearnerSettings) -> None:

@@ -87,7 +87,7 @@ class OnPolicyHost(Host[Record]):
         """The surrogate of PPO and TRPO, or A2C's log-likelihood."""
         return self._kind.objective
 
-    def standardise(self, advantages: Tensor) -> Tensor:
+    def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
         """Advantages ``[n]`` as they enter the objective; over the whole part, where the host does it by mini-batch."""
         return standardise(advantages) if self.model.normalize_advantage else advantages
 

@@ -54,10 +54,10 @@ class WholePlan(Plan):
         """The only one, after the reward step that has waited for these steps."""
         trainer, host = self.trainer, self.trainer.host
         if len(steps) >= 2 * MIN_PART_STEPS:
-            first, second = self._halves(steps)
+            first, second = (trainer.appraise(half.sample, half.sample) for half in self._halves(steps))
             trainer.measure_alignment(trainer.label(first), second)  # before any step has seen these rewards
         waiting = trainer.take_waiting()
         if waiting is not None:
             collected = host.fetch(host.collected(steps))
-            trainer.reward_step(trainer.label(trainer.appraise(waiting, waiting)), trainer.appraise(collected, collected))
+            trainer.reward_step(waiting, trainer.appraise(collected, collected))
         yield Planned(self._sampled(steps), None)

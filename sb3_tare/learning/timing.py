@@ -45,7 +45,7 @@ class AfterUpdate:
         if self.trainer.settings.schedule.n_reward_updates == 0:
             return
         if validation is None:
-            self.trainer.wait(loan.labelled.sample)
+            self.trainer.wait(loan.labelled)
         else:
             self.trainer.reward_step(loan.labelled, validation)
 

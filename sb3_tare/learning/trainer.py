@@ -57,6 +57,7 @@ class RewardTrainer:
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self._waiting: Rollout | None = None
+        self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
 
     def read(self, record: Any) -> Part:
@@ -121,8 +122,8 @@ class RewardTrainer:
         held_out = self._extrinsic_batch(validation)
         for n_taken in range(self.settings.schedule.n_reward_updates):
             if n_taken > 0:
-                labelled = self.label(self._sample_alone(labelled.appraised))
-            advantages = self.host.standardise(labelled.differentiable)
+                labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
+            advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
             trained = Batch(labelled.sample.policy, advantages.detach())
             curved = self._curved(trained, held_out, validation)
             weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
@@ -138,21 +139,25 @@ class RewardTrainer:
         """
         self.metrics.note(hypergradient_norm=self.optimisers.step("reward", self.objective(weights, advantages)))
 
-    def wait(self, rollout: Rollout) -> None:
+    def wait(self, labelled: Labelled) -> None:
         """Keep what the policy was just updated on until the updated policy has collected its validation."""
-        self._waiting, self._waiting_policy = rollout, self._signature()
+        self._waiting, self._waiting_policy = labelled.sample, self._signature()
+        self._waiting_whole = None if labelled.part is labelled.sample else labelled.advantages
 
-    def take_waiting(self) -> Rollout | None:
-        """The rollout that waits, unless the policy is no longer the one that was updated on it."""
+    def take_waiting(self) -> Labelled | None:
+        """What waits, labelled by the reward as it is now, unless the policy is no longer the one that was updated on it."""
         waiting, self._waiting = self._waiting, None
-        return waiting if waiting is not None and torch.allclose(self._signature(), self._waiting_policy) else None
+        if waiting is None or not torch.allclose(self._signature(), self._waiting_policy):
+            return None
+        labelled = self.label(self.appraise(waiting, waiting))
+        return labelled if self._waiting_whole is None else replace(labelled, advantages=self._waiting_whole)
 
     def measure_alignment(self, labelled: Labelled, validation: Appraised) -> None:
         """Does the learned reward point where held-out extrinsic reward grows, and does the extrinsic one itself?
 
         Cosine of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out steps.
         """
-        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach()))
+        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
         held_out = self.gradients.gradient(self._extrinsic_batch(validation))
         for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
             cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
@@ -182,6 +187,7 @@ class RewardTrainer:
             "generator": self.generator.get_state(),
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
+            "waiting_whole": self._waiting_whole,
             "memory": self.memory.state_dict(),
         }
 
@@ -194,6 +200,8 @@ class RewardTrainer:
         self.optimisers.load_state_dict(state["optimisers"])  # consistency may be taken up or dropped
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
+        whole = state["waiting_whole"]
+        self._waiting_whole = None if whole is None else whole.to(self.host.device)
         self._waiting = None
         if waiting is not None and self.settings.schedule.validation != "split":
             rollout = Rollout.from_state_dict(waiting, self.host.device)
@@ -208,7 +216,7 @@ class RewardTrainer:
 
     def _extrinsic_batch(self, appraised: Appraised) -> Batch:
         """The sample with the advantages of its extrinsic rewards."""
-        return Batch(appraised.sample.policy, self.host.standardise(appraised.sample_extrinsic))
+        return Batch(appraised.sample.policy, self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic))
 
     def _curved(self, trained: Batch, held_out: Batch, validation: Appraised) -> Batch:
         """Where the curvature is measured, with the parameterised advantages of eq. 11 where it needs any."""
@@ -216,9 +224,10 @@ class RewardTrainer:
             return trained
         if not self.gradients.curvature.needs_advantages(self.host.objective):
             return held_out
-        advantages = self.label(self._sample_alone(validation)).differentiable.detach()
+        advantages = self.label(_sample_alone(validation)).differentiable.detach()
         return Batch(held_out.steps, self.host.standardise(advantages))
 
-    def _sample_alone(self, appraised: Appraised) -> Appraised:
-        """The sample as a part of its own."""
-        return Appraised(appraised.sample, appraised.sample_extrinsic, appraised.sample, appraised.sample_extrinsic)
+
+def _sample_alone(appraised: Appraised) -> Appraised:
+    """The sample as a part of its own."""
+    return Appraised(appraised.sample, appraised.sample_extrinsic, appraised.sample, appraised.sample_extrinsic)

@@ -96,9 +96,9 @@ def reward_gradient_problem(env: str) -> tuple[PolicyGradients, Batch, Batch]:
     model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"validation": "next_rollout"})
     model.learn(model.n_steps)
     trainer = model.reward_learner.trainer
-    rollout = trainer.take_waiting()
-    assert rollout is not None
-    parts = [rollout.select(half) for half in split(rollout.reward.episodes, trainer.generator)]
+    waiting = trainer.take_waiting()
+    assert waiting is not None
+    parts = [waiting.sample.select(half) for half in split(waiting.sample.reward.episodes, trainer.generator)]
     training, validation = (Batch(part.policy, trainer.host.standardise(trainer.advantages.extrinsic(part))) for part in parts)
     return trainer.gradients, training, validation
 
