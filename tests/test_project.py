@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from sb3_tare.experiments.benchmarks import awr_speed
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sb3_tare"
+RESULTS = ROOT / "examples/results"
+DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *RESULTS.rglob("*.md"), *PACKAGE.rglob("*.md"))]
 
 
 def test_the_readme_lists_every_setting_with_its_default():
@@ -35,7 +38,7 @@ def test_the_readmes_returns_are_those_of_the_results(study):
         return f"{mean:,.0f} ({low:,.0f} to {high:,.0f})"
 
     readme = (ROOT / "README.md").read_text()
-    with (ROOT / f"results/{study}/table.csv").open(newline="") as file:
+    with (RESULTS / study / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {int(row["seeds"]) for row in rows} == {3}
     for row in rows:
@@ -44,17 +47,33 @@ def test_the_readmes_returns_are_those_of_the_results(study):
 
 
 def test_what_the_readme_says_of_the_chain_is_what_its_results_say():
-    with (ROOT / "results/figure4/table.csv").open(newline="") as file:
+    with (RESULTS / "figure4/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     ppo, tare = ([f"{float(row[f'training{bound}']):.2f}" for bound in ("", "_low", "_high")] for row in rows)
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert "return {} (95 % interval {} to {})".format(*ppo) in readme
     assert "in the paper's setting {} ({} to {}).".format(*tare) in readme
-    files = list((ROOT / "results/figure4").glob("*tare_paper*.json"))
+    files = list((RESULTS / "figure4").glob("*tare_paper*.json"))
     assert len(files) == 5
     for file in files:
         left, right = json.loads(file.read_text())["measured"][-1]["learned"]
         assert sum(right) / len(right) > sum(left) / len(left)
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in RESULTS.iterdir() if path.is_dir()))
+def test_each_folder_of_results_tells_a_command_that_exists_and_a_commit(folder):
+    text = (RESULTS / folder / "README.md").read_text()
+    assert f"[`{folder}`]({folder})" in (RESULTS / "README.md").read_text()
+    commands = re.findall(r"^python -m (sb3_tare[\w.]+)", text, flags=re.MULTILINE)
+    assert [command for command in commands if find_spec(command) is not None]
+    assert re.search(r"`[0-9a-f]{7}`", text)
+    assert "What it shows" in text
+
+
+@pytest.mark.parametrize("document", sorted(DOCUMENTS), ids=str)
+def test_relative_links_lead_to_files(document):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / document).read_text())
+    assert not [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
 
 
 def test_every_setting_is_explained_in_the_docstring():

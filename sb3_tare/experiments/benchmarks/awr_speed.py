@@ -1,6 +1,6 @@
 """What AWR's time goes to, and what was done about the overhead of its many small gradient steps.
 
-    python -m sb3_tare.experiments.benchmarks.awr_speed --out results/awr_speed.json
+    python -m sb3_tare.experiments.benchmarks.awr_speed --out examples/results/awr_speed/awr_speed.json
 
 The first table gives seconds for each 2,048 environment steps by phase, at the authors' settings and with a full memory. The
 second alternates blocks of the actor's gradient steps as they are with blocks in which one thing is left out.
