@@ -16,6 +16,7 @@ import pytest
 
 import sb3_tare
 from sb3_tare import AWR, RewardSettings
+from sb3_tare.experiments import studies, variants
 from sb3_tare.experiments.benchmarks import awr_speed
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +75,18 @@ def test_each_folder_of_results_tells_a_command_that_exists_and_a_commit(folder)
 def test_relative_links_lead_to_files(document):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / document).read_text())
     assert not [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
+
+
+def test_what_contributing_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:sb3_tare|tests|examples|hyperparams|\.ci)/[\w./]*|[\w.-]+\.(?:md|txt|toml))`", text)
+    assert len(set(paths)) > 20
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    for target in re.findall(r"^make (\w+)", text, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for name, module in {"STUDIES": studies, "VARIANTS": variants}.items():
+        assert f"`{name}` of `{module.__name__.replace('.', '/')}.py`" in " ".join(text.split())
+        assert hasattr(module, name)
 
 
 def test_every_setting_is_explained_in_the_docstring():
