@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 import sb3_tare
 from sb3_tare import AWR, RewardSettings
@@ -121,8 +123,22 @@ def test_the_wheel_holds_the_package_and_works_away_from_the_repository(tmp_path
     assert run("-c", script, cwd=tmp_path).split() == [str(package / "__init__.py"), str(package / "hyperparams/tare_ppo.yml")]
 
 
-def test_the_version_is_the_changelogs():
+def test_the_version_is_the_changelogs_and_the_citations():
     assert f"## {sb3_tare.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == sb3_tare.__version__
+    assert (citation["title"], citation["license"]) == (project["name"], project["license"])
+
+
+def test_hooks_and_continuous_integration_check_what_make_check_does():
+    (hooks,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    targets = (ROOT / "Makefile").read_text()
+    for hook in hooks["hooks"]:
+        assert f"\t{hook['entry'].removesuffix(' --force-exclude')}" in targets
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert ".ci/run" in [step.get("run") for step in job["steps"]]
+    assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
 def test_the_first_example_trains_saves_and_says_what_it_earned(tmp_path):
