@@ -141,6 +141,18 @@ def test_hooks_and_continuous_integration_check_what_make_check_does():
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
+@pytest.mark.slow
+def test_every_module_has_a_page_of_documentation(tmp_path):
+    pytest.importorskip("pdoc")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["make", "docs", f"API={tmp_path}"], cwd=ROOT, env={**os.environ, "PATH": path}, check=True)
+    for path in PACKAGE.rglob("*.py"):
+        module = path.relative_to(ROOT).with_suffix("")
+        module = module.parent if module.name == "__init__" else module
+        if module.name != "__main__":
+            assert f"<title>{'.'.join(module.parts)} " in (tmp_path / f"{module}.html").read_text()
+
+
 def test_the_first_example_trains_saves_and_says_what_it_earned(tmp_path):
     arguments = ("--env", "Hopper-v5", "--steps", "2048", "--save", str(tmp_path / "model.zip"))
     assert re.search(
