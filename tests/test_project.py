@@ -131,6 +131,12 @@ def test_the_version_is_the_changelogs_and_the_citations():
     assert (citation["title"], citation["license"]) == (project["name"], project["license"])
 
 
+def test_the_modules_that_the_changelog_sends_to_are_there():
+    moves = re.findall(r"^ +\| `([\w.]+)` \| `([\w.]+)` \|$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert len(moves) > 20
+    assert not [now for _, now in moves if find_spec(now) is None]
+
+
 def test_hooks_and_continuous_integration_check_what_make_check_does():
     (hooks,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     targets = (ROOT / "Makefile").read_text()
