@@ -82,3 +82,23 @@ def test_every_module_has_a_page_of_documentation(tmp_path):
         module = module.parent if module.name == "__init__" else module
         if module.name != "__main__":
             assert f"<title>{'.'.join(module.parts)} " in (tmp_path / f"{module}.html").read_text()
+
+
+FOLDERS = sorted(str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.glob("*/**/__init__.py"))
+TOLD_MODULE_BY_MODULE = [name for name in FOLDERS if name.startswith(("analysis", "envs", "experiments", "zoo"))]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_tells_where_to_start(folder):
+    text = (PACKAGE / folder / "README.md").read_text()
+    (start,) = re.findall(r"Start with `(\w+)\.py`", text)
+    assert (PACKAGE / folder / f"{start}.py").exists()
+    if len(Path(folder).parts) > 1:
+        assert len(text.splitlines()) <= 10
+
+
+@pytest.mark.parametrize("folder", TOLD_MODULE_BY_MODULE)
+def test_a_folder_tells_of_each_of_its_modules(folder):
+    text = (PACKAGE / folder / "README.md").read_text()
+    modules = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__", "__main__"}
+    assert not [module for module in sorted(modules) if f"`{module}`" not in text]
