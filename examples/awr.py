@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_tare import AWR
@@ -26,6 +27,7 @@ model.learn(arguments.steps, reset_num_timesteps=False)
 offline = AWR("MlpPolicy", arguments.env, learning_rate=1e-4, seed=0, device="cpu")
 offline.use_memory(model.replay_buffer)
 offline.learn(arguments.steps, collect=False)
+evaluation_env = make_vec_env(arguments.env, seed=1)
 for name, each in {"online": model, "offline": offline}.items():
-    mean, deviation = evaluate_policy(each, each.get_env(), n_eval_episodes=10)
+    mean, deviation = evaluate_policy(each, evaluation_env, n_eval_episodes=10)
     print(f"{name}: mean return of 10 episodes {mean:.1f} (sd {deviation:.1f})")

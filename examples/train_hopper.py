@@ -2,6 +2,7 @@
 
 import argparse
 
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_tare import TAREPPO
@@ -14,8 +15,9 @@ parser.add_argument("--save", default="tare_ppo.zip", help="file of the trained 
 arguments = parser.parse_args()
 
 model = TAREPPO("MlpPolicy", arguments.env, seed=arguments.seed, device="cpu")
-before, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=10)
+evaluation_env = make_vec_env(arguments.env, seed=arguments.seed + 1)  # of its own: the training's goes on where it was
+before, _ = evaluate_policy(model, evaluation_env, n_eval_episodes=10)
 model.learn(arguments.steps, progress_bar=True)
-after, deviation = evaluate_policy(model, model.get_env(), n_eval_episodes=10)
+after, deviation = evaluate_policy(model, evaluation_env, n_eval_episodes=10)
 model.save(arguments.save)
 print(f"{arguments.env}: mean return of 10 episodes {before:.1f} before training, {after:.1f} (sd {deviation:.1f}) after")

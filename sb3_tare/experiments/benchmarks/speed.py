@@ -1,6 +1,6 @@
 """What learning the reward costs: TAREPPO against PPO, and the implicit gradient against an unrolled one.
 
-    python -m sb3_tare.experiments.benchmarks.speed --out results/speed.json
+    python -m sb3_tare.experiments.benchmarks.speed --out examples/results/speed/speed.json
 
 The first table alternates iterations of PPO and TAREPPO (2,048 steps each, defaults, one thread) in one process and gives
 seconds for each environment step by phase, and the ratio of the totals pair by pair. The second gives time and peak memory
