@@ -1,0 +1,102 @@
+"""What files from before there were format numbers held, made into what files hold today."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import zipfile
+from typing import Any
+
+import cloudpickle
+import torch
+
+MOVED_ALGORITHMS = {
+    "sb3_tare.ppo:TAREPPO": "sb3_tare.algorithms.tare_ppo:TAREPPO",
+    "sb3_tare.lirpg:LIRPG": "sb3_tare.algorithms.lirpg:LIRPG",
+    "sb3_tare.awr.tare:TAREAWR": "sb3_tare.algorithms.tare_awr:TAREAWR",
+}
+"""Where the algorithms that models name are today."""
+
+MOVED_NETWORKS = {
+    "scaled_times": "inputs",
+    "BoundedHead": "layers",
+    "EpisodeLSTM": "layers",
+    "MultiplicativeEmbedding": "layers",
+    "LSTMbMul": "multiplicative",
+    "MLPMul": "multiplicative",
+    "LSTMb": "concatenated",
+    "LSTMf": "concatenated",
+    "MLPConcat": "concatenated",
+    "StateAction": "state_action",
+    "StateActionTanh": "state_action",
+}
+"""Modules of ``sb3_tare.networks`` that hold today what it held itself."""
+
+
+class UnnumberedUnpickler(pickle.Unpickler):
+    """Reads pickles whose classes have moved since."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class or function ``name`` that was in ``module``."""
+        if module == "sb3_tare.networks" and name in MOVED_NETWORKS:
+            module = f"{module}.{MOVED_NETWORKS[name]}"
+        return super().find_class(module, name)
+
+
+def from_unnumbered_zip(archive: zipfile.ZipFile) -> io.BytesIO:
+    """A model, a reward learner or an exported reward as they would be written today, but for the number."""
+    converted = io.BytesIO()
+    with zipfile.ZipFile(converted, "w") as target:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == "data":
+                content = json.dumps(_convert_data(json.loads(content))).encode()
+            elif name == "reward_learner.pth":
+                content = _saved(convert_unnumbered_learner_state(_loaded(content)))
+            target.writestr(name, content)
+    return converted
+
+
+def convert_unnumbered_learner_state(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a reward learner; its layout is still the same."""
+    return state
+
+
+def from_unnumbered_memory(file: Any) -> Any:
+    """The replay memory in an open file, which held the pickled memory and nothing else."""
+    return UnnumberedUnpickler(file).load()
+
+
+def from_unnumbered_result(content: dict[str, Any]) -> dict[str, Any]:
+    """A study's result, of a file whose checksum is right: all but that."""
+    return {key: value for key, value in content.items() if key != "sha256"}
+
+
+def _convert_data(data: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as SB3 writes them: plain, or pickled."""
+    converted = {key: _convert_pickled(value) for key, value in data.items()}
+    if "algorithm_class" in data:
+        converted["algorithm_class"] = MOVED_ALGORITHMS.get(data["algorithm_class"], data["algorithm_class"])
+    return converted
+
+
+def _convert_pickled(value: Any) -> Any:
+    if not isinstance(value, dict) or ":serialized:" not in value:
+        return value
+    pickled = base64.b64decode(value[":serialized:"])
+    if b"sb3_tare.networks" not in pickled:  # nothing is unpickled without need: the user may mean to replace it
+        return value
+    unpickled = UnnumberedUnpickler(io.BytesIO(pickled)).load()
+    return {**value, ":serialized:": base64.b64encode(cloudpickle.dumps(unpickled)).decode()}
+
+
+def _loaded(content: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _saved(state: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
