@@ -323,6 +323,11 @@ def test_what_is_no_zip_file_is_named(load, tmp_path):
         load(tmp_path / "file")
 
 
+def test_a_model_that_was_saved_without_its_generators_is_still_one(tmp_path):
+    tare().save(tmp_path / "model", exclude=["_continuation"])
+    assert TAREPPO.load(tmp_path / "model").saved_as == stamp("model")
+
+
 def test_a_policy_of_sb3_may_still_be_taken_over(tmp_path):
     source, model = ppo(), tare(host={"seed": 1})
     source.save(tmp_path / "ppo")

@@ -26,9 +26,10 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
     The number is read before anything is unpickled.
 
     :param path: of a zip file, with or without suffix, or the open file
-    :param part: entry of the archive or of its data that every file of ``kind`` holds
+    :param part: entry of the archive or of its data by which to know a file without number, or of another kind that holds
+        one of ``kind``; None: any zip file of SB3 will do
     :param kind: of :data:`~sb3_tare.utils.formats.FORMATS`
-    :param remedy: what to give where that part is missing
+    :param remedy: what would work where that part is missing
     :raises ValueError: if it is no zip file, is in a newer or unknown format, or lacks that part
     """
     file: Any = open_path(path, "r", suffix="zip")
@@ -40,7 +41,8 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
             found = data.get(KEY)
             if found is not None:
                 check_stamp(name, found)
-            if part is not None and part not in names and part not in data:
+            is_kind = found is not None and found["kind"] == kind
+            if part is not None and not (is_kind or part in names or part in data):
                 raise holds_no(name, found, kind, remedy)
             return path if found is not None else from_unnumbered_zip(archive)
     except zipfile.BadZipFile as error:

@@ -9,8 +9,8 @@ import pickle
 import zipfile
 from typing import Any
 
-import cloudpickle
 import torch
+from stable_baselines3.common.save_util import data_to_json
 
 MOVED_ALGORITHMS = {
     "sb3_tare.ppo:TAREPPO": "sb3_tare.algorithms.tare_ppo:TAREPPO",
@@ -89,7 +89,7 @@ def _convert_pickled(value: Any) -> Any:
     if b"sb3_tare.networks" not in pickled:  # nothing is unpickled without need: the user may mean to replace it
         return value
     unpickled = UnnumberedUnpickler(io.BytesIO(pickled)).load()
-    return {**value, ":serialized:": base64.b64encode(cloudpickle.dumps(unpickled)).decode()}
+    return json.loads(data_to_json({"value": unpickled}))["value"]
 
 
 def _loaded(content: bytes) -> dict[str, Any]:
