@@ -12,8 +12,7 @@ from sb3_tare.networks.registry import ARCHITECTURES
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.rewards.wrappers import LearnedRewardWrapper, VecLearnedReward
 from sb3_tare.settings import RewardKwargs, RewardSettings
-
-__version__ = "0.1.0"
+from sb3_tare.utils.version import __version__
 
 __all__ = [
     "ARCHITECTURES",
@@ -29,5 +28,6 @@ __all__ = [
     "RewardLearner",
     "RewardSettings",
     "VecLearnedReward",
+    "__version__",
     "envs",
 ]

@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import sb3_tare
+from sb3_tare.utils.numbered import readable_zip
 
 
 def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
@@ -25,10 +26,10 @@ def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
     :param path: of its zip file
     :param algorithm: for files that do not tell, as SB3's own: a name in this package, SB3 or sb3-contrib, or
         ``"module:Class"``
-    :raises ValueError: if it cannot be told of which algorithm the model is
+    :raises ValueError: if it cannot be told of which algorithm the model is, or the file is in a newer or unknown format
     """
     if algorithm is None:
-        data, _, _ = load_from_zip_file(path, device="cpu")
+        data, _, _ = load_from_zip_file(readable_zip(path), device="cpu")
         algorithm = (data or {}).get("algorithm_class")
         if algorithm is None:
             raise ValueError(f"{path} does not tell of which algorithm it is: name that, such as PPO, TAREPPO or module:Class")

@@ -12,7 +12,6 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
@@ -21,6 +20,7 @@ from sb3_tare.awr.memory import PathMemory, check_fits, memory_class_for
 from sb3_tare.awr.phases import SAMPLES_PER_ITERATION, AdvantageWeightedRegression
 from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
 from sb3_tare.utils.continuation import Continuable
+from sb3_tare.utils.numbered import read_memory, write_memory
 
 SelfAWR = TypeVar("SelfAWR", bound="AWR")
 
@@ -222,14 +222,22 @@ class AWR(Continuable, AdvantageWeightedRegression):
         memory.device = self.device
         self.replay_buffer = memory
 
+    def save_replay_buffer(self, path: str | Path | io.BufferedIOBase) -> None:
+        """Write the memory to a file of its own, whole or not at all, with the number of its format.
+
+        :param path: as in SB3
+        """
+        write_memory(path, self.replay_buffer)
+
     def load_replay_buffer(self, path: str | Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """Load what ``save_replay_buffer`` wrote, and go on from there.
 
         :param truncate_last_traj: as in SB3, where it does not concern memories like this one
         :raises TypeError: if it is no :class:`~sb3_tare.awr.PathMemory`
-        :raises ValueError: if it is of another environment or another number of environments
+        :raises ValueError: if it is of another environment or another number of environments, or in a newer or unknown
+            format
         """
-        memory = load_from_pkl(path, self.verbose)
+        memory = read_memory(path)
         check_fits(memory, self)
         if (memory.buffer_size, memory.n_envs) != (self.replay_buffer.buffer_size, self.n_envs):
             raise ValueError(

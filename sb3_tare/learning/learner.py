@@ -28,6 +28,8 @@ from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.formats import KEY, stamp
+from sb3_tare.utils.numbered import readable_zip
 from sb3_tare.utils.stopwatch import Stopwatch
 
 
@@ -224,7 +226,7 @@ class RewardLearner(BaseCallback):
         :raises RuntimeError: before the learner has a model
         """
         state = {"reward_learner": self.state_dict()}
-        data = {"reward_kwargs": self.settings.flat(), "times": self.times}
+        data = {KEY: stamp("RewardLearner"), "reward_kwargs": self.settings.flat(), "times": self.times}
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod
@@ -242,10 +244,11 @@ class RewardLearner(BaseCallback):
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
         :param changes: settings that differ from the saved ones
+        :raises ValueError: if the file is in a newer or unknown format, or holds no reward learner
         """
-        data, params, _ = load_from_zip_file(path, device=device, custom_objects=custom_objects)
-        if data is None or "reward_learner" not in params:
-            raise ValueError(f"{path} holds no RewardLearner; it must be a file that RewardLearner.save wrote")
+        file = readable_zip(path, "reward_learner.pth", "RewardLearner", "give a file that RewardLearner.save wrote")
+        data, params, _ = load_from_zip_file(file, device=device, custom_objects=custom_objects)
+        assert data is not None
         preset = cls.settings_class.presets.get(changes.get("preset", ""), {})
         learner = cls(**{**data["reward_kwargs"], **preset, **changes})
         learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]

@@ -24,7 +24,9 @@ from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.reward_model import build_network, one_a_step, standardised
 from sb3_tare.settings.groups import NetworkSettings
 from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.numbered import readable_zip
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class LearnedReward:
         data = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("network", "unit")}
         # The network's weights lie apart, so that they can be read on their own. An extractor is made by a policy, each kind
         # in its own way: the module itself is kept.
-        data["unit"] = [self.unit.mean, self.unit.scale]
+        data |= {KEY: stamp("LearnedReward"), "unit": [self.unit.mean, self.unit.scale]}
         params = {"network": self.network.state_dict()}
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=params))
 
@@ -191,13 +193,12 @@ class LearnedReward:
     def load(cls, path: str | Path) -> LearnedReward:
         """What :meth:`save` wrote. As with a model of SB3, only open files that you trust: they can hold code.
 
-        :raises ValueError: if the file holds something else
+        :raises ValueError: if the file is in a newer or unknown format, or holds something else
         """
-        data, params, _ = load_from_zip_file(path, device="cpu")
-        if data is None or "network" not in params:
-            raise ValueError(
-                f"{path} holds no exported reward: LearnedReward.of(model_or_reward_learner).save(path) writes one"
-            )
+        remedy = "LearnedReward.of(model_or_reward_learner).save(path) writes one"
+        data, params, _ = load_from_zip_file(readable_zip(path, "network.pth", "LearnedReward", remedy), device="cpu")
+        assert data is not None
+        data.pop(KEY, None)
         settings = NetworkSettings(architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"])
         with torch.random.fork_rng(devices=[]):
             network = build_network(settings, data["extractor"].features_dim, get_flattened_obs_dim(data["action_space"]))

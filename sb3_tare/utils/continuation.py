@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
+from sb3_tare.utils.numbered import File, readable_zip
 
 
 class Continuable:
@@ -22,6 +24,8 @@ class Continuable:
 
     _continuation: dict[str, Any] | None = None
     """Of a loaded model that has not gone on yet: where the global random generators were, and its seed"""
+    saved_as: dict[str, Any] | None = None
+    """Format and version of the last file: :data:`sb3_tare.utils.formats.KEY`"""
 
     def _continuation_state(self) -> dict[str, Any]:
         return {"generators": generator_states(), "seed": self.seed}  # type: ignore[attr-defined]
@@ -57,6 +61,7 @@ class Continuable:
         save = super().save  # type: ignore[misc]
         to_be_taken_up = self._continuation  # of a loaded model that has not gone on yet
         self._continuation = to_be_taken_up or self._continuation_state()
+        self.saved_as = stamp("model")
         try:
             if isinstance(path, (str, Path)):
                 write_atomically(zip_path(path), lambda file: save(file, exclude, include))
@@ -64,3 +69,22 @@ class Continuable:
                 save(path, exclude, include)
         finally:
             self._continuation = to_be_taken_up
+
+    @classmethod
+    def load(cls, path: File, *args: Any, **kwargs: Any) -> Self:
+        """Load what :meth:`save` wrote; arguments are those of SB3.
+
+        :raises ValueError: if the file is in a newer or unknown format, or is of an algorithm of another package
+        """
+        remedy = "load it with the class that saved it"
+        return super().load(readable_zip(path, "_continuation", "model", remedy), *args, **kwargs)  # type: ignore[misc]
+
+    def set_parameters(self, load_path_or_dict: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Take over parameters of a file or a dictionary; arguments are those of SB3.
+
+        With ``exact_match=False`` they may be of another algorithm, such as one of SB3.
+
+        :raises ValueError: if the file is in a newer or unknown format
+        """
+        parameters = load_path_or_dict if isinstance(load_path_or_dict, dict) else readable_zip(load_path_or_dict)
+        super().set_parameters(parameters, *args, **kwargs)  # type: ignore[misc]

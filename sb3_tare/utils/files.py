@@ -37,5 +37,10 @@ def write_json(path: str | Path, data: Any) -> None:
 
 def zip_path(path: str | Path) -> Path:
     """``path`` with the suffix that SB3 gives a model's file where it has none."""
+    return with_suffix(path, ".zip")
+
+
+def with_suffix(path: str | Path, suffix: str) -> Path:
+    """``path``, with ``suffix`` where it has none."""
     path = Path(path)
-    return path if path.suffix else path.with_name(f"{path.name}.zip")
+    return path if path.suffix else path.with_name(f"{path.name}{suffix}")

@@ -9,6 +9,8 @@ from typing import Any
 
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.utils.files import write_atomically
+from sb3_tare.utils.formats import KEY, check_stamp, stamp
+from sb3_tare.utils.unnumbered import from_unnumbered_result
 
 Result = dict[str, Any]
 """What :func:`sb3_tare.experiments.running.training.train` returns."""
@@ -31,25 +33,35 @@ def write(folder: Path, job: Job, result: Result) -> None:
 
     :raises ValueError: if it holds a number that is not finite
     """
-    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in _signed(result).items()]
+    signed = _signed({KEY: stamp("result"), **result})
+    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in signed.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line for each key: short files, and their differences can be read
     write_atomically(folder / job.filename, lambda file: file.write(text.encode()))
 
 
 def read(path: Path) -> Result:
-    """:raises DamagedResult: if the file is not what :func:`write` wrote"""
+    """:raises DamagedResult: if the file is not what :func:`write` wrote
+    :raises ValueError: if it is in a newer or unknown format
+    """
     try:
-        result = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise DamagedResult(path, error) from error
-    if not isinstance(result, dict) or _signed({key: result[key] for key in result if key != "sha256"}) != result:
+    is_numbered = isinstance(content, dict) and KEY in content
+    if is_numbered:
+        check_stamp(str(path), content[KEY])
+    if not isinstance(content, dict) or _signed({key: content[key] for key in content if key != "sha256"}) != content:
         raise DamagedResult(path, "its checksum is not that of its contents")
-    del result["sha256"]
-    return result
+    if is_numbered:
+        return {key: value for key, value in content.items() if key not in (KEY, "sha256")}
+    return from_unnumbered_result(content)
 
 
 def read_all(folder: Path) -> tuple[dict[str, Result], list[DamagedResult]]:
-    """Whole results by their file's name, and what is wrong with the others."""
+    """Whole results by their file's name, and what is wrong with the others.
+
+    :raises ValueError: if one is in a newer or unknown format: it may be whole, and is not to be made again
+    """
     results, damaged = {}, []
     for path in sorted(folder.glob("*.json")):
         try:

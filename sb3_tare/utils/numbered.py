@@ -1,0 +1,93 @@
+"""Saved files, read once their format number is known to be one that can be read."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.save_util import open_path
+
+from sb3_tare.utils.files import with_suffix, write_atomically
+from sb3_tare.utils.formats import KEY, check_stamp, holds_no, stamp
+from sb3_tare.utils.unnumbered import from_unnumbered_memory, from_unnumbered_zip
+
+File = str | Path | io.BufferedIOBase
+"""Where SB3 saves to and loads from"""
+
+
+def readable_zip(path: File, part: str | None = None, kind: str = "model", remedy: str = "") -> File:
+    """What SB3's functions for zip files can read of ``path``: itself, or a copy in today's format of a file without number.
+
+    The number is read before anything is unpickled.
+
+    :param path: of a zip file, with or without suffix, or the open file
+    :param part: entry of the archive or of its data by which to know a file without number, or of another kind that holds
+        one of ``kind``; None: any zip file of SB3 will do
+    :param kind: of :data:`~sb3_tare.utils.formats.FORMATS`
+    :param remedy: what would work where that part is missing
+    :raises ValueError: if it is no zip file, is in a newer or unknown format, or lacks that part
+    """
+    file: Any = open_path(path, "r", suffix="zip")
+    name = _name(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            data = json.loads(archive.read("data")) if "data" in names else {}
+            found = data.get(KEY)
+            if found is not None:
+                check_stamp(name, found)
+            is_kind = found is not None and found["kind"] == kind
+            if part is not None and not (is_kind or part in names or part in data):
+                raise holds_no(name, found, kind, remedy)
+            return path if found is not None else from_unnumbered_zip(archive)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{name} is no zip file: it is damaged, or something else") from error
+    finally:
+        if file is not path:
+            file.close()
+
+
+def write_memory(path: File, memory: Any) -> None:
+    """Pickle a replay memory behind what tells its format; a file is written whole or not at all.
+
+    :param path: of a file, which gets the suffix ``.pkl`` where it has none, or the open file
+    """
+
+    def write(file: Any) -> None:
+        pickle.dump({KEY: stamp("replay memory")}, file)
+        pickle.dump(memory, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    if isinstance(path, (str, Path)):
+        write_atomically(with_suffix(path, ".pkl"), write)
+    else:
+        write(path)
+
+
+def read_memory(path: File) -> Any:
+    """What :func:`write_memory` wrote, or the pickled memory of a file without number.
+
+    Only open files that you trust: pickles can hold code.
+
+    :raises ValueError: if it is in a newer or unknown format, or holds no replay memory
+    """
+    file: Any = open_path(path, "r", suffix="pkl")
+    try:
+        found = from_unnumbered_memory(file)  # or, of a file with a number, what stands before the memory
+        if isinstance(found, ReplayBuffer):
+            return found
+        if not isinstance(found, dict) or KEY not in found:
+            raise holds_no(_name(file), None, "replay memory", "give a file that save_replay_buffer of AWR or TAREAWR wrote")
+        check_stamp(_name(file), found[KEY])
+        return pickle.load(file)
+    finally:
+        if file is not path:
+            file.close()
+
+
+def _name(file: Any) -> str:
+    return str(getattr(file, "name", "the file"))

@@ -1,0 +1,142 @@
+"""What files from before there were format numbers held, made into what files hold today."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import zipfile
+from typing import Any
+
+import torch
+from stable_baselines3.common.save_util import data_to_json
+
+MOVED_ALGORITHMS = {
+    "sb3_tare.ppo:TAREPPO": "sb3_tare.algorithms.tare_ppo:TAREPPO",
+    "sb3_tare.lirpg:LIRPG": "sb3_tare.algorithms.lirpg:LIRPG",
+    "sb3_tare.awr.tare:TAREAWR": "sb3_tare.algorithms.tare_awr:TAREAWR",
+}
+"""Where the algorithms that models name are today."""
+
+MOVED_NETWORKS = {
+    "scaled_times": "inputs",
+    "BoundedHead": "layers",
+    "EpisodeLSTM": "layers",
+    "MultiplicativeEmbedding": "layers",
+    "LSTMbMul": "multiplicative",
+    "MLPMul": "multiplicative",
+    "LSTMb": "concatenated",
+    "LSTMf": "concatenated",
+    "MLPConcat": "concatenated",
+    "StateAction": "state_action",
+    "StateActionTanh": "state_action",
+}
+"""Modules of ``sb3_tare.networks`` that hold today what it held itself."""
+
+
+NOT_OF_LIRPG = (
+    "preset",
+    "validation",
+    "swap",
+    "interleave",
+    "curvature",
+    "curvature_episodes",
+    "kl_coef",
+    "damping",
+    "cg_steps",
+    "actor_parameters",
+)
+"""Settings that learners of LIRPG held and never used."""
+
+
+class UnnumberedUnpickler(pickle.Unpickler):
+    """Reads pickles whose classes have moved since."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class or function ``name`` that was in ``module``."""
+        if module == "sb3_tare.networks" and name in MOVED_NETWORKS:
+            module = f"{module}.{MOVED_NETWORKS[name]}"
+        return super().find_class(module, name)
+
+
+def from_unnumbered_zip(archive: zipfile.ZipFile) -> io.BytesIO:
+    """A model, a reward learner or an exported reward as they would be written today, but for the number."""
+    converted = io.BytesIO()
+    with zipfile.ZipFile(converted, "w") as target:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == "data":
+                content = json.dumps(_convert_data(json.loads(content))).encode()
+            elif name == "reward_learner.pth":
+                content = _saved(convert_unnumbered_learner_state(_loaded(content)))
+            target.writestr(name, content)
+    return converted
+
+
+def convert_unnumbered_learner_state(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a reward learner, whose rollouts did not yet tell the policy's side from the reward's."""
+    waiting = state["waiting"]
+    return {
+        **state,
+        "waiting": None if waiting is None else _convert_rollout(waiting),
+        "waiting_whole": None,
+        "memory": [_reward_steps(rollout) for rollout in state["memory"]],
+    }
+
+
+def from_unnumbered_memory(file: Any) -> Any:
+    """The replay memory in an open file, which held the pickled memory and nothing else."""
+    return UnnumberedUnpickler(file).load()
+
+
+def from_unnumbered_result(content: dict[str, Any]) -> dict[str, Any]:
+    """A study's result, of a file whose checksum is right: all but that."""
+    return {key: value for key, value in content.items() if key != "sha256"}
+
+
+def _convert_rollout(rollout: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "rows": torch.arange(len(rollout["extrinsic_rewards"])),
+        "reward": _reward_steps(rollout),
+        "policy_critic": rollout["extrinsic"],
+        "reward_critic": rollout["learned"],
+        "policy": {name: rollout[name] for name in ("observations", "actions", "old_log_probs", "action_masks", "behaviour")},
+    }
+
+
+def _reward_steps(rollout: dict[str, Any]) -> dict[str, Any]:
+    same = {name: rollout[name] for name in ("states", "encoded_actions", "episodes", "unit")}
+    return {**same, "rewards": rollout["extrinsic_rewards"]}
+
+
+def _convert_data(data: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as SB3 writes them: plain, or pickled."""
+    converted = {key: _convert_pickled(value) for key, value in data.items()}
+    if "algorithm_class" in data:
+        converted["algorithm_class"] = MOVED_ALGORITHMS.get(data["algorithm_class"], data["algorithm_class"])
+    if "through_second_moment" in data.get("reward_kwargs", {}):
+        converted["reward_kwargs"] = {
+            name: value for name, value in converted["reward_kwargs"].items() if name not in NOT_OF_LIRPG
+        }
+    return converted
+
+
+def _convert_pickled(value: Any) -> Any:
+    if not isinstance(value, dict) or ":serialized:" not in value:
+        return value
+    pickled = base64.b64decode(value[":serialized:"])
+    if b"sb3_tare.networks" not in pickled:  # nothing is unpickled without need: the user may mean to replace it
+        return value
+    unpickled = UnnumberedUnpickler(io.BytesIO(pickled)).load()
+    return json.loads(data_to_json({"value": unpickled}))["value"]
+
+
+def _loaded(content: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _saved(state: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
