@@ -25,7 +25,7 @@ from sb3_tare.utils.formats import FORMATS, KEY, stamp
 
 UNNUMBERED = Path(__file__).parent / "data" / "unnumbered"
 EXPECTED = json.loads((UNNUMBERED / "expected.json").read_text())
-STUDY = Path(__file__).parents[1] / "results" / "figure6"
+STUDY = Path(__file__).parents[1] / "examples/results/figure6"
 
 
 def labels(reward: LearnedReward) -> list[float]:
@@ -133,7 +133,7 @@ def test_a_network_that_was_pickled_where_it_was_is_found_where_it_is(tmp_path):
         pickle.loads(old)
     kwargs = {":type:": "<class 'dict'>", ":serialized:": b64encode(old).decode()}
     edited(UNNUMBERED / "reward_learner.zip", tmp_path / "learner.zip", reward_kwargs=kwargs)
-    assert RewardLearner.load(tmp_path / "learner").settings.architecture is StateAction
+    assert RewardLearner.load(tmp_path / "learner").settings.network.architecture is StateAction
 
 
 # today's files
