@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
@@ -22,9 +20,10 @@ from sb3_tare.advantages.sums import DiscountedSums, discounted_sum
 from sb3_tare.data.cutting import MIN_PART_STEPS
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.data.recorder import Record, Recorder
-from sb3_tare.data.rollout import Baseline, Part, PolicySteps, RewardSteps, Rollout
-from sb3_tare.hosts.buffers import flat_rows, narrow, relabel, widen
+from sb3_tare.data.rollout import Baseline, Part, Rollout
+from sb3_tare.hosts.buffers import narrow, relabel, widen
 from sb3_tare.hosts.host import Critic, Host, Loan
+from sb3_tare.hosts.reading import next_values, read_rollout
 from sb3_tare.policy.objectives import LOG_LIKELIHOOD, SURROGATE, HostObjective
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.checks import check_device, check_finite
@@ -149,23 +148,7 @@ class OnPolicyHost(Host[Record]):
 
         :raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded
         """
-        buffer = self.model.rollout_buffer
-        _check_buffer(buffer, record)
-        observations = self._rows(buffer.observations)
-        actions = self._rows(buffer.actions).float()
-        if isinstance(self.model.action_space, spaces.Discrete):
-            actions = actions.long().flatten()
-        masks = getattr(buffer, "action_masks", None)
-        encoded = preprocess_obs(actions, self.model.action_space, normalize_images=False)
-        assert isinstance(encoded, Tensor)
-        return Rollout(
-            rows=torch.arange(record.rewards.size),
-            policy=PolicySteps(
-                observations, actions, self._rows(buffer.log_probs), None if masks is None else self._rows(masks)
-            ),
-            reward=RewardSteps(self.states(observations), encoded.flatten(1), self._rows(record.rewards), record.episodes()),
-            policy_critic=self._own_baseline(buffer, record),
-        )
+        return read_rollout(self.model, record, self.states)
 
     def collected(self, part: Part) -> Part:
         """All of them."""
@@ -190,7 +173,7 @@ class OnPolicyHost(Host[Record]):
         for (step, env), observation in record.terminal_observations.items():
             terminal_state = self.states(self.policy.obs_to_tensor(observation)[0])
             bootstraps[env * n_steps + step] = self.model.gamma * critic(terminal_state)[0]
-        return Baseline(values, _next_values(values, last_values, record.dones), bootstraps)
+        return Baseline(values, next_values(values, last_values, record.dones), bootstraps)
 
     @contextmanager
     def lending(
@@ -216,21 +199,6 @@ class OnPolicyHost(Host[Record]):
         finally:
             widen(buffer)
 
-    def _own_baseline(self, buffer: Any, record: Record) -> Baseline:
-        last_observations = obs_as_tensor(record.last_observations, self.device)
-        last_values = self.policy.predict_values(last_observations).flatten()
-        # The host has added its bootstrapped values to the rewards in place. Their difference is exact in float64, so
-        # that adding it to the recorded rewards gives the host's own back to the bit.
-        added = buffer.rewards.astype(np.float64) - record.rewards.astype(np.float64)
-        bootstraps = self._rows(np.where(record.timeouts, added, 0.0))
-        values = self._rows(buffer.values)
-        return Baseline(values, _next_values(values, last_values, record.dones), bootstraps)
-
-    def _rows(self, arrays: Any) -> Any:
-        if isinstance(arrays, dict):
-            return {key: self._rows(array) for key, array in arrays.items()}
-        return torch.as_tensor(flat_rows(arrays).copy(), device=self.device)
-
 
 def _kind_of(model: Any) -> _Kind:
     for algorithm, kind in KINDS.items():
@@ -241,28 +209,6 @@ def _kind_of(model: Any) -> _Kind:
         f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses; "
         "for AWR there is TAREAWR"
     )
-
-
-def _check_buffer(buffer: Any, record: Record) -> None:
-    """:raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded"""
-    if buffer.generator_ready or record.rewards.shape != buffer.rewards.shape:
-        raise RuntimeError(
-            "the rollout buffer does not hold what the environment gave, step by step: either another RewardLearner has "
-            "taken it (a model can have one), or a callback has read it with get()"
-        )
-    if not np.array_equal(buffer.rewards[~record.timeouts], record.rewards.astype(np.float32)[~record.timeouts]):
-        raise RuntimeError(
-            "rewards in the rollout buffer differ from those that the environment gave: something edits them in place, "
-            "which a learned reward would undo. Let an environment wrapper change rewards instead"
-        )
-
-
-def _next_values(values: Tensor, last_values: Tensor, dones: np.ndarray) -> Tensor:
-    """``[n]`` values of the observations that follow each row, zero where the row ended its episode."""
-    n_steps, n_envs = dones.shape
-    by_env = values.view(n_envs, n_steps)
-    following = torch.cat([by_env[:, 1:], last_values.to(values).view(n_envs, 1)], dim=1)
-    return following.masked_fill(torch.as_tensor(dones.T, device=values.device), 0.0).flatten()
 
 
 def _arrays(labelled: Labelled) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 from sb3_tare.data.labelled import Labelled
-from sb3_tare.learning.plans import Plan
-from sb3_tare.learning.timing import AfterUpdate
+from sb3_tare.hosts.host import Host
+from sb3_tare.learning.plans import Plan, WholePlan
+from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
 from sb3_tare.learning.trainer import RewardTrainer
+from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.stopwatch import Stopwatch
 
 
@@ -49,3 +52,39 @@ class Iteration:
                 last_labels.append(loan.labelled)
             collected = host.collected(steps)
             trainer.finish(collected, last_labels, share=len(collected) / len(steps))
+
+
+def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration:
+    """Algorithm 1 in the variant that the settings ask for.
+
+    :param settings: of the learner
+    :param trainer: of its reward
+    """
+    schedule, clock = settings.schedule, Stopwatch()
+    plan = Plan(trainer, schedule.swap) if schedule.validation == "split" else WholePlan(trainer)
+    timing = (BetweenPasses if schedule.interleave else AfterUpdate)(trainer, clock)
+    return Iteration(trainer, plan, timing, clock)
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What belongs to a learner while it has a model.
+
+    :param host: adapter of the model
+    :param iteration: of reward learning around it
+    :param drives_host: whether the learner runs the host's updates itself
+    """
+
+    host: Host[Any]
+    iteration: Iteration
+    drives_host: bool
+
+    @property
+    def model(self) -> Any:
+        """The algorithm."""
+        return self.host.model
+
+    @property
+    def trainer(self) -> RewardTrainer:
+        """Of its reward."""
+        return self.iteration.trainer

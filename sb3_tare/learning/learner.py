@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
@@ -20,34 +19,14 @@ from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_f
 
 from sb3_tare.hosts.host import Host
 from sb3_tare.hosts.on_policy import OnPolicyHost
-from sb3_tare.learning.iteration import Iteration
-from sb3_tare.learning.plans import Plan, WholePlan
+from sb3_tare.learning.iteration import Attached, Iteration, iteration_of
 from sb3_tare.learning.start import start_from
-from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.numbered import readable_zip
-from sb3_tare.utils.stopwatch import Stopwatch
-
-
-@dataclass
-class _Attached:
-    """What belongs to a learner while it has a model."""
-
-    host: Host[Any]
-    iteration: Iteration
-    drives_host: bool
-
-    @property
-    def model(self) -> Any:
-        return self.host.model
-
-    @property
-    def trainer(self) -> RewardTrainer:
-        return self.iteration.trainer
 
 
 class RewardLearner(BaseCallback):
@@ -71,13 +50,13 @@ class RewardLearner(BaseCallback):
             raise TypeError(f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments")
         super().__init__(verbose)
         self.settings = self.settings_class(**reward_kwargs)
-        self._attachment: _Attached | None = None
+        self._attachment: Attached | None = None
         self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._in_rollout = False
 
     @property
-    def _attached(self) -> _Attached:
+    def _attached(self) -> Attached:
         if self._attachment is None:
             raise RuntimeError("this RewardLearner has no model yet: pass it to learn(callback=...) first")
         return self._attachment
@@ -118,7 +97,7 @@ class RewardLearner(BaseCallback):
             host.go_on_from(np.array(times, dtype=np.int64))
         elif self.settings.network.initial_reward is not None:
             start_from(LearnedReward.load(self.settings.network.initial_reward), trainer)
-        self._attachment = _Attached(host, self._iteration(trainer), drives_host)
+        self._attachment = Attached(host, self._iteration(trainer), drives_host)
 
     def _host(self, model: Any) -> Host[Any]:
         """The adapter of ``model``."""
@@ -126,10 +105,7 @@ class RewardLearner(BaseCallback):
 
     def _iteration(self, trainer: RewardTrainer) -> Iteration:
         """Algorithm 1 in the variant that the settings ask for."""
-        settings, clock = self.settings, Stopwatch()
-        plan = Plan(trainer, settings.schedule.swap) if settings.schedule.validation == "split" else WholePlan(trainer)
-        timing = (BetweenPasses if settings.schedule.interleave else AfterUpdate)(trainer, clock)
-        return Iteration(trainer, plan, timing, clock)
+        return iteration_of(self.settings, trainer)
 
     def phase(self, train: Callable[[], None]) -> None:
         """Run an iteration's policy updates with ``train``, and the reward steps around them."""

@@ -1,0 +1,91 @@
+"""A host's rollout buffer and the record of its rollout, read as rows of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import Tensor
+
+from sb3_tare.data.recorder import Record
+from sb3_tare.data.rollout import Baseline, PolicySteps, RewardSteps, Rollout
+from sb3_tare.hosts.buffers import flat_rows
+from sb3_tare.utils.nested import Observations
+
+
+def read_rollout(model: Any, record: Record, states: Callable[[Observations], Observations]) -> Rollout:
+    """The rollout of an algorithm, without the learner's critic.
+
+    :param model: an algorithm with a rollout buffer
+    :param record: what the buffer does not keep
+    :param states: from observations ``[n, ...]`` to what the reward sees of them
+    :raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded
+    """
+    buffer = model.rollout_buffer
+    _check_buffer(buffer, record)
+
+    def rows(arrays: Any) -> Any:
+        return _rows(arrays, model.device)
+
+    observations = rows(buffer.observations)
+    actions = rows(buffer.actions).float()
+    if isinstance(model.action_space, spaces.Discrete):
+        actions = actions.long().flatten()
+    masks = getattr(buffer, "action_masks", None)
+    encoded = preprocess_obs(actions, model.action_space, normalize_images=False)
+    assert isinstance(encoded, Tensor)
+    return Rollout(
+        rows=torch.arange(record.rewards.size),
+        policy=PolicySteps(observations, actions, rows(buffer.log_probs), None if masks is None else rows(masks)),
+        reward=RewardSteps(states(observations), encoded.flatten(1), rows(record.rewards), record.episodes()),
+        policy_critic=_own_baseline(model, record),
+    )
+
+
+def next_values(values: Tensor, last_values: Tensor, dones: np.ndarray) -> Tensor:
+    """Values ``[n]`` of the observations that follow each row, zero where the row ended its episode.
+
+    :param values: ``[n]`` of the rows' own observations
+    :param last_values: ``[N]`` of those behind the last step of each environment
+    :param dones: ``[T, N]``
+    """
+    n_steps, n_envs = dones.shape
+    by_env = values.view(n_envs, n_steps)
+    following = torch.cat([by_env[:, 1:], last_values.to(values).view(n_envs, 1)], dim=1)
+    return following.masked_fill(torch.as_tensor(dones.T, device=values.device), 0.0).flatten()
+
+
+def _own_baseline(model: Any, record: Record) -> Baseline:
+    buffer = model.rollout_buffer
+    last_values = model.policy.predict_values(obs_as_tensor(record.last_observations, model.device)).flatten()
+    # The host has added its bootstrapped values to the rewards in place. Their difference is exact in float64, so that
+    # adding it to the recorded rewards gives the host's own back to the bit.
+    added = buffer.rewards.astype(np.float64) - record.rewards.astype(np.float64)
+    bootstraps = _rows(np.where(record.timeouts, added, 0.0), model.device)
+    values = _rows(buffer.values, model.device)
+    return Baseline(values, next_values(values, last_values, record.dones), bootstraps)
+
+
+def _rows(arrays: Any, device: torch.device) -> Any:
+    if isinstance(arrays, dict):
+        return {key: _rows(array, device) for key, array in arrays.items()}
+    return torch.as_tensor(flat_rows(arrays).copy(), device=device)
+
+
+def _check_buffer(buffer: Any, record: Record) -> None:
+    """:raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded"""
+    if buffer.generator_ready or record.rewards.shape != buffer.rewards.shape:
+        raise RuntimeError(
+            "the rollout buffer does not hold what the environment gave, step by step: either another RewardLearner has "
+            "taken it (a model can have one), or a callback has read it with get()"
+        )
+    if not np.array_equal(buffer.rewards[~record.timeouts], record.rewards.astype(np.float32)[~record.timeouts]):
+        raise RuntimeError(
+            "rewards in the rollout buffer differ from those that the environment gave: something edits them in place, "
+            "which a learned reward would undo. Let an environment wrapper change rewards instead"
+        )
