@@ -25,6 +25,7 @@ from sb3_tare.experiments.running.runner import run
 from sb3_tare.experiments.running.training import train
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import ALGORITHMS, TASKS, VARIANTS
+from sb3_tare.networks.multiplicative import LSTMbMul
 
 SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
 SMALL_AWR = {"train_freq": 64, "critic_steps": 2, "actor_steps": 2, "batch_size": 32}
@@ -100,6 +101,16 @@ def test_every_variant_is_plain_data_and_names_an_algorithm_that_there_is(name):
     variant = VARIANTS[name]
     assert json.loads(json.dumps(variant.kwargs)) == variant.kwargs
     assert variant.algorithm in ALGORITHMS
+
+
+def test_two_narrow_layers_cost_what_one_costs():
+    one, two, narrow = (VARIANTS[name].kwargs["reward_kwargs"] for name in STUDIES["depth"].variants)
+    sizes = []
+    for settings in (one, two, narrow):
+        lstm = LSTMbMul(11, 3, **settings.get("architecture_kwargs", {})).lstm
+        sizes.append(sum(parameter.numel() for parameter in lstm.parameters()))
+    assert sizes[2] == pytest.approx(sizes[0], rel=0.01)
+    assert sizes[1] > 1.5 * sizes[0]
 
 
 @pytest.mark.parametrize("name", ["awr", "tare_awr"])

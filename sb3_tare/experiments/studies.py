@@ -69,6 +69,12 @@ STUDIES: dict[str, Study] = {
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency", "lirpg"),
         ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
     ),
+    "depth": Study(
+        "One LSTM or two in the learned reward",
+        ("tare_default", "tare_default_two_layers", "tare_default_two_narrow_layers"),
+        ("Hopper-v5", "HalfCheetah-v5"),
+        steps=100_000,
+    ),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",
         ("ppo_grid", "tare_paper_grid", "tare_default_grid"),

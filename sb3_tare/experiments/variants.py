@@ -84,6 +84,9 @@ VARIANTS: dict[str, Variant] = {
     "tare_default": _tare(),
     "tare_next_rollout_add": _tare(validation="next_rollout", reward_mode="add"),
     "tare_consistency": _tare(architecture="StateAction", return_consistency=1.0, consistency_window=200),
+    # With a second LSTM: as wide as the first, or both so narrow that they have as many weights as the one.
+    "tare_default_two_layers": _tare(architecture_kwargs={"lstm_layers": 2}),
+    "tare_default_two_narrow_layers": _tare(architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}),
     "lirpg": Variant("LIRPG"),
     "lirpg_lstmbmul": Variant("LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul"}}),
     # As many parameters as TAREPPO, or its structure, in the policy instead.
