@@ -122,6 +122,16 @@ def test_awr_has_its_authors_settings_for_each_task_and_the_command_line_its_own
     assert {"learning_rate": 1.0, "action_std": 0.2}.items() <= job.variant.kwargs.items()
 
 
+def test_the_papers_awr_estimates_learned_advantages_by_the_hosts_td_lambda():
+    (job,) = tiny("figure6_awr", variants=["tare_awr_paper"])
+
+    def returns(**gae_lambda):
+        reward_kwargs = {"preset": "paper", **gae_lambda}
+        return train(replace(job, variant=job.variant.changed({"reward_kwargs": reward_kwargs})))["evaluations"]["returns"]
+
+    assert train(job)["evaluations"]["returns"] == returns(gae_lambda=0.95) != returns()
+
+
 def test_evaluations_and_measures_leave_no_trace_in_training():
     rarely, often = (train(tiny("figure5", variants=["tare_mlpmul"], evaluations=n)[0]) for n in (1, 4))
     without = train(replace(tiny("figure5", variants=["tare_mlpmul"])[0], measure=None))

@@ -95,7 +95,8 @@ VARIANTS: dict[str, Variant] = {
     # Off-policy; AWR normalises observations by itself.
     "awr": Variant("AWR", normalize=False),
     "tare_awr": Variant("TAREAWR", normalize=False),
-    "tare_awr_paper": Variant("TAREAWR", {"reward_kwargs": {"preset": "paper"}}, normalize=False),
+    # The preset's lambda of 1 is what the paper says of PPO; of AWR it says that A_phi comes by TD(lambda) too (appendix F).
+    "tare_awr_paper": Variant("TAREAWR", {"reward_kwargs": {"preset": "paper", "gae_lambda": None}}, normalize=False),
     # The chain's, of hidden size 32 throughout (appendix F).
     "ppo_small": Variant("PPO", {"policy_kwargs": {"net_arch": [32, 32]}}),
     "tare_paper_small": Variant(
