@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from torch import nn
 
 from sb3_tare.experiments.__main__ import main
 from sb3_tare.experiments.reporting import statistics
@@ -113,7 +114,21 @@ def test_two_narrow_layers_cost_what_one_costs():
     assert sizes[1] > 1.5 * sizes[0]
 
 
-@pytest.mark.parametrize("name", ["awr", "tare_awr"])
+def hidden_sizes(model) -> set[tuple[int, ...]]:
+    """Of actor and critic."""
+    networks = (model.policy.mlp_extractor.policy_net, model.policy.mlp_extractor.value_net)
+    return {tuple(layer.out_features for layer in network if isinstance(layer, nn.Linear)) for network in networks}
+
+
+def test_awr_has_the_papers_sizes_in_its_study_and_its_authors_elsewhere():
+    names = dict.fromkeys(STUDIES["figure6_awr"].variants, (64, 64)) | dict.fromkeys(("awr", "tare_awr"), (128, 64))
+    for job in jobs_of("figure6_awr", 1, list(names), ["Ant-v5"]):
+        assert job.variant.kwargs["action_std"] == 0.2
+        model = job.variant.build(training.make_env(job), job.seed)
+        assert hidden_sizes(model) == {names[job.name]}, job.name
+
+
+@pytest.mark.parametrize("name", ["awr", "tare_awr", "awr_64", "tare_awr_64", "tare_awr_paper"])
 def test_awr_has_its_authors_settings_for_each_task_and_the_command_line_its_own(name):
     rates = {"Hopper-v5": 1e-4, "sb3_tare/DelayedHopper-v5": 1e-4, "sb3_tare/NoisyHumanoid-v5": 1e-5, "Pendulum-v1": None}
     for job in jobs_of("figure6_awr", 1, [name], list(rates)):

@@ -61,7 +61,7 @@ STUDIES: dict[str, Study] = {
     ),
     "figure6_awr": Study(
         "TARE against its host AWR on MuJoCo tasks",
-        ("awr", "tare_awr_paper", "tare_awr"),
+        ("awr_64", "tare_awr_paper", "tare_awr_64"),
         MUJOCO_TASKS,
     ),
     "delayed": Study(

@@ -67,6 +67,10 @@ def _tare(**reward_kwargs: Any) -> Variant:
     return Variant("TAREPPO", {"reward_kwargs": reward_kwargs})
 
 
+def _awr_64(algorithm: str, **kwargs: Any) -> Variant:
+    return Variant(algorithm, {"policy_kwargs": {"net_arch": [64, 64]}, **kwargs}, normalize=False)
+
+
 VARIANTS: dict[str, Variant] = {
     "ppo": Variant("PPO"),
     # The paper's setting, then that setting with one thing changed.
@@ -92,11 +96,14 @@ VARIANTS: dict[str, Variant] = {
     # As many parameters as TAREPPO, or its structure, in the policy instead.
     "ppo_lstm": Variant("LSTM-PPO"),
     "ppo_lstmbmul": Variant("LSTMbMul-PPO", history=True),
-    # Off-policy; AWR normalises observations by itself.
+    # Off-policy; AWR normalises observations by itself. At its own sizes, 128 and 64, as its authors have them.
     "awr": Variant("AWR", normalize=False),
     "tare_awr": Variant("TAREAWR", normalize=False),
+    # With the 64 and 64 of the paper's comparison (appendix F).
+    "awr_64": _awr_64("AWR"),
+    "tare_awr_64": _awr_64("TAREAWR"),
     # The preset's lambda of 1 is what the paper says of PPO; of AWR it says that A_phi comes by TD(lambda) too (appendix F).
-    "tare_awr_paper": Variant("TAREAWR", {"reward_kwargs": {"preset": "paper", "gae_lambda": None}}, normalize=False),
+    "tare_awr_paper": _awr_64("TAREAWR", reward_kwargs={"preset": "paper", "gae_lambda": None}),
     # The chain's, of hidden size 32 throughout (appendix F).
     "ppo_small": Variant("PPO", {"policy_kwargs": {"net_arch": [32, 32]}}),
     "tare_paper_small": Variant(
