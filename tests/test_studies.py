@@ -114,6 +114,13 @@ def test_two_narrow_layers_cost_what_one_costs():
     assert sizes[1] > 1.5 * sizes[0]
 
 
+def test_figure_5_is_there_as_its_text_and_as_its_caption_name_its_tasks():
+    text, caption = STUDIES["figure5"], STUDIES["figure5_caption"]
+    assert set(text.envs) == {"Walker2d-v5", "Hopper-v5"}
+    assert set(caption.envs) == {"Walker2d-v5", "Ant-v5"}
+    assert replace(caption, about=text.about, envs=text.envs) == text
+
+
 def hidden_sizes(model) -> set[tuple[int, ...]]:
     """Of actor and critic."""
     networks = (model.policy.mlp_extractor.policy_net, model.policy.mlp_extractor.value_net)
