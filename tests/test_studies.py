@@ -121,6 +121,12 @@ def test_figure_5_is_there_as_its_text_and_as_its_caption_name_its_tasks():
     assert replace(caption, about=text.about, envs=text.envs) == text
 
 
+@pytest.mark.parametrize("name", ["lirpg_lstmbmul", "tare_paper_small"])
+def test_variants_of_the_papers_network_that_choose_more_than_its_name_have_its_two_layers(name):
+    (job,) = tiny("figure4", variants=[name])
+    assert job.variant.build(training.make_env(job), 0).reward_learner.trainer.reward_model.network.lstm.num_layers == 2
+
+
 def hidden_sizes(model) -> set[tuple[int, ...]]:
     """Of actor and critic."""
     networks = (model.policy.mlp_extractor.policy_net, model.policy.mlp_extractor.value_net)

@@ -92,7 +92,9 @@ VARIANTS: dict[str, Variant] = {
     "tare_default_two_layers": _tare(architecture_kwargs={"lstm_layers": 2}),
     "tare_default_two_narrow_layers": _tare(architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}),
     "lirpg": Variant("LIRPG"),
-    "lirpg_lstmbmul": Variant("LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul"}}),
+    "lirpg_lstmbmul": Variant(
+        "LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul", "architecture_kwargs": {"lstm_layers": 2}}}
+    ),
     # As many parameters as TAREPPO, or its structure, in the policy instead.
     "ppo_lstm": Variant("LSTM-PPO"),
     "ppo_lstmbmul": Variant("LSTMbMul-PPO", history=True),
@@ -110,7 +112,7 @@ VARIANTS: dict[str, Variant] = {
         "TAREPPO",
         {
             "policy_kwargs": {"net_arch": [32, 32]},
-            "reward_kwargs": {"preset": "paper", "architecture_kwargs": {"hidden_size": 32}},
+            "reward_kwargs": {"preset": "paper", "architecture_kwargs": {"hidden_size": 32, "lstm_layers": 2}},
         },
     ),
     # MiniGrid's, whose convolution is shared by policy, critic and reward (appendix F).
