@@ -127,6 +127,15 @@ def test_variants_of_the_papers_network_that_choose_more_than_its_name_have_its_
     assert job.variant.build(training.make_env(job), 0).reward_learner.trainer.reward_model.network.lstm.num_layers == 2
 
 
+def test_on_grids_all_variants_share_the_hosts_settings_and_no_advantage_is_standardised():
+    settings = []
+    for job in jobs_of("minigrid", 1, envs=["sb3_tare/MiniGrid-DoorKey-5x5-v0"]):
+        model = job.variant.build(training.make_env(job), job.seed)
+        names = ("n_steps", "batch_size", "n_epochs", "learning_rate", "ent_coef", "normalize_advantage")
+        settings.append([getattr(model, name) for name in names])
+    assert settings == [[2048, 256, 4, 1e-3, 0.01, False]] * 3
+
+
 def hidden_sizes(model) -> set[tuple[int, ...]]:
     """Of actor and critic."""
     networks = (model.policy.mlp_extractor.policy_net, model.policy.mlp_extractor.value_net)
