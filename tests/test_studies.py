@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from sb3_tare.experiments.__main__ import main
+from sb3_tare.experiments.benchmarks import iterations
 from sb3_tare.experiments.reporting import statistics
 from sb3_tare.experiments.reporting.report import write_report
 from sb3_tare.experiments.running import engines, training
@@ -119,6 +120,19 @@ def test_figure_5_is_there_as_its_text_and_as_its_caption_name_its_tasks():
     assert set(text.envs) == {"Walker2d-v5", "Hopper-v5"}
     assert set(caption.envs) == {"Walker2d-v5", "Ant-v5"}
     assert replace(caption, about=text.about, envs=text.envs) == text
+
+
+def test_the_cost_of_an_iteration_is_measured_variant_by_variant(tmp_path, monkeypatch, capsys):
+    arguments = ["iterations", "depth", "--envs", "Pendulum-v1", "--rounds", "2", "--warm-up", "0"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--out", str(tmp_path / "cost.json")])
+    iterations.main()
+    rows = json.loads((tmp_path / "cost.json").read_text())["iterations"]
+    assert [row["variant"] for row in rows] == list(STUDIES["depth"].variants)
+    assert all(row["seconds"] > 0 and row["rounds"] == 2 for row in rows)
+    assert rows[0]["ratio"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+    assert all(row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"] for row in rows)
+    printed = capsys.readouterr().out
+    assert all(row["variant"] in printed for row in rows)
 
 
 @pytest.mark.parametrize("name", ["lirpg_lstmbmul", "tare_paper_small"])
