@@ -133,7 +133,7 @@ def test_parts_are_counted_by_hand():
 def test_a_recurrent_critic_is_a_critic():
     with_lstm = parameter_counts(lstmbmul_ppo(histories(), **SMALL))
     without = parameter_counts(lstmbmul_ppo(histories(), policy_kwargs={"enable_critic_lstm": False}, **SMALL))
-    lstm, linear = 4 * 32 * (64 + 32 + 2), 64 * 32 + 32
+    lstm, linear = 4 * 32 * (64 + 32 + 2) + 4 * 32 * (32 + 32 + 2), 64 * 32 + 32
     assert with_lstm["critic"] - without["critic"] == lstm - linear
     assert with_lstm["policy"] == without["policy"]
 

@@ -110,7 +110,7 @@ def unrolled(model: LIRPG, rollout: Rollout, rows: Tensor, step: Any, parameters
     (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
     arrived = unrolled_adam(
         theta.detach(), gradient, step.exp_avg, step.exp_avg_sq, int(step.count[0]), model.max_grad_norm,
-        through_second_moment=trainer.settings.through_second_moment,
+        through_second_moment=trainer.settings.one_step.through_second_moment,
     )  # fmt: skip
     outer = objective(evaluate(arrived)[1], extrinsic[rows])
     return arrived.detach(), list(torch.autograd.grad(outer, phi))

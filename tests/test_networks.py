@@ -329,3 +329,20 @@ def test_widths_and_bound_are_arguments():
     assert network.lstm.input_size == 7
     assert network.lstm.hidden_size == 5
     assert network.head.bound == 2.0
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_the_depth_of_the_lstm_is_an_argument_and_the_papers_two_unless_it_is_the_default_network(name):
+    assert build(name).lstm.num_layers == (1 if name == "LSTMbMul" else 2)
+    inputs = reward_inputs(episodes_of([4, 6]))
+    for depth in (1, 3):
+        network = build(name, lstm_layers=depth)
+        assert network.lstm.num_layers == depth
+        assert not (influence(network, inputs) > 0)[~expected_influence(name, inputs.episodes)].any()
+
+
+@pytest.mark.parametrize("depth", [0, -1, 1.0, "2", True])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_depth_that_cannot_be_is_refused_by_its_name(name, depth):
+    with pytest.raises(ValueError, match=rf"lstm_layers must be a whole number of at least 1, got {depth!r}"):
+        build(name, lstm_layers=depth)

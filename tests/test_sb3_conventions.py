@@ -683,7 +683,7 @@ def test_arguments_of_a_network_of_the_users_reach_it():
 def test_the_papers_setting_is_a_preset_that_yields_to_what_else_is_said():
     paper = {"reward_mode": "replace", "validation": "split", "swap": True, "gae_lambda": 1.0, "n_reward_updates": 1}
     settings = tare(preset="paper").reward_learner.settings
-    assert {name: getattr(settings, name) for name in paper} == paper
+    assert paper.items() <= settings.flat().items()
     assert tare(preset="paper", gae_lambda=0.5).reward_learner.settings.advantage.gae_lambda == 0.5
 
 

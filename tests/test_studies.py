@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from torch import nn
 
 from sb3_tare.experiments.__main__ import main
+from sb3_tare.experiments.benchmarks import iterations
 from sb3_tare.experiments.reporting import statistics
 from sb3_tare.experiments.reporting.report import write_report
 from sb3_tare.experiments.running import engines, training
@@ -25,6 +27,7 @@ from sb3_tare.experiments.running.runner import run
 from sb3_tare.experiments.running.training import train
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import ALGORITHMS, TASKS, VARIANTS
+from sb3_tare.networks.multiplicative import LSTMbMul
 
 SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
 SMALL_AWR = {"train_freq": 64, "critic_steps": 2, "actor_steps": 2, "batch_size": 32}
@@ -102,13 +105,82 @@ def test_every_variant_is_plain_data_and_names_an_algorithm_that_there_is(name):
     assert variant.algorithm in ALGORITHMS
 
 
-@pytest.mark.parametrize("name", ["awr", "tare_awr"])
+def test_two_narrow_layers_cost_what_one_costs():
+    one, two, narrow = (VARIANTS[name].kwargs["reward_kwargs"] for name in STUDIES["depth"].variants)
+    sizes = []
+    for settings in (one, two, narrow):
+        lstm = LSTMbMul(11, 3, **settings.get("architecture_kwargs", {})).lstm
+        sizes.append(sum(parameter.numel() for parameter in lstm.parameters()))
+    assert sizes[2] == pytest.approx(sizes[0], rel=0.01)
+    assert sizes[1] > 1.5 * sizes[0]
+
+
+def test_figure_5_is_there_as_its_text_and_as_its_caption_name_its_tasks():
+    text, caption = STUDIES["figure5"], STUDIES["figure5_caption"]
+    assert set(text.envs) == {"Walker2d-v5", "Hopper-v5"}
+    assert set(caption.envs) == {"Walker2d-v5", "Ant-v5"}
+    assert replace(caption, about=text.about, envs=text.envs) == text
+
+
+def test_the_cost_of_an_iteration_is_measured_variant_by_variant(tmp_path, monkeypatch, capsys):
+    arguments = ["iterations", "depth", "--envs", "Pendulum-v1", "--rounds", "2", "--warm-up", "0"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--out", str(tmp_path / "cost.json")])
+    iterations.main()
+    rows = json.loads((tmp_path / "cost.json").read_text())["iterations"]
+    assert [row["variant"] for row in rows] == list(STUDIES["depth"].variants)
+    assert all(row["seconds"] > 0 and row["rounds"] == 2 for row in rows)
+    assert rows[0]["ratio"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+    assert all(row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"] for row in rows)
+    printed = capsys.readouterr().out
+    assert all(row["variant"] in printed for row in rows)
+
+
+@pytest.mark.parametrize("name", ["lirpg_lstmbmul", "tare_paper_small"])
+def test_variants_of_the_papers_network_that_choose_more_than_its_name_have_its_two_layers(name):
+    (job,) = tiny("figure4", variants=[name])
+    assert job.variant.build(training.make_env(job), 0).reward_learner.trainer.reward_model.network.lstm.num_layers == 2
+
+
+def test_on_grids_all_variants_share_the_hosts_settings_and_no_advantage_is_standardised():
+    settings = []
+    for job in jobs_of("minigrid", 1, envs=["sb3_tare/MiniGrid-DoorKey-5x5-v0"]):
+        model = job.variant.build(training.make_env(job), job.seed)
+        names = ("n_steps", "batch_size", "n_epochs", "learning_rate", "ent_coef", "normalize_advantage")
+        settings.append([getattr(model, name) for name in names])
+    assert settings == [[2048, 256, 4, 1e-3, 0.01, False]] * 3
+
+
+def hidden_sizes(model) -> set[tuple[int, ...]]:
+    """Of actor and critic."""
+    networks = (model.policy.mlp_extractor.policy_net, model.policy.mlp_extractor.value_net)
+    return {tuple(layer.out_features for layer in network if isinstance(layer, nn.Linear)) for network in networks}
+
+
+def test_awr_has_the_papers_sizes_in_its_study_and_its_authors_elsewhere():
+    names = dict.fromkeys(STUDIES["figure6_awr"].variants, (64, 64)) | dict.fromkeys(("awr", "tare_awr"), (128, 64))
+    for job in jobs_of("figure6_awr", 1, list(names), ["Ant-v5"]):
+        assert job.variant.kwargs["action_std"] == 0.2
+        model = job.variant.build(training.make_env(job), job.seed)
+        assert hidden_sizes(model) == {names[job.name]}, job.name
+
+
+@pytest.mark.parametrize("name", ["awr", "tare_awr", "awr_64", "tare_awr_64", "tare_awr_paper"])
 def test_awr_has_its_authors_settings_for_each_task_and_the_command_line_its_own(name):
     rates = {"Hopper-v5": 1e-4, "sb3_tare/DelayedHopper-v5": 1e-4, "sb3_tare/NoisyHumanoid-v5": 1e-5, "Pendulum-v1": None}
     for job in jobs_of("figure6_awr", 1, [name], list(rates)):
         assert job.variant.kwargs.get("learning_rate") == rates[job.env]
     (job,) = jobs_of("figure6_awr", 1, [name], ["Ant-v5"], changes={"learning_rate": 1.0})
     assert {"learning_rate": 1.0, "action_std": 0.2}.items() <= job.variant.kwargs.items()
+
+
+def test_the_papers_awr_estimates_learned_advantages_by_the_hosts_td_lambda():
+    (job,) = tiny("figure6_awr", variants=["tare_awr_paper"])
+
+    def returns(**gae_lambda):
+        reward_kwargs = {"preset": "paper", **gae_lambda}
+        return train(replace(job, variant=job.variant.changed({"reward_kwargs": reward_kwargs})))["evaluations"]["returns"]
+
+    assert train(job)["evaluations"]["returns"] == returns(gae_lambda=0.95) != returns()
 
 
 def test_evaluations_and_measures_leave_no_trace_in_training():

@@ -48,10 +48,17 @@ STUDIES: dict[str, Study] = {
         steps=50_000,
         measure="rewards_by_action",
     ),
+    # The paper's text (section 2.3) and the figure's caption name different tasks.
     "figure5": Study(
-        "Learned against extrinsic reward along training",
+        "Learned against extrinsic reward along training, on the tasks that the paper's text names",
         ("tare_paper", "tare_default"),
         ("Walker2d-v5", "Hopper-v5"),
+        measure="rewards_along_training",
+    ),
+    "figure5_caption": Study(
+        "Learned against extrinsic reward along training, on the tasks that the figure's caption names",
+        ("tare_paper", "tare_default"),
+        ("Walker2d-v5", "Ant-v5"),
         measure="rewards_along_training",
     ),
     "figure6": Study(
@@ -61,13 +68,19 @@ STUDIES: dict[str, Study] = {
     ),
     "figure6_awr": Study(
         "TARE against its host AWR on MuJoCo tasks",
-        ("awr", "tare_awr_paper", "tare_awr"),
+        ("awr_64", "tare_awr_paper", "tare_awr_64"),
         MUJOCO_TASKS,
     ),
     "delayed": Study(
         "Rewards that are paid only every 20 steps, or at the episode's end",
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency", "lirpg"),
         ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
+    ),
+    "depth": Study(
+        "One LSTM or two in the learned reward",
+        ("tare_default", "tare_default_two_layers", "tare_default_two_narrow_layers"),
+        ("Hopper-v5", "HalfCheetah-v5"),
+        steps=100_000,
     ),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",

@@ -58,13 +58,18 @@ class Variant:
 
 
 def _on_grids(algorithm: str, **kwargs: Any) -> Variant:
-    """With the settings of lcswillems/rl-starter-files, but for one environment in place of 16."""
-    host = {"n_steps": 2048, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
+    """With the settings of lcswillems/rl-starter-files, but for one environment in place of 16, and values without a clip."""
+    host: dict[str, Any] = {"n_steps": 2048, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
+    host["normalize_advantage"] = False  # theirs has no such step
     return Variant(algorithm, {**host, **kwargs}, normalize=False)
 
 
 def _tare(**reward_kwargs: Any) -> Variant:
     return Variant("TAREPPO", {"reward_kwargs": reward_kwargs})
+
+
+def _awr_64(algorithm: str, **kwargs: Any) -> Variant:
+    return Variant(algorithm, {"policy_kwargs": {"net_arch": [64, 64]}, **kwargs}, normalize=False)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -84,22 +89,31 @@ VARIANTS: dict[str, Variant] = {
     "tare_default": _tare(),
     "tare_next_rollout_add": _tare(validation="next_rollout", reward_mode="add"),
     "tare_consistency": _tare(architecture="StateAction", return_consistency=1.0, consistency_window=200),
+    # With a second LSTM: as wide as the first, or both so narrow that they have as many weights as the one.
+    "tare_default_two_layers": _tare(architecture_kwargs={"lstm_layers": 2}),
+    "tare_default_two_narrow_layers": _tare(architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}),
     "lirpg": Variant("LIRPG"),
-    "lirpg_lstmbmul": Variant("LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul"}}),
+    "lirpg_lstmbmul": Variant(
+        "LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul", "architecture_kwargs": {"lstm_layers": 2}}}
+    ),
     # As many parameters as TAREPPO, or its structure, in the policy instead.
     "ppo_lstm": Variant("LSTM-PPO"),
     "ppo_lstmbmul": Variant("LSTMbMul-PPO", history=True),
-    # Off-policy; AWR normalises observations by itself.
+    # Off-policy; AWR normalises observations by itself. At its own sizes, 128 and 64, as its authors have them.
     "awr": Variant("AWR", normalize=False),
     "tare_awr": Variant("TAREAWR", normalize=False),
-    "tare_awr_paper": Variant("TAREAWR", {"reward_kwargs": {"preset": "paper"}}, normalize=False),
+    # With the 64 and 64 of the paper's comparison (appendix F).
+    "awr_64": _awr_64("AWR"),
+    "tare_awr_64": _awr_64("TAREAWR"),
+    # The preset's lambda of 1 is what the paper says of PPO; of AWR it says that A_phi comes by TD(lambda) too (appendix F).
+    "tare_awr_paper": _awr_64("TAREAWR", reward_kwargs={"preset": "paper", "gae_lambda": None}),
     # The chain's, of hidden size 32 throughout (appendix F).
     "ppo_small": Variant("PPO", {"policy_kwargs": {"net_arch": [32, 32]}}),
     "tare_paper_small": Variant(
         "TAREPPO",
         {
             "policy_kwargs": {"net_arch": [32, 32]},
-            "reward_kwargs": {"preset": "paper", "architecture_kwargs": {"hidden_size": 32}},
+            "reward_kwargs": {"preset": "paper", "architecture_kwargs": {"hidden_size": 32, "lstm_layers": 2}},
         },
     ),
     # MiniGrid's, whose convolution is shared by policy, critic and reward (appendix F).

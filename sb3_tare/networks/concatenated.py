@@ -13,9 +13,11 @@ class _ConcatLSTM(nn.Module):
     sees_reward = True
     reverse: bool
 
-    def __init__(self, observation_dim: int, action_dim: int, lstm_hidden_size: int = 32, bound: float = 20.0) -> None:
+    def __init__(
+        self, observation_dim: int, action_dim: int, lstm_hidden_size: int = 32, bound: float = 20.0, lstm_layers: int = 2
+    ) -> None:
         super().__init__()
-        self.lstm = EpisodeLSTM(observation_dim + action_dim + 2, lstm_hidden_size, num_layers=2, reverse=self.reverse)
+        self.lstm = EpisodeLSTM(observation_dim + action_dim + 2, lstm_hidden_size, lstm_layers, self.reverse)
         self.head = BoundedHead(lstm_hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
@@ -24,14 +26,26 @@ class _ConcatLSTM(nn.Module):
 
 
 class LSTMb(_ConcatLSTM):
-    """[s, a, r, t] through a two-layer LSTM backwards in time (appendix F)."""
+    """[s, a, r, t] through a two-layer LSTM backwards in time (appendix F).
+
+    :param lstm_hidden_size: width of the LSTM (table 1: 32)
+    :param bound: largest absolute output (table 1: 20)
+    :param lstm_layers: depth of the LSTM (section 2.1 and appendix F: 2)
+    :raises ValueError: for a bound that is not positive, or a depth that is no whole number of at least 1
+    """
 
     reverse = True
     context = "episode"
 
 
 class LSTMf(_ConcatLSTM):
-    """[s, a, r, t] through a two-layer LSTM forwards in time (appendix F)."""
+    """[s, a, r, t] through a two-layer LSTM forwards in time (appendix F).
+
+    :param lstm_hidden_size: width of the LSTM (table 1: 32)
+    :param bound: largest absolute output (table 1: 20)
+    :param lstm_layers: depth of the LSTM (section 2.1 and appendix F: 2)
+    :raises ValueError: for a bound that is not positive, or a depth that is no whole number of at least 1
+    """
 
     reverse = False
     context = "past"

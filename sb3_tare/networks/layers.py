@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sb3_tare.data.episodes import Episodes
+from sb3_tare.utils.checks import check_count
 
 
 class BoundedHead(nn.Linear):
@@ -26,9 +27,14 @@ class BoundedHead(nn.Linear):
 
 
 class EpisodeLSTM(nn.LSTM):
-    """LSTM over each piece of an episode from a state of zeros, in reversed or forward time, cost linear in rows."""
+    """LSTM over each piece of an episode from a state of zeros, in reversed or forward time, cost linear in rows.
+
+    :param num_layers: how many LSTMs are stacked, ``lstm_layers`` of the networks
+    :raises ValueError: if that is no whole number of at least 1
+    """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, reverse: bool) -> None:
+        check_count("lstm_layers", num_layers, least=1)
         super().__init__(input_size, hidden_size, num_layers)
         self.reverse = reverse
 

@@ -14,17 +14,25 @@ class LSTMbMul(nn.Module):
     :param hidden_size: width of the fully connected layers
     :param lstm_hidden_size: width of the LSTM (table 1: 32)
     :param bound: largest absolute output (table 1: 20)
+    :param lstm_layers: depth of the LSTM (section 2.1: 2)
+    :raises ValueError: for a bound that is not positive, or a depth that is no whole number of at least 1
     """
 
     sees_reward = True
     context = "episode"
 
     def __init__(
-        self, observation_dim: int, action_dim: int, hidden_size: int = 64, lstm_hidden_size: int = 32, bound: float = 20.0
+        self,
+        observation_dim: int,
+        action_dim: int,
+        hidden_size: int = 64,
+        lstm_hidden_size: int = 32,
+        bound: float = 20.0,
+        lstm_layers: int = 1,
     ) -> None:
         super().__init__()
         self.embedding = MultiplicativeEmbedding(observation_dim + action_dim, hidden_size)
-        self.lstm = EpisodeLSTM(hidden_size, lstm_hidden_size, num_layers=1, reverse=True)
+        self.lstm = EpisodeLSTM(hidden_size, lstm_hidden_size, lstm_layers, reverse=True)
         self.head = BoundedHead(lstm_hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:

@@ -31,6 +31,8 @@ class FlatSettings:
     def __init__(self, *, seed: int | None = None, preset: str | None = None, **settings: Any) -> None:
         if seed is not None:
             check_count("seed", seed, least=0, otherwise=" or None")
+        if preset is not None and not self.presets:
+            raise self._refusal("preset", preset)
         check_choice("preset", preset, (None, *self.presets))
         for name in settings.keys() - set(self.names()):
             raise self._refusal(name, settings[name])

@@ -36,8 +36,11 @@ from sb3_tare.networks.inputs import scaled_times
 from sb3_tare.networks.layers import MultiplicativeEmbedding
 from sb3_tare.rewards.reward_model import build_reward_model
 
-LSTM_HIDDEN_SIZE = 32
-"""Of the reward network (table 1)."""
+LSTM_HIDDEN_SIZE, LSTM_LAYERS = 32, 2
+"""Of the reward network (table 1 and section 2.1)."""
+
+LSTMBMUL: dict[str, Any] = {"architecture": "LSTMbMul", "architecture_kwargs": {"lstm_layers": LSTM_LAYERS}}
+"""The reward network of the comparison."""
 
 AS_PPO = {"n_steps": 2048, "batch_size": 64}
 """Where ``RecurrentPPO``'s defaults are not those of SB3's PPO."""
@@ -123,7 +126,7 @@ class HistoryPolicy(MultiInputLstmPolicy):
 
 
 def lstm_ppo(env: GymEnv | str, seed: int | None = None, **kwargs: Any) -> RecurrentPPO:
-    """PPO with an LSTM before the layers of actor and critic each, in all of about as many parameters as TAREPPO.
+    """PPO with an LSTM before the layers of actor and critic each, in all of about as many parameters as the paper's TAREPPO.
 
     :param kwargs: other arguments of ``RecurrentPPO``; ``policy_kwargs`` may set ``lstm_hidden_size``
     """
@@ -135,7 +138,7 @@ def lstm_ppo(env: GymEnv | str, seed: int | None = None, **kwargs: Any) -> Recur
 
 
 def lstmbmul_ppo(env: GymEnv | str, seed: int | None = None, **kwargs: Any) -> RecurrentPPO:
-    """PPO whose policy embeds its history as ``LSTMbMul`` does, with an LSTM of its size forwards in time.
+    """PPO whose policy embeds its history as ``LSTMbMul`` does, with two layers of LSTM of its size forwards in time.
 
     :param env: of :class:`History` environments
     :param kwargs: other arguments of ``RecurrentPPO``
@@ -144,6 +147,7 @@ def lstmbmul_ppo(env: GymEnv | str, seed: int | None = None, **kwargs: Any) -> R
     policy_kwargs = {
         "features_extractor_class": HistoryEmbedding,
         "lstm_hidden_size": LSTM_HIDDEN_SIZE,
+        "n_lstm_layers": LSTM_LAYERS,
         **kwargs.pop("policy_kwargs", {}),
     }
     model = RecurrentPPO(
@@ -157,14 +161,14 @@ def lstmbmul_ppo(env: GymEnv | str, seed: int | None = None, **kwargs: Any) -> R
 
 
 def matching_size(observation_space: spaces.Space, action_space: spaces.Space) -> int:
-    """Hidden size at which a policy with LSTMs has as many parameters as TAREPPO, or the first that has more."""
+    """Hidden size at which a policy with LSTMs has as many parameters as the paper's TAREPPO, or the first with more."""
 
     def policy_size(lstm_hidden_size: int) -> int:
         return _count(MlpLstmPolicy(observation_space, action_space, lambda _: 0.0, lstm_hidden_size=lstm_hidden_size))
 
     with torch.random.fork_rng(devices=[]):
         policy = ActorCriticPolicy(observation_space, action_space, lambda _: 0.0)
-        size = _count(policy) + _count(build_reward_model(RewardSettings(), policy, seed=0))
+        size = _count(policy) + _count(build_reward_model(RewardSettings(**LSTMBMUL), policy, seed=0))
         return bisect_left(range(1025), size, lo=1, key=policy_size)
 
 
@@ -200,8 +204,8 @@ def models(env_id: str) -> dict[str, Any]:
         "PPO, LSTM": lstm_ppo(env, **settings),
         "PPO, LSTMbMul": lstmbmul_ppo(History(env), **settings),
         "LIRPG": LIRPG("MlpPolicy", env, **settings),
-        "LIRPG, LSTMbMul": LIRPG("MlpPolicy", env, reward_kwargs={"architecture": "LSTMbMul"}, **settings),
-        "TAREPPO": TAREPPO("MlpPolicy", env, **settings),
+        "LIRPG, LSTMbMul": LIRPG("MlpPolicy", env, reward_kwargs=LSTMBMUL, **settings),
+        "TAREPPO": TAREPPO("MlpPolicy", env, reward_kwargs=LSTMBMUL, **settings),
     }
 
 
