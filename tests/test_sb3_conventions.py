@@ -37,7 +37,7 @@ from toys import (
     vec_env,
 )
 
-from sb3_tare import ARCHITECTURES, TAREPPO, LearnsReward
+from sb3_tare import ARCHITECTURES, TAREPPO, LearnsReward, RewardSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
@@ -685,6 +685,21 @@ def test_the_papers_setting_is_a_preset_that_yields_to_what_else_is_said():
     settings = tare(preset="paper").reward_learner.settings
     assert paper.items() <= settings.flat().items()
     assert tare(preset="paper", gae_lambda=0.5).reward_learner.settings.advantage.gae_lambda == 0.5
+
+
+def test_the_papers_network_has_two_layers_of_lstm_unless_another_network_is_chosen():
+    assert tare(preset="paper").reward_learner.trainer.reward_model.network.lstm.num_layers == 2
+    assert tare().reward_learner.trainer.reward_model.network.lstm.num_layers == 1
+    one = tare(preset="paper", architecture_kwargs={"lstm_layers": 1}).reward_learner
+    assert one.trainer.reward_model.network.lstm.num_layers == 1
+    assert tare(preset="paper", architecture="StateAction").reward_learner.settings.network.architecture_kwargs == {}
+
+
+def test_the_paper_to_the_letter_has_one_critic_and_the_hessian_on_the_validation_episodes():
+    settings = tare(preset="paper_literal").learn(2 * ITERATION).reward_learner.settings
+    differing = {"preset": "paper_literal", "critics": 1, "curvature": "hessian"}
+    assert settings.flat() == {**RewardSettings(preset="paper").flat(), **differing}
+    assert settings.gradient.curvature_episodes == "validation"
 
 
 # How often each of the two is updated

@@ -28,7 +28,7 @@ from sb3_tare.settings.groups import (
     StepSettings,
 )
 from sb3_tare.settings.kwargs import SharedKwargs
-from sb3_tare.utils.checks import check_choice, check_count
+from sb3_tare.utils.checks import check_count
 from sb3_tare.utils.stopwatch import Stopwatch
 
 SelfLIRPG = TypeVar("SelfLIRPG", bound="LIRPG")
@@ -53,7 +53,8 @@ class OneStepSettings:
                 f"n_reward_updates must be 0 or 1 in LIRPG, got {self.n_reward_updates}: after a reward step, the policy's "
                 "last step is no longer one on the learned reward"
             )
-        check_choice("through_second_moment", self.through_second_moment, (True, False))
+        if not isinstance(self.through_second_moment, bool):
+            raise ValueError(f"through_second_moment must be True or False, got {self.through_second_moment!r}")
 
 
 class LIRPGKwargs(SharedKwargs, total=False):

@@ -17,6 +17,7 @@ from sb3_tare.settings.groups import (
 )
 
 _PAPER: dict[str, Any] = {
+    "architecture_kwargs": {"lstm_layers": 2},
     "reward_mode": "replace",
     "validation": "split",
     "swap": True,

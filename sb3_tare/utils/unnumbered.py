@@ -115,11 +115,17 @@ def _convert_data(data: dict[str, Any]) -> dict[str, Any]:
     converted = {key: _convert_pickled(value) for key, value in data.items()}
     if "algorithm_class" in data:
         converted["algorithm_class"] = MOVED_ALGORITHMS.get(data["algorithm_class"], data["algorithm_class"])
-    if "through_second_moment" in data.get("reward_kwargs", {}):
-        converted["reward_kwargs"] = {
-            name: value for name, value in converted["reward_kwargs"].items() if name not in NOT_OF_LIRPG
-        }
+    if isinstance(data.get("reward_kwargs"), dict):
+        converted["reward_kwargs"] = _convert_settings(converted["reward_kwargs"])
     return converted
+
+
+def _convert_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    if "through_second_moment" in settings:
+        settings = {name: value for name, value in settings.items() if name not in NOT_OF_LIRPG}
+    if settings.get("preset") == "paper" and not settings.keys() & {"architecture", "architecture_kwargs"}:
+        settings = {**settings, "architecture_kwargs": {"lstm_layers": 1}}  # the preset's network has two since
+    return settings
 
 
 def _convert_pickled(value: Any) -> Any:

@@ -39,8 +39,8 @@ from sb3_tare.rewards.reward_model import build_reward_model
 LSTM_HIDDEN_SIZE, LSTM_LAYERS = 32, 2
 """Of the reward network (table 1 and section 2.1)."""
 
-LSTMBMUL: dict[str, Any] = {"architecture": "LSTMbMul", "architecture_kwargs": {"lstm_layers": LSTM_LAYERS}}
-"""The reward network of the comparison."""
+LSTMBMUL = {"lstm_layers": LSTM_LAYERS}
+"""Arguments of the comparison's reward network, ``LSTMbMul``."""
 
 AS_PPO = {"n_steps": 2048, "batch_size": 64}
 """Where ``RecurrentPPO``'s defaults are not those of SB3's PPO."""
@@ -204,8 +204,12 @@ def models(env_id: str) -> dict[str, Any]:
         "PPO, LSTM": lstm_ppo(env, **settings),
         "PPO, LSTMbMul": lstmbmul_ppo(History(env), **settings),
         "LIRPG": LIRPG("MlpPolicy", env, **settings),
-        "LIRPG, LSTMbMul": LIRPG("MlpPolicy", env, reward_kwargs=LSTMBMUL, **settings),
-        "TAREPPO": TAREPPO("MlpPolicy", env, reward_kwargs=LSTMBMUL, **settings),
+        "LIRPG, LSTMbMul": LIRPG(
+            "MlpPolicy", env, reward_kwargs={"architecture": "LSTMbMul", "architecture_kwargs": LSTMBMUL}, **settings
+        ),
+        "TAREPPO": TAREPPO(
+            "MlpPolicy", env, reward_kwargs={"architecture": "LSTMbMul", "architecture_kwargs": LSTMBMUL}, **settings
+        ),
     }
 
 
