@@ -115,6 +115,15 @@ def test_what_is_not_certain_is_shrunk():
     assert estimate.coefficient == 0.0
 
 
+def test_t_values_are_of_the_size_of_one_where_actions_cost_nothing():
+    values = []
+    for case in range(100):
+        rollouts = [episodes_paid(0.0, 1.0, 100 * case + seed, n_episodes=4, noise=1.0) for seed in range(10)]
+        values.append(cost_of(rollouts).estimate().t_value)
+    assert abs(np.mean(values)) < 3 / math.sqrt(100)
+    assert np.std(values) == pytest.approx(1.0, abs=0.25)
+
+
 def test_an_exact_relation_is_found_and_certain():
     cost = ActionCost(0)
     for seed in range(4):

@@ -158,13 +158,14 @@ def test_what_is_kept_are_the_episodes_with_the_smallest_keys_whole_and_in_order
 
 def test_early_and_late_episodes_are_kept_with_the_same_chance():
     kept = torch.zeros(60)
-    for seed in range(300):
+    for seed in range(150):
         memory = EpisodeMemory(generator(seed), max_steps=20, longest=1)
-        for begin in range(0, 60, 4):
-            deliver(memory, [1] * 4, begin=begin)
+        for begin in range(0, 60, 20):
+            deliver(memory, [1] * 20, begin=begin)
         kept[memory.totals.long()] += 1
-    assert kept.sum() == 300 * 20
-    assert (kept / 300 - 1 / 3).abs().max() < 4 * math.sqrt(2 / 9 / 300)
+    assert kept.sum() == 150 * 20
+    assert (kept / 150 - 1 / 3).abs().max() < 4 * math.sqrt(2 / 9 / 150)
+    assert (kept.view(3, 20).mean(1) / 150 - 1 / 3).abs().max() < 0.05
 
 
 def test_draws_come_from_the_episode_and_every_step_of_it_with_the_same_chance():
