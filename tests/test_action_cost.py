@@ -1,4 +1,4 @@
-"""What the size of actions costs, solved from totals of whole episodes alone."""
+"""The cost of large actions, solved from totals of whole episodes alone."""
 
 import io
 import math

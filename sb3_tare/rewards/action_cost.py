@@ -28,7 +28,7 @@ MAX_OBSERVATION_DIM = 2_000
 
 
 class Estimate(NamedTuple):
-    """What one unit of |a|^2 earns."""
+    """Earnings of one unit of |a|^2 in a step."""
 
     coefficient: float
     """In reward units, negative where actions cost; zero where nothing can be said"""

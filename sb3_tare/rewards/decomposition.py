@@ -28,7 +28,7 @@ RewardsOf = Callable[[Observations, Tensor], Tensor]
 
 
 class Memory(Protocol):
-    """Where episodes are drawn from; :class:`~sb3_tare.rewards.episode_memory.EpisodeMemory` is one."""
+    """Episodes to draw from, such as an :class:`~sb3_tare.rewards.episode_memory.EpisodeMemory`."""
 
     lengths: Tensor
     totals: Tensor
@@ -40,7 +40,7 @@ class Memory(Protocol):
 
 @dataclass(frozen=True)
 class DecompositionSettings:
-    """How rewards are fitted to totals.
+    """Settings of the fit of rewards to totals.
 
     :param shrinkage: towards the mean reward of an episode of L steps. ``"steps"``: what drawing m = ``n_steps`` brings
         with it, L / m times the variance within the episode. ``"penalty"``: ``penalty`` times the variance, or L / m

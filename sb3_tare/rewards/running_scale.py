@@ -39,7 +39,7 @@ class RunningScale:
 
     @property
     def scale(self) -> float:
-        """What to divide rewards by: the standard deviation, the size of returns that never vary, or 1 while they are zero."""
+        """Number to divide rewards by: the deviation of returns, their size if they never vary, or 1 while they are zero."""
         deviation, size = math.sqrt(self._variance), abs(self._mean)
         return (deviation if deviation > MIN_VARIATION * size else size) or 1.0
 
