@@ -31,9 +31,9 @@ class Estimate(NamedTuple):
     """Earnings of one unit of |a|^2 in a step."""
 
     coefficient: float
-    """In reward units, negative where actions cost; zero where nothing can be said"""
+    """Reward units, negative where actions cost; zero where nothing can be said"""
     t_value: float
-    """Of the coefficient before it was shrunk"""
+    """t-value of the coefficient before it was shrunk"""
 
 
 class ActionCost:
