@@ -1,0 +1,165 @@
+"""The part of a reward that is exact: what the size of actions costs, solved from sums over whole episodes.
+
+A network that is fitted to totals hardly sees it. Noise of actions is independent from step to step, so that the
+shrinkage towards the mean of the episode takes nearly all of it away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from sb3_tare.rewards.open_episodes import FinishedEpisodes
+from sb3_tare.utils.checks import check_count
+
+RIDGE = (0.003, 0.1)
+"""On the observation's coefficients: times the number of episodes, and constant."""
+MIN_FREEDOM = 10.0
+"""Degrees of freedom without which a t-value says little."""
+MIN_VARIATION = 1e-10
+"""Share of the actions' squared size that must be left when all else is held constant; less is rounding."""
+MAX_OBSERVATION_DIM = 2_000
+"""The products of larger observations would need gigabytes."""
+
+
+class Estimate(NamedTuple):
+    """Earnings of one unit of |a|^2 in a step."""
+
+    coefficient: float
+    """Reward units, negative where actions cost; zero where nothing can be said"""
+    t_value: float
+    """t-value of the coefficient before it was shrunk"""
+
+
+class ActionCost:
+    """The coefficient w of |a|^2 in rewards of steps, by ridge regression on sums over whole episodes.
+
+    An episode's total is regressed on the sums over its L steps of |a|^2, of the observation x and of x^2, each divided by
+    sqrt(L). The observations take variance away; only w is used, times max(0, 1 - 1 / t^2) for its t-value t.
+
+    *Only episodes that ended in the same rollout are compared* (fixed effects): from the total and from each sum, L times
+    the mean rate a step of all of these is subtracted. Otherwise better policies that merely act larger would make large
+    actions look good. A constant reward a step is gone with that, and needs no column.
+
+    Kept are sums of products alone, so that the cost does not grow with the number of episodes.
+
+    :param observation_dim: numbers in an observation that enter the regression, 0 for none of them, as with images
+    :raises ValueError: if that is no whole number, or too large
+    """
+
+    def __init__(self, observation_dim: int) -> None:
+        check_count("observation_dim", observation_dim, 0)
+        if observation_dim > MAX_OBSERVATION_DIM:
+            raise ValueError(
+                f"observation_dim must be at most {MAX_OBSERVATION_DIM}, got {observation_dim}: 0 leaves the observation out"
+            )
+        self.observation_dim = observation_dim
+        n_columns = 2 * observation_dim + 2
+        self._products = torch.zeros(n_columns, n_columns, dtype=torch.float64)
+        self._action_size = 0.0
+        self._n_episodes, self._n_rollouts = 0, 0
+
+    def add(self, finished: FinishedEpisodes, observations: Tensor | None = None) -> None:
+        """Let the episodes that ended in a rollout enter; call it once a rollout.
+
+        :param finished: with actions as they were executed
+        :param observations: ``[n, observation_dim]`` of the same rows, standardised; None if ``observation_dim`` is 0
+        :raises ValueError: if the shape of ``observations`` differs
+        """
+        n_rows = len(finished.actions)
+        x = finished.actions.new_zeros(n_rows, 0) if observations is None else observations.detach().cpu()
+        if x.shape != (n_rows, self.observation_dim):
+            raise ValueError(f"observations must have shape {(n_rows, self.observation_dim)}, got {tuple(x.shape)}")
+        if not len(finished):
+            return
+        x = x.double()
+        squared_actions = finished.squared_actions
+        sums = torch.cat(
+            [squared_actions[:, None], finished.sums(x), finished.sums(x.square()), finished.totals[:, None]], dim=1
+        )
+        rows = within_group_rows(sums, finished.lengths)
+        self._products += rows.T @ rows
+        self._action_size += float((squared_actions.square() / finished.lengths).sum())
+        self._n_episodes += len(finished)
+        self._n_rollouts += 1
+
+    def estimate(self) -> Estimate:
+        """The coefficient of |a|^2 now.
+
+        It is zero with fewer than about ten more episodes than rollouts and coefficients, with one episode a rollout, and
+        where the size of actions does not vary.
+        """
+        return solved(self._products, self._n_episodes, self._n_rollouts, self._action_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers and a tensor."""
+        return {
+            "products": self._products.clone(),
+            "action_size": self._action_size,
+            "n_episodes": self._n_episodes,
+            "n_rollouts": self._n_rollouts,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take everything over.
+
+        :raises ValueError: if it was saved with observations of another size
+        """
+        if state["products"].shape != self._products.shape:
+            saved = (len(state["products"]) - 2) // 2
+            raise ValueError(f"observation_dim is {self.observation_dim}, the saved action cost has {saved}")
+        self._products, self._action_size = state["products"].clone(), state["action_size"]
+        self._n_episodes, self._n_rollouts = state["n_episodes"], state["n_rollouts"]
+
+
+def action_cost_for(action_space: spaces.Space, observation_dim: int) -> ActionCost | None:
+    """An action cost where actions have a size, in a ``Box``; None where they are discrete."""
+    return ActionCost(observation_dim) if isinstance(action_space, spaces.Box) else None
+
+
+def within_group_rows(sums: Tensor, lengths: Tensor) -> Tensor:
+    """Sums less what the group's mean rate a step predicts, in rows of equal variance.
+
+    :param sums: ``[E, columns]`` over the steps of each episode
+    :param lengths: ``[E]`` steps
+    :return: ``[E, columns]``, (sums - length * rate) / sqrt(length)
+    """
+    steps = lengths.to(sums)[:, None]
+    return (sums - steps * (sums.sum(0) / steps.sum())) / steps.sqrt()
+
+
+def solved(products: Tensor, n_episodes: int, n_groups: int, action_size: float) -> Estimate:
+    """The first column's coefficient in a ridge regression of the last column on all others.
+
+    :param products: ``[c, c]`` float64, products of the columns, summed over rows
+    :param n_episodes: number of rows
+    :param n_groups: degrees of freedom that centring took
+    :param action_size: sum of squares of the first column before it was centred
+    """
+    n_columns = len(products) - 1
+    gram, totals = products[:-1, :-1], products[:-1, -1]
+    penalty = torch.full((n_columns,), RIDGE[0] * n_episodes + RIDGE[1], dtype=torch.float64)
+    penalty[0] = 0.0
+    observed = gram[1:, 1:] + penalty[1:].diag()
+    factor = torch.linalg.cholesky(observed)
+    partial = torch.cholesky_solve(torch.stack([gram[1:, 0], totals[1:]], dim=1), factor)
+    variation = float(gram[0, 0] - gram[0, 1:] @ partial[:, 0])
+    if variation <= MIN_VARIATION * action_size:
+        return Estimate(0.0, 0.0)
+    used = 1.0 + float((torch.cholesky_inverse(factor) * gram[1:, 1:]).sum()) if n_columns > 1 else 1.0
+    freedom = n_episodes - n_groups - used
+    if freedom < MIN_FREEDOM:
+        return Estimate(0.0, 0.0)
+    coefficient = float(totals[0] - gram[0, 1:] @ partial[:, 1]) / variation
+    coefficients = torch.cat([torch.tensor([coefficient], dtype=torch.float64), partial[:, 1] - coefficient * partial[:, 0]])
+    residual = float(products[-1, -1] - 2 * coefficients @ totals + coefficients @ gram @ coefficients)
+    deviation = math.sqrt(max(residual, 0.0) / freedom / variation)
+    if deviation == 0.0:
+        return Estimate(coefficient, math.copysign(math.inf, coefficient) if coefficient else 0.0)
+    t_value = coefficient / deviation
+    return Estimate(coefficient * max(0.0, 1.0 - 1.0 / t_value**2) if t_value else 0.0, t_value)

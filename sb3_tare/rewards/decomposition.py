@@ -1,0 +1,197 @@
+"""Returns of whole episodes decomposed into rewards of steps.
+
+A few steps are drawn of each episode, and their mean reward times the episode's length is fitted to its total. Cf.
+randomised return decomposition (Ren et al., 2022) and RUDDER (Arjona-Medina et al., 2019).
+
+With m steps an episode, the fit adds L / m times the variance of rewards within an episode of L steps to the squared
+error: it shrinks rewards towards the episode's mean. How much it shrinks them matters as much as the data, so that it is a
+setting of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sb3_tare.rewards.episode_memory import Draw
+from sb3_tare.rewards.open_episodes import FinishedEpisodes
+from sb3_tare.utils.checks import check_choice, check_count, check_number
+from sb3_tare.utils.nested import Observations
+
+RewardsOf = Callable[[Observations, Tensor], Tensor]
+"""Maps states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable in its parameters."""
+
+
+class Memory(Protocol):
+    """Episodes to draw from, such as an :class:`~sb3_tare.rewards.episode_memory.EpisodeMemory`."""
+
+    lengths: Tensor
+    totals: Tensor
+    squared_actions: Tensor
+
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
+        """``n_steps`` steps of each of ``n_episodes`` episodes, drawn uniformly with replacement."""
+
+
+@dataclass(frozen=True)
+class DecompositionSettings:
+    """Settings of the fit of rewards to totals.
+
+    :param shrinkage: towards the mean reward of an episode of L steps. ``"steps"``: what drawing m = ``n_steps`` brings
+        with it, L / m times the variance within the episode. ``"penalty"``: ``penalty`` times the variance, or L / m
+        times where that is more. ``"none"``: an unbiased estimate from two halves of the draw, without shrinkage
+    :param n_episodes: drawn for each update
+    :param n_steps: drawn of each episode
+    :param n_updates: steps of Adam in a fit
+    :param learning_rate: of Adam
+    :param penalty: see ``shrinkage``
+    :param unit_every: fits after which the unit of rewards is taken from the memory anew. A unit that always moved would
+        disturb the network
+    :raises ValueError: if a setting is out of bounds
+    """
+
+    shrinkage: str = "steps"
+    n_episodes: int = 32
+    n_steps: int = 64
+    n_updates: int = 50
+    learning_rate: float = 1e-3
+    penalty: float = 16.0
+    unit_every: int = 10
+
+    def __post_init__(self) -> None:
+        check_choice("shrinkage", self.shrinkage, tuple(LOSSES))
+        for name in ("n_episodes", "n_updates", "unit_every"):
+            check_count(name, getattr(self, name), 1)
+        check_count("n_steps", self.n_steps, 1 if self.shrinkage == "steps" else 2, f" with shrinkage={self.shrinkage!r}")
+        if self.shrinkage == "none" and self.n_steps % 2:
+            raise ValueError(f"n_steps must be even with shrinkage='none', which needs two halves, got {self.n_steps}")
+        check_number("learning_rate", self.learning_rate, above=0.0)
+        check_number("penalty", self.penalty, at_least=0.0)
+
+
+class Decomposition:
+    """Fits a network to totals: rewards of steps are w |a|^2 + unit * network(s, a).
+
+    The first term, with ``action_cost`` = w, is solved elsewhere (:mod:`~sb3_tare.rewards.action_cost`) and taken off the
+    totals; a network alone hardly finds it.
+
+    :param rewards_of: the network
+    :param parameters: of the network, to be fitted
+    :param settings: of the fit
+    """
+
+    def __init__(
+        self, rewards_of: RewardsOf, parameters: Iterable[nn.Parameter], settings: DecompositionSettings | None = None
+    ) -> None:
+        self.settings = settings or DecompositionSettings()
+        self.unit = 0.0
+        """Reward units of one unit of the network; zero as long as every total was zero"""
+        self._rewards_of = rewards_of
+        self._optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        self._n_fits = 0
+
+    def fit(self, memory: Memory, generator: torch.Generator, action_cost: float = 0.0) -> float | None:
+        """Take ``n_updates`` steps and return the mean loss over them.
+
+        :return: None, and nothing was done, if no episode has ended yet or every total was zero
+        """
+        if self.unit == 0.0 or self._n_fits % self.settings.unit_every == 0:
+            self.unit = unit_of(memory.totals - action_cost * memory.squared_actions, memory.lengths)
+        if self.unit == 0.0:
+            return None
+        self._n_fits += 1
+        losses = []
+        for _ in range(self.settings.n_updates):
+            draw = memory.sample(self.settings.n_episodes, self.settings.n_steps, generator)
+            loss = self.loss(draw, action_cost)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
+
+    def loss(self, draw: Draw, action_cost: float = 0.0) -> Tensor:
+        """Mean over the drawn episodes, differentiable in the network's parameters."""
+        rewards = self._rewards_of(draw.states, draw.actions).view(len(draw.lengths), -1)
+        totals = (draw.totals - action_cost * draw.squared_actions) / self.unit
+        losses = LOSSES[self.settings.shrinkage]
+        return losses(rewards, draw.lengths.to(rewards), totals.to(rewards), self.settings.penalty).mean()
+
+    @torch.no_grad()
+    def rewards(self, states: Observations, actions: Tensor, action_cost: float = 0.0) -> Tensor:
+        """``[n]`` learned rewards of steps, in units of the extrinsic reward."""
+        learned = self.unit * self._rewards_of(states, actions)
+        return learned + action_cost * actions.to(learned).square().flatten(1).sum(1)
+
+    def predicted_totals(self, finished: FinishedEpisodes, action_cost: float = 0.0) -> Tensor:
+        """``[E]`` float64, sums of learned rewards over whole episodes, in units of the extrinsic reward."""
+        return finished.sums(self.rewards(finished.states, finished.actions, action_cost).cpu())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the network's parameters."""
+        return {"optimizer": self._optimizer.state_dict(), "unit": self.unit, "n_fits": self._n_fits}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take everything over."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.unit, self._n_fits = state["unit"], state["n_fits"]
+
+
+def sampled_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float = 0.0) -> Tensor:
+    """(L * mean reward of the drawn steps - total)^2 / L, of each episode.
+
+    Over draws its expectation is (sum of all rewards - total)^2 / L + (L / m) * variance of rewards within the episode.
+
+    :param rewards: ``[E, m]`` of the drawn steps, in units of :func:`unit_of`
+    :param lengths: ``[E]`` floating-point, steps L of the whole episode
+    :param totals: ``[E]`` in the same units
+    :param penalty: unused
+    :return: ``[E]``
+    """
+    return (lengths * rewards.mean(1) - totals).square() / lengths
+
+
+def penalised_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float) -> Tensor:
+    """Losses whose expectation is (sum of all rewards - total)^2 / L + max(penalty, L / m) * variance within the episode.
+
+    Arguments are those of :func:`sampled_losses`, with m of at least 2.
+    """
+    owed = (penalty - lengths / rewards.shape[1]).clamp(min=0.0)
+    return sampled_losses(rewards, lengths, totals) + owed * rewards.var(1, correction=1)
+
+
+def unbiased_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float = 0.0) -> Tensor:
+    """Losses whose expectation is (sum of all rewards - total)^2 / L: a product of residuals of two independent halves.
+
+    Arguments are those of :func:`sampled_losses`, with an even m. A loss may be negative.
+    """
+    first, second = (lengths * half.mean(1) - totals for half in rewards.chunk(2, dim=1))
+    return first * second / lengths
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "steps": sampled_losses,
+    "penalty": penalised_losses,
+    "none": unbiased_losses,
+}
+
+
+def unit_of(totals: Tensor, lengths: Tensor) -> float:
+    """sqrt(mean of total^2 / length): the size of a step's reward if those of an episode were independent.
+
+    :param totals: ``[E]``
+    :param lengths: ``[E]`` steps
+    :return: zero without episodes, too
+    """
+    return math.sqrt(float((totals.double().square() / lengths).mean())) if len(totals) else 0.0
+
+
+def r_squared(predicted: Tensor, totals: Tensor) -> float:
+    """Share of the variance of totals ``[E]`` that predictions explain; NaN where totals do not vary."""
+    variance = (totals - totals.mean()).square().sum() if len(totals) else totals.new_zeros(())
+    return float(1.0 - (predicted - totals).square().sum() / variance) if variance > 0 else math.nan

@@ -1,0 +1,106 @@
+"""The size of rewards that change while they are learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.utils.checks import check_count, check_number
+
+MIN_VARIATION = 1e-6
+"""Less than this share of the mean is rounding."""
+
+
+class RunningScale:
+    """Running standard deviation of discounted returns, as ``VecNormalize`` divides rewards by, which forgets.
+
+    The count of returns that it has seen never exceeds ``rollouts`` times those of the last rollout, so that it follows
+    rewards as they change: older rollouts lose weight by a factor of about 1 - 1 / ``rollouts`` each.
+
+    :param n_envs: number of environments
+    :param discount: of the returns
+    :param rollouts: that count
+    :raises ValueError: if a number is out of bounds
+    """
+
+    def __init__(self, n_envs: int, discount: float, rollouts: int = 50) -> None:
+        check_count("n_envs", n_envs, 1)
+        check_number("discount", discount, at_least=0.0, at_most=1.0)
+        check_count("rollouts", rollouts, 1)
+        self.discount = discount
+        self.rollouts = rollouts
+        self._mean, self._variance, self._count = 0.0, 0.0, 0
+        self._returns = torch.zeros(n_envs, dtype=torch.float64)
+
+    @property
+    def scale(self) -> float:
+        """Number to divide rewards by: the deviation of returns, their size if they never vary, or 1 while they are zero."""
+        deviation, size = math.sqrt(self._variance), abs(self._mean)
+        return (deviation if deviation > MIN_VARIATION * size else size) or 1.0
+
+    def update(self, rewards: Tensor, episodes: Episodes, environments: Tensor) -> float:
+        """Let a rollout's rewards enter, and return the scale.
+
+        Where a piece was cut, its return is carried on into the next rollout.
+
+        :param rewards: ``[n]``
+        :param episodes: pieces, those of one environment in order of time
+        :param environments: ``[E]`` int64, where each piece comes from
+        """
+        returns = self._carried_on(rewards.detach().cpu().double(), episodes, environments)
+        variance, mean = torch.var_mean(returns, correction=0)
+        self._merge(float(mean), float(variance), len(returns))
+        return self.scale
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers and a tensor."""
+        return {"mean": self._mean, "variance": self._variance, "count": self._count, "returns": self._returns.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take everything over."""
+        self._mean, self._variance, self._count = state["mean"], state["variance"], state["count"]
+        self._returns = state["returns"].clone()
+
+    def _carried_on(self, rewards: Tensor, episodes: Episodes, environments: Tensor) -> Tensor:
+        """``[n]`` discounted returns; an environment's first piece goes on from the last of the rollout before."""
+        is_first = torch.ones(len(episodes), dtype=torch.bool)
+        is_first[1:] = environments[1:] != environments[:-1]
+        carried = torch.where(is_first & (episodes.first_times > 0), self._returns[environments], 0.0)
+        decay = self.discount ** (episodes.offsets + 1).double()
+        returns = past_discounted_sum(rewards, episodes, self.discount) + decay * carried[episodes.pieces]
+        is_last = torch.ones(len(episodes), dtype=torch.bool)
+        is_last[:-1] = is_first[1:]
+        last_rows = episodes.begins + episodes.lengths - 1
+        left = torch.where(episodes.ends == int(End.CUT), returns[last_rows], 0.0)
+        self._returns[environments[is_last]] = left[is_last]
+        return returns
+
+    def _merge(self, mean: float, variance: float, n_new: int) -> None:
+        """Combine the moments of two sets (Chan et al., 1983), then let the older ones lose weight."""
+        total = self._count + n_new
+        difference = mean - self._mean
+        old, new = self._count / total, n_new / total
+        self._mean += new * difference
+        self._variance = old * self._variance + new * variance + old * new * difference**2
+        self._count = min(total, self.rollouts * n_new)
+
+
+def past_discounted_sum(rewards: Tensor, episodes: Episodes, discount: float) -> Tensor:
+    """Sum of past ``rewards`` inside each piece, ``y_t = reward_t + discount * y_{t-1}``, without a loop over steps.
+
+    After k of its log2(longest piece) operations each row holds the sum of the last 2^k terms.
+
+    :param rewards: ``[n]``
+    :return: ``[n]``
+    """
+    sums, step, longest = rewards, 1, int(episodes.lengths.max())
+    while step < longest:
+        earlier = torch.cat([sums.new_zeros(step), sums[:-step]])
+        sums = sums + discount**step * torch.where(episodes.offsets >= step, earlier, 0.0)
+        step *= 2
+    return sums
