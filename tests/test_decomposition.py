@@ -157,7 +157,7 @@ def correlation(ours, theirs):
 @pytest.mark.parametrize("shrinkage", LOSSES)
 def test_a_linear_reward_is_recovered_from_totals(shrinkage):
     memory, finished, rewards = world(60)
-    decomposition = decomposition_of(network_of(0), shrinkage=shrinkage, penalty=1.0, n_steps=32)
+    decomposition = decomposition_of(network_of(0), shrinkage=shrinkage, shrinkage_penalty=1.0, decomposition_steps=32)
     assert r_squared(decomposition.predicted_totals(finished), finished.totals) <= 0.0
     first = decomposition.fit(memory, generator(1))
     for seed in range(2, 12):
@@ -173,7 +173,7 @@ def test_fewer_steps_shrink_rewards_towards_their_episodes_mean():
     memory, finished, _ = world(60)
 
     def weight(n_steps):
-        decomposition = decomposition_of(network_of(0), n_steps=n_steps)
+        decomposition = decomposition_of(network_of(0), decomposition_steps=n_steps)
         for seed in range(6):
             decomposition.fit(memory, generator(seed))
         rewards = decomposition.rewards(finished.states, finished.actions)
@@ -199,14 +199,14 @@ def test_a_known_cost_of_actions_is_taken_off_the_totals_and_given_back_to_the_s
 
 def test_the_unit_of_rewards_does_not_matter():
     small, large = (world(10, factor=factor) for factor in (1.0, 1024.0))
-    ours, theirs = (decomposition_of(network_of(0), n_updates=5) for _ in range(2))
+    ours, theirs = (decomposition_of(network_of(0), decomposition_updates=5) for _ in range(2))
     losses = ours.fit(small[0], generator(0)), theirs.fit(large[0], generator(0))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert theirs.unit == pytest.approx(1024 * ours.unit)
 
 
 def test_the_unit_stays_for_some_fits():
-    decomposition = decomposition_of(network_of(0), n_updates=1, unit_every=3)
+    decomposition = decomposition_of(network_of(0), decomposition_updates=1)
     units = []
     for n_rollouts in range(1, 7):
         decomposition.fit(world(n_rollouts)[0], generator(0))
@@ -230,7 +230,7 @@ def test_without_episodes_or_payments_nothing_is_fitted(n_rollouts):
 def test_a_resumed_fit_goes_on_bit_for_bit():
     memory = world(5)[0]
     networks = [network_of(seed) for seed in (0, 1)]
-    whole, resumed = (decomposition_of(network, n_updates=7) for network in networks)
+    whole, resumed = (decomposition_of(network, decomposition_updates=7) for network in networks)
     whole.fit(memory, generator(0))
     file = io.BytesIO()
     torch.save({"decomposition": whole.state_dict(), "network": networks[0].state_dict()}, file)
@@ -246,15 +246,15 @@ def test_a_resumed_fit_goes_on_bit_for_bit():
     ("wrong", "message"),
     [
         ({"shrinkage": "much"}, "shrinkage must be one of 'steps', 'penalty', 'none', got 'much'"),
-        ({"n_steps": 0}, "n_steps must be a whole number of at least 1 with shrinkage='steps', got 0"),
+        ({"decomposition_steps": 0}, "decomposition_steps must be a whole number of at least 1 with shrinkage='steps', got 0"),
         (
-            {"n_steps": 1, "shrinkage": "penalty"},
-            "n_steps must be a whole number of at least 2 with shrinkage='penalty', got 1",
+            {"decomposition_steps": 1, "shrinkage": "penalty"},
+            "decomposition_steps must be a whole number of at least 2 with shrinkage='penalty', got 1",
         ),
-        ({"n_steps": 7, "shrinkage": "none"}, "n_steps must be even with shrinkage='none'"),
-        ({"n_updates": 0}, "n_updates must be a whole number"),
-        ({"learning_rate": 0.0}, "learning_rate must be a number above 0"),
-        ({"penalty": -1.0}, "penalty must be a number at least 0"),
+        ({"decomposition_steps": 7, "shrinkage": "none"}, "decomposition_steps must be even with shrinkage='none'"),
+        ({"decomposition_updates": 0}, "decomposition_updates must be a whole number"),
+        ({"decomposition_learning_rate": 0.0}, "decomposition_learning_rate must be a number above 0"),
+        ({"shrinkage_penalty": -1.0}, "shrinkage_penalty must be a number at least 0"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(wrong, message):

@@ -23,7 +23,7 @@ def rollout_of(lengths, first_times=None, name=0):
     columns = [torch.full_like(rows, name), rows, episodes.pieces, episodes.offsets, episodes.times]
     states = torch.stack(columns, dim=1).float()
     rewards = torch.randn(len(rows), generator=torch.Generator().manual_seed(name))
-    return RewardSteps(states, rows.float()[:, None], rewards, episodes)
+    return RewardSteps(states, rows.float()[:, None], rewards, episodes, rewards)
 
 
 def sampled(rollouts, window, n_windows=200, n_rollouts=20, seed=0):

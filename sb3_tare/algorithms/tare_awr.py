@@ -60,6 +60,10 @@ class MemorySettings(RewardSettings):
         super()._check()
         if self.schedule.interleave:
             raise ValueError("interleave=True needs a host that trains in epochs, which AWR does not: leave it out")
+        if self.decomposition.return_decomposition:
+            raise ValueError(
+                "return_decomposition=True needs a host that collects rollouts, which AWR does not: use TAREPPO, or leave it out"
+            )
         if self.critic.critics != 2:
             raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")
         if self.gradient.kl_coef != GradientSettings.kl_coef:

@@ -17,11 +17,8 @@ from torch import Tensor
 
 from sb3_tare import LearnedReward
 from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.data.recorder import UNDISTORTED
 from sb3_tare.utils.nested import Observations, concatenated, map_tensors
-
-UNDISTORTED = ("undelayed_reward", "noiseless_reward")
-"""Entries of ``info`` in which the environments of :mod:`sb3_tare.envs` tell what a step earned before its reward was
-delayed or made noisy."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def descend(
 
 @contextmanager
 def unchecked_distributions() -> Iterator[None]:
-    """torch's distributions do not check their arguments, for which they would wait for the device at every step."""
+    """Torch's distributions do not check their arguments, for which they would wait for the device at every step."""
     checks = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:

@@ -12,12 +12,18 @@ from sb3_tare.data.cutting import cut_rollout
 from sb3_tare.data.episodes import Episodes
 from sb3_tare.utils.checks import check_finite
 
+UNDISTORTED = ("undelayed_reward", "noiseless_reward")
+"""Entries of ``info`` in which the environments of :mod:`sb3_tare.envs` tell what a step earned before its reward was
+delayed or made noisy."""
+
 
 @dataclass(frozen=True)
 class Record:
     """A rollout's ``[T, N]`` arrays beside those that the buffer holds.
 
-    :param rewards: as the environment gave them, in its dtype
+    :param rewards: as the environment gave them (through ``VecNormalize``, if there is one), in its dtype
+    :param original_rewards: as they were before ``VecNormalize``
+    :param undistorted_rewards: what each step earned beneath a delay or noise, NaN where the environment does not tell
     :param dones: bool
     :param timeouts: bool, where a time limit ended the episode
     :param times: int64, time step in the episode
@@ -26,6 +32,8 @@ class Record:
     """
 
     rewards: np.ndarray
+    original_rewards: np.ndarray
+    undistorted_rewards: np.ndarray
     dones: np.ndarray
     timeouts: np.ndarray
     times: np.ndarray
@@ -45,6 +53,8 @@ class Recorder:
 
     _first_times: np.ndarray
     _rewards: list[np.ndarray]
+    _original_rewards: list[np.ndarray]
+    _undistorted_rewards: list[list[float]]
     _dones: list[np.ndarray]
     _terminal_observations: dict[tuple[int, int], Any]
     _last_observations: Any
@@ -64,13 +74,23 @@ class Recorder:
     def go_on_from(self, times: np.ndarray) -> None:
         """Start anew with environments that are ``times`` ``[N]`` steps into their episodes."""
         self._first_times = times
-        self._rewards, self._dones = [], []
+        self._rewards, self._original_rewards, self._undistorted_rewards, self._dones = [], [], [], []
         self._terminal_observations = {}
         self._last_observations = None
 
-    def add(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], observations: Any) -> None:
+    def add(
+        self,
+        rewards: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+        observations: Any,
+        original_rewards: np.ndarray | None = None,
+    ) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
 
+        :param rewards: ``[N]``
+        :param dones: ``[N]``
+        :param original_rewards: ``[N]`` before ``VecNormalize``; None: the same
         :raises ValueError: if a reward or an observation is not finite
         """
         check_finite(rewards, "reward")
@@ -82,6 +102,8 @@ class Recorder:
                 if infos[env].get("TimeLimit.truncated", False):
                     self._terminal_observations[len(self._rewards), int(env)] = terminal_observation
         self._rewards.append(rewards.copy())
+        self._original_rewards.append(self._rewards[-1] if original_rewards is None else original_rewards.copy())
+        self._undistorted_rewards.append([_undistorted(info) for info in infos])
         self._dones.append(dones.copy())
         self._last_observations = observations
 
@@ -97,7 +119,16 @@ class Recorder:
         timeouts = np.zeros_like(dones)
         for step, env in self._terminal_observations:
             timeouts[step, env] = True
-        return Record(rewards, dones, timeouts, self._all_times()[:-1], self._terminal_observations, self._last_observations)
+        return Record(
+            rewards,
+            np.concatenate(self._original_rewards).reshape(rewards.shape),
+            np.array(self._undistorted_rewards),
+            dones,
+            timeouts,
+            self._all_times()[:-1],
+            self._terminal_observations,
+            self._last_observations,
+        )
 
     def _all_dones(self) -> np.ndarray:
         shape = (len(self._dones), len(self._first_times))
@@ -109,3 +140,7 @@ class Recorder:
         steps = np.arange(len(dones) + 1)[:, None]
         begins = np.concatenate([-self._first_times[None], np.where(dones, steps[1:], np.iinfo(np.int64).min)])
         return steps - np.maximum.accumulate(begins)
+
+
+def _undistorted(info: dict[str, Any]) -> float:
+    return next((float(info[key]) for key in UNDISTORTED if key in info), np.nan)

@@ -75,6 +75,7 @@ class RewardSteps:
     :param encoded_actions: ``[n, action_dim]`` as the reward network sees them
     :param rewards: ``[n]`` extrinsic, as the environment gave them (through ``VecNormalize``, if there is one), in its dtype
     :param episodes: the pieces
+    :param original_rewards: ``[n]`` extrinsic, in the environment's own units
     :param unit: of the learned rewards, kept so that a later reward step is one on the rewards that trained the policy
     """
 
@@ -82,6 +83,7 @@ class RewardSteps:
     encoded_actions: Tensor
     rewards: Tensor
     episodes: Episodes
+    original_rewards: Tensor
     unit: Unit = Unit(0.0, 1.0)
 
     def select(self, selection: Selection) -> RewardSteps:

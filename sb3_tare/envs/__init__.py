@@ -1,7 +1,7 @@
 """Tasks whose reward is late, noisy or misleading. Importing this registers them with Gymnasium.
 
-``sb3_tare/Chain-v0`` is the paper's chain; ``sb3_tare/DelayedHopper-v5`` and ``sb3_tare/NoisyHopper-v5`` are two of twelve
-variants of MuJoCo tasks; ``sb3_tare/MiniGrid-DoorKey-5x5-v0`` and ``sb3_tare/MiniGrid-Empty-8x8-v0`` are MiniGrid's (extra
+``sb3_tare/Chain-v0`` is the paper's chain; ``sb3_tare/DelayedHopper-v5``, ``sb3_tare/EpisodicHopper-v5`` and
+``sb3_tare/NoisyHopper-v5`` are three of eighteen variants of MuJoCo tasks; ``sb3_tare/MiniGrid-DoorKey-5x5-v0`` and ``sb3_tare/MiniGrid-Empty-8x8-v0`` are MiniGrid's (extra
 ``minigrid``), seen through :class:`~sb3_tare.envs.minigrid.PartialView`. Where nothing imports this first, as in a process
 that is started afresh, the package's name goes before the id: ``sb3_tare:sb3_tare/DelayedHopper-v5``.
 """
@@ -43,6 +43,7 @@ def _register(name: str, task: str, wrapper: gym.envs.registration.WrapperSpec) 
 gym.register("sb3_tare/Chain-v0", entry_point="sb3_tare.envs.chain:Chain")
 for _task in MUJOCO_TASKS:
     _register(f"Delayed{_task}", _task, DelayedReward.wrapper_spec(delay=20))
+    _register(f"Episodic{_task}", _task, DelayedReward.wrapper_spec(delay=None))
     _register(f"Noisy{_task}", _task, NoisyReward.wrapper_spec(std=3.0))
 for _task, (_entry_point, _arguments) in _GRIDS.items():
     gym.register(

@@ -82,6 +82,11 @@ STUDIES: dict[str, Study] = {
         ("Hopper-v5", "HalfCheetah-v5"),
         steps=100_000,
     ),
+    "episodic": Study(
+        "Returns that are paid when the episode ends, and nothing before",
+        ("ppo", "tare_decomposed"),
+        tuple(f"sb3_tare/Episodic{task}" for task in MUJOCO_TASKS),
+    ),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",
         ("ppo_grid", "tare_paper_grid", "tare_default_grid"),

@@ -92,6 +92,8 @@ VARIANTS: dict[str, Variant] = {
     # With a second LSTM: as wide as the first, or both so narrow that they have as many weights as the one.
     "tare_default_two_layers": _tare(architecture_kwargs={"lstm_layers": 2}),
     "tare_default_two_narrow_layers": _tare(architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}),
+    "tare_decomposed": _tare(preset="decomposition"),
+    "tare_decomposed_without_cost": _tare(preset="decomposition", action_cost=False),
     "lirpg": Variant("LIRPG"),
     "lirpg_lstmbmul": Variant(
         "LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul", "architecture_kwargs": {"lstm_layers": 2}}}
@@ -139,5 +141,5 @@ TASKS = {"AWR": AWR_TASKS, "TAREAWR": AWR_TASKS}
 def variant_on(name: str, env: str) -> Variant:
     """The variant of this name, with the arguments that its algorithm has for the task ``env``."""
     variant = VARIANTS[name]
-    task = re.sub(r"^sb3_tare/(Delayed|Noisy)", "", env)
+    task = re.sub(r"^sb3_tare/(Delayed|Episodic|Noisy)", "", env)
     return variant.changed(TASKS.get(variant.algorithm, {}).get(task, {}))

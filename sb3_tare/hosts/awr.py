@@ -146,6 +146,7 @@ class AWRHost(Host[ActorUpdate]):
                 encoded_actions=encoded.flatten(1),
                 rewards=memory.rewards_at(rows, env),
                 episodes=record.paths.episodes,
+                original_rewards=memory.rewards_at(rows),
             ),
             policy_critic=model.baseline(record.paths),
         )

@@ -126,7 +126,9 @@ class OnPolicyHost(Host[Record]):
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, before SB3 adds bootstrapped values to its rewards in place."""
-        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"])
+        env = self.model.get_vec_normalize_env()
+        original = None if env is None else env.get_original_reward()
+        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original)
 
     def record(self) -> Record:
         """What the buffer does not keep of the rollout."""

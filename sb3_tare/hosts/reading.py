@@ -42,7 +42,13 @@ def read_rollout(model: Any, record: Record, states: Callable[[Observations], Ob
     return Rollout(
         rows=torch.arange(record.rewards.size),
         policy=PolicySteps(observations, actions, rows(buffer.log_probs), None if masks is None else rows(masks)),
-        reward=RewardSteps(states(observations), encoded.flatten(1), rows(record.rewards), record.episodes()),
+        reward=RewardSteps(
+            states(observations),
+            encoded.flatten(1),
+            rows(record.rewards),
+            record.episodes(),
+            rows(record.original_rewards),
+        ),
         policy_critic=_own_baseline(model, record),
     )
 

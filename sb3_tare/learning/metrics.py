@@ -40,9 +40,15 @@ class Metrics:
             extrinsic_mean=float(extrinsic.mean()),
             extrinsic_std=float(extrinsic.std()),
         )
-        correlation = float(torch.corrcoef(torch.stack([learned, extrinsic]))[0, 1])
-        if math.isfinite(correlation):
-            self.note(correlation=correlation)
+        self.note_correlation("correlation", learned, extrinsic)
+
+    def note_correlation(self, name: str, first: Tensor, second: Tensor) -> None:
+        """Keep the correlation of two ``[n]`` tensors under ``name``, where both vary and are numbers."""
+        self.note_finite(**{name: float(torch.corrcoef(torch.stack([first.double(), second.double()]))[0, 1])})
+
+    def note_finite(self, **values: float) -> None:
+        """Keep those that are numbers."""
+        self.note(**{name: value for name, value in values.items() if math.isfinite(value)})
 
     def means(self) -> dict[str, float]:
         """Mean by name of what was kept since :meth:`clear`."""

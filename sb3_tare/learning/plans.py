@@ -53,7 +53,7 @@ class WholePlan(Plan):
     def updates(self, steps: Part) -> Iterator[Planned]:
         """The only one, after the reward step that has waited for these steps."""
         trainer, host = self.trainer, self.trainer.host
-        if len(steps) >= 2 * MIN_PART_STEPS:
+        if trainer.decomposer is None and len(steps) >= 2 * MIN_PART_STEPS:
             first, second = (trainer.appraise(half.sample, half.sample) for half in self._halves(steps))
             trainer.measure_alignment(trainer.label(first), second)  # before any step has seen these rewards
         waiting = trainer.take_waiting()

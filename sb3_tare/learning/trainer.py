@@ -15,6 +15,7 @@ from sb3_tare.data.labelled import Appraised, Labelled
 from sb3_tare.data.rollout import Part, RewardSteps, Rollout
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
+from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.fitting import fit_critic, make_consistent
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
@@ -56,6 +57,9 @@ class RewardTrainer:
         self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
+        self.decomposer: Decomposer | None = None
+        if settings.decomposition.return_decomposition:
+            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -70,6 +74,8 @@ class RewardTrainer:
         self.reward_model.observe(self.host.collected(part).reward.rewards)
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
+        if self.decomposer is not None:
+            self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics)
         if isinstance(part, Rollout):
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
         if self.settings.critic.critics == 1:
@@ -83,6 +89,8 @@ class RewardTrainer:
         :raises FloatingPointError: if one is not finite
         """
         rewards = self.reward_model(steps)
+        if self.decomposer is not None:
+            rewards = self.decomposer.paid(rewards)
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
@@ -189,6 +197,7 @@ class RewardTrainer:
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
             "memory": self.memory.state_dict(),
+            "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
@@ -208,6 +217,8 @@ class RewardTrainer:
             lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
             self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
         self.memory.load_state_dict(state["memory"], self.host.device)
+        if self.decomposer is not None and state["decomposition"] is not None:
+            self.decomposer.load_state_dict(state["decomposition"])
 
     def _signature(self) -> Tensor:
         """``[2]`` sum and norm of the updated parameters, by which another policy can be told from this one."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import Episodes
+from sb3_tare.data.episodes import End, Episodes
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,17 @@ class RewardInputs:
     rewards: Tensor
     extrinsic_rewards: Tensor
     episodes: Episodes
+
+    @classmethod
+    def of_steps(cls, observations: Tensor, actions: Tensor, rewards: Tensor) -> RewardInputs:
+        """Steps in any order, each a piece of its own, for networks that look at one step alone.
+
+        :param observations: ``[n, observation_dim]``
+        :param actions: ``[n, action_dim]``
+        :param rewards: ``[n]``
+        """
+        ones = torch.ones(len(rewards), dtype=torch.int64)
+        return cls(observations, actions, rewards, rewards, Episodes(ones, 0 * ones, 0 * ones + int(End.CUT)))
 
     @property
     def state_action(self) -> Tensor:

@@ -23,6 +23,26 @@ class StateAction(nn.Module):
         return self.head(self.layers(inputs.state_action))
 
 
+class StateActionUnbounded(nn.Module):
+    """[s, a] through two wide layers to a linear head that starts near zero, for rewards that are fitted to returns.
+
+    :param hidden_size: width of the fully connected layers
+    """
+
+    sees_reward = False
+    context = "step"
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 128) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(dense(observation_dim + action_dim, hidden_size), dense(hidden_size, hidden_size))
+        self.head = nn.Linear(hidden_size, 1)
+        nn.init.orthogonal_(self.head.weight, gain=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        return self.head(self.layers(inputs.state_action)).squeeze(-1)
+
+
 class StateActionTanh(nn.Module):
     """[s, a] through two fully connected tanh layers to a tanh: the network of LIRPG (Zheng et al., 2018)."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -20,11 +19,15 @@ from torch import Tensor, nn
 
 from sb3_tare.rewards.episode_memory import Draw
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
-from sb3_tare.utils.checks import check_choice, check_count, check_number
+from sb3_tare.settings.groups import DecompositionSettings
 from sb3_tare.utils.nested import Observations
 
 RewardsOf = Callable[[Observations, Tensor], Tensor]
 """Maps states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable in its parameters."""
+
+
+UNIT_EVERY = 10
+"""Fits after which the unit of rewards is taken from the memory anew. A unit that always moved would disturb the network."""
 
 
 class Memory(Protocol):
@@ -36,42 +39,6 @@ class Memory(Protocol):
 
     def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
         """``n_steps`` steps of each of ``n_episodes`` episodes, drawn uniformly with replacement."""
-
-
-@dataclass(frozen=True)
-class DecompositionSettings:
-    """Settings of the fit of rewards to totals.
-
-    :param shrinkage: towards the mean reward of an episode of L steps. ``"steps"``: what drawing m = ``n_steps`` brings
-        with it, L / m times the variance within the episode. ``"penalty"``: ``penalty`` times the variance, or L / m
-        times where that is more. ``"none"``: an unbiased estimate from two halves of the draw, without shrinkage
-    :param n_episodes: drawn for each update
-    :param n_steps: drawn of each episode
-    :param n_updates: steps of Adam in a fit
-    :param learning_rate: of Adam
-    :param penalty: see ``shrinkage``
-    :param unit_every: fits after which the unit of rewards is taken from the memory anew. A unit that always moved would
-        disturb the network
-    :raises ValueError: if a setting is out of bounds
-    """
-
-    shrinkage: str = "steps"
-    n_episodes: int = 32
-    n_steps: int = 64
-    n_updates: int = 50
-    learning_rate: float = 1e-3
-    penalty: float = 16.0
-    unit_every: int = 10
-
-    def __post_init__(self) -> None:
-        check_choice("shrinkage", self.shrinkage, tuple(LOSSES))
-        for name in ("n_episodes", "n_updates", "unit_every"):
-            check_count(name, getattr(self, name), 1)
-        check_count("n_steps", self.n_steps, 1 if self.shrinkage == "steps" else 2, f" with shrinkage={self.shrinkage!r}")
-        if self.shrinkage == "none" and self.n_steps % 2:
-            raise ValueError(f"n_steps must be even with shrinkage='none', which needs two halves, got {self.n_steps}")
-        check_number("learning_rate", self.learning_rate, above=0.0)
-        check_number("penalty", self.penalty, at_least=0.0)
 
 
 class Decomposition:
@@ -88,26 +55,26 @@ class Decomposition:
     def __init__(
         self, rewards_of: RewardsOf, parameters: Iterable[nn.Parameter], settings: DecompositionSettings | None = None
     ) -> None:
-        self.settings = settings or DecompositionSettings()
+        self.settings = settings or DecompositionSettings(return_decomposition=True)
         self.unit = 0.0
         """Reward units of one unit of the network; zero as long as every total was zero"""
         self._rewards_of = rewards_of
-        self._optimizer = torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+        self._optimizer = torch.optim.Adam(parameters, lr=self.settings.decomposition_learning_rate)
         self._n_fits = 0
 
     def fit(self, memory: Memory, generator: torch.Generator, action_cost: float = 0.0) -> float | None:
-        """Take ``n_updates`` steps and return the mean loss over them.
+        """Take ``decomposition_updates`` steps and return the mean loss over them.
 
         :return: None, and nothing was done, if no episode has ended yet or every total was zero
         """
-        if self.unit == 0.0 or self._n_fits % self.settings.unit_every == 0:
+        if self.unit == 0.0 or self._n_fits % UNIT_EVERY == 0:
             self.unit = unit_of(memory.totals - action_cost * memory.squared_actions, memory.lengths)
         if self.unit == 0.0:
             return None
         self._n_fits += 1
         losses = []
-        for _ in range(self.settings.n_updates):
-            draw = memory.sample(self.settings.n_episodes, self.settings.n_steps, generator)
+        for _ in range(self.settings.decomposition_updates):
+            draw = memory.sample(self.settings.decomposition_episodes, self.settings.decomposition_steps, generator)
             loss = self.loss(draw, action_cost)
             self._optimizer.zero_grad()
             loss.backward()
@@ -120,7 +87,7 @@ class Decomposition:
         rewards = self._rewards_of(draw.states, draw.actions).view(len(draw.lengths), -1)
         totals = (draw.totals - action_cost * draw.squared_actions) / self.unit
         losses = LOSSES[self.settings.shrinkage]
-        return losses(rewards, draw.lengths.to(rewards), totals.to(rewards), self.settings.penalty).mean()
+        return losses(rewards, draw.lengths.to(rewards), totals.to(rewards), self.settings.shrinkage_penalty).mean()
 
     @torch.no_grad()
     def rewards(self, states: Observations, actions: Tensor, action_cost: float = 0.0) -> Tensor:

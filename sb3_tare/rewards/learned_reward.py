@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sb3_tare.data.episodes import End, Episodes
 from sb3_tare.data.rollout import Unit
 from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.rewards.reward_model import build_network, one_a_step, standardised
 from sb3_tare.settings.groups import NetworkSettings
 from sb3_tare.utils.files import write_atomically, zip_path
@@ -48,6 +49,7 @@ class LearnedReward:
     :param normalize_reward: likewise
     :param normalize_images: whether images are divided by 255 before the extractor
     :param squashes_actions: whether the policy's actions are in units in which the bounds of a Box are -1 and 1
+    :param is_decomposed: whether returns of episodes were decomposed; its rewards are in the environment's units then
     :param vec_normalize: statistics of the environment that it was learned in, or None
     """
 
@@ -61,6 +63,7 @@ class LearnedReward:
     normalize_reward: bool
     normalize_images: bool
     squashes_actions: bool
+    is_decomposed: bool = False
     vec_normalize: VecNormalize | None = None
 
     def __post_init__(self) -> None:
@@ -98,6 +101,7 @@ class LearnedReward:
             normalize_reward=settings.advantage.normalize_reward,
             normalize_images=policy.normalize_images,
             squashes_actions=isinstance(model.action_space, spaces.Box) and policy.squash_output,
+            is_decomposed=isinstance(reward_model.network, DecomposedReward),
             vec_normalize=deepcopy(model.get_vec_normalize_env() if vec_normalize is None else vec_normalize),
         )
 
@@ -161,7 +165,8 @@ class LearnedReward:
     def in_environment_units(self, rewards: Tensor) -> NDArray[np.float64]:
         """The way back of :meth:`as_seen`, but for the clipping."""
         array = rewards.double().numpy()
-        return array if self.vec_normalize is None else self.vec_normalize.unnormalize_reward(array)
+        are_seen = self.vec_normalize is not None and not self.is_decomposed
+        return self.vec_normalize.unnormalize_reward(array) if are_seen else array  # type: ignore[union-attr]
 
     def _drawn(self, actions: NDArray[Any]) -> Tensor:
         """Actions of the environment as the policy would have drawn them."""
@@ -201,7 +206,10 @@ class LearnedReward:
         data.pop(KEY, None)
         settings = NetworkSettings(architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"])
         with torch.random.fork_rng(devices=[]):
-            network = build_network(settings, data["extractor"].features_dim, get_flattened_obs_dim(data["action_space"]))
+            features_dim = int(data["extractor"].features_dim)
+            network = build_network(settings, features_dim, get_flattened_obs_dim(data["action_space"]))
+            if data.get("is_decomposed", False):
+                network = DecomposedReward(network, features_dim, data["action_space"])
         network.load_state_dict(params["network"])  # type: ignore[arg-type]
         return cls(**{**data, "network": network.eval(), "unit": Unit(*data["unit"])})
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sb3_tare.data.rollout import RewardSteps, Unit
 from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.settings.groups import NetworkSettings
 from sb3_tare.utils.nested import Observations
@@ -40,6 +41,8 @@ class RewardModel(nn.Module):
         features_dim = int(policy.features_extractor.features_dim)
         action_dim = int(get_flattened_obs_dim(policy.action_space))
         self.network = build_network(settings.network, features_dim, action_dim, settings.starts_at_zero)
+        if settings.decomposition.return_decomposition:
+            self.network = DecomposedReward(self.network, features_dim, policy.action_space)
         self.critic = _build_critic(features_dim) if settings.critic.critics == 2 else None
 
     @property
@@ -64,7 +67,7 @@ class RewardModel(nn.Module):
     def values(self, states: Observations, scale: float) -> Tensor:
         """Value ``[n]`` of the learned rewards to come from ``states``, in a unit of size ``scale``."""
         assert self.critic is not None
-        return self.critic(self._features(states).detach()).flatten() * scale
+        return self.critic(self.features(states).detach()).flatten() * scale
 
     def get_extra_state(self) -> dict[str, float]:
         """The running statistics, which are part of the state dictionary."""
@@ -79,7 +82,7 @@ class RewardModel(nn.Module):
         rewards = steps.rewards
         if self.settings.advantage.normalize_reward:
             rewards = standardised(rewards, steps.unit)
-        features = self._features(steps.states)
+        features = self.features(steps.states)
         return RewardInputs(
             observations=features,
             actions=steps.encoded_actions,
@@ -88,7 +91,8 @@ class RewardModel(nn.Module):
             episodes=steps.episodes,
         )
 
-    def _features(self, states: Observations) -> Tensor:
+    def features(self, states: Observations) -> Tensor:
+        """Features ``[n, features_dim]`` of states, by the reward's own extractor if it has one."""
         if self.extractor is None:
             assert isinstance(states, Tensor)
             return states

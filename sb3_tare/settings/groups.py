@@ -194,6 +194,56 @@ class StepSettings:
 
 
 @dataclass(frozen=True)
+class DecompositionSettings:
+    """Return decomposition: rewards of steps that sum to what whole episodes paid, for networks that do not see the reward.
+
+    Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"`` sets what
+    goes with it.
+
+    :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes before each update of
+        the policy, and paid in their place
+    :param decomposition_steps: steps m drawn of each episode in a mini-batch
+    :param decomposition_episodes: episodes in a mini-batch
+    :param decomposition_updates: steps of Adam before each update of the policy
+    :param decomposition_learning_rate: Adam step size
+    :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
+    :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
+        it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
+        times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
+    :param shrinkage_penalty: see ``shrinkage``
+    :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
+    :raises ValueError: for a value out of its range
+    """
+
+    return_decomposition: bool = False
+    decomposition_steps: int = 64
+    decomposition_episodes: int = 32
+    decomposition_updates: int = 50
+    decomposition_learning_rate: float = 1e-3
+    decomposition_memory: int = 1_000_000
+    shrinkage: str = "steps"
+    shrinkage_penalty: float = 16.0
+    action_cost: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice("return_decomposition", self.return_decomposition, (True, False))
+        check_choice("action_cost", self.action_cost, (True, False))
+        check_choice("shrinkage", self.shrinkage, ("steps", "penalty", "none"))
+        check_count("decomposition_episodes", self.decomposition_episodes, least=1)
+        check_count("decomposition_updates", self.decomposition_updates, least=1)
+        check_count("decomposition_memory", self.decomposition_memory, least=1_000)
+        least = 1 if self.shrinkage == "steps" else 2
+        check_count("decomposition_steps", self.decomposition_steps, least, f" with shrinkage={self.shrinkage!r}")
+        if self.shrinkage == "none" and self.decomposition_steps % 2:
+            raise ValueError(
+                "decomposition_steps must be even with shrinkage='none', which needs two halves, "
+                f"got {self.decomposition_steps}"
+            )
+        check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
+        check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
+
+
+@dataclass(frozen=True)
 class ConsistencySettings:
     """Return consistency, for networks that do not see the reward.
 

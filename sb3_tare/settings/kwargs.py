@@ -75,11 +75,25 @@ class ConsistencyKwargs(TypedDict, total=False):
     consistency_batch_size: int
 
 
+class DecompositionKwargs(TypedDict, total=False):
+    """Those of :class:`~sb3_tare.settings.groups.DecompositionSettings`."""
+
+    return_decomposition: bool
+    decomposition_steps: int
+    decomposition_episodes: int
+    decomposition_updates: int
+    decomposition_learning_rate: float
+    decomposition_memory: int
+    shrinkage: Literal["steps", "penalty", "none"]
+    shrinkage_penalty: float
+    action_cost: bool
+
+
 class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, ConsistencyKwargs, total=False):
     """Those that every learner has."""
 
 
-class RewardKwargs(SharedKwargs, ScheduleKwargs, GradientKwargs, total=False):
+class RewardKwargs(SharedKwargs, ScheduleKwargs, GradientKwargs, DecompositionKwargs, total=False):
     """Keys of ``reward_kwargs``, keyword arguments of :class:`~sb3_tare.RewardLearner`."""
 
-    preset: Literal["paper", "paper_literal"] | None
+    preset: Literal["paper", "paper_literal", "decomposition"] | None

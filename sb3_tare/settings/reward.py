@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from torch import nn
+
 from sb3_tare.settings.flat import FlatSettings
 from sb3_tare.settings.groups import (
     AdvantageSettings,
     ConsistencySettings,
     CriticSettings,
+    DecompositionSettings,
     GradientSettings,
     NetworkSettings,
     ScheduleSettings,
@@ -34,6 +37,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "curvature": "hessian",
         "curvature_episodes": "validation",
     },
+    "decomposition": {
+        "return_decomposition": True,
+        "architecture": "StateActionUnbounded",
+        "reward_mode": "replace",
+        "critics": 1,
+        "normalize_reward": False,
+        "validation": "next_rollout",
+        "n_reward_updates": 0,
+    },
 }
 """What ``preset`` sets where the user does not; see :class:`RewardSettings`."""
 
@@ -51,6 +63,7 @@ class LearnerSettings(FlatSettings):
     gradient: GradientSettings
     step: StepSettings
     consistency: ConsistencySettings
+    decomposition: DecompositionSettings = DecompositionSettings()
 
     @property
     def starts_at_zero(self) -> bool:
@@ -65,6 +78,24 @@ class LearnerSettings(FlatSettings):
                 f"return_consistency={self.consistency.return_consistency} needs a reward network that does not see the "
                 f"extrinsic reward, as one that does could copy it; {network.__name__} sees it. architecture='StateAction' "
                 "does not; a class of your own says so with the attribute sees_reward = False"
+            )
+        if self.decomposition.return_decomposition:
+            self._check_decomposition(network)
+
+    def _check_decomposition(self, network: type[nn.Module]) -> None:
+        needed = {"reward_mode": (self.advantage.reward_mode, "replace"), "critics": (self.critic.critics, 1)}
+        needed["normalize_reward"] = (self.advantage.normalize_reward, False)
+        for name, (value, works) in needed.items():
+            if value != works:
+                raise ValueError(
+                    f"return_decomposition=True needs {name}={works!r}, got {value!r}: preset='decomposition' sets all that "
+                    "goes with it"
+                )
+        if getattr(network, "sees_reward", True) or getattr(network, "context", "episode") != "step":
+            raise ValueError(
+                f"return_decomposition=True needs a reward network that sees the state and action of a step alone, which "
+                f"{network.__name__} does not say of itself: preset='decomposition' takes StateActionUnbounded; a class of "
+                "your own has the attributes sees_reward = False and context = 'step'"
             )
 
 
@@ -83,7 +114,10 @@ class RewardSettings(LearnerSettings):
     returns have a critic of their own, as in LIRPG. ``preset="paper_literal"`` takes these too as they are printed: the
     Hessian of the objective on the validation episodes (eq. 14), and one critic.
 
-    :param preset: None, ``"paper"`` or ``"paper_literal"``; what else is said goes before it
+    ``preset="decomposition"`` learns the reward from the totals of whole episodes alone and pays it in their place: one
+    critic, whole rollouts, no hypergradient.
+
+    :param preset: None, ``"paper"``, ``"paper_literal"`` or ``"decomposition"``; what else is said goes before it
     :param seed: of the reward's initial weights, splits and shuffles; None takes the model's
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a combination that cannot work
@@ -96,6 +130,7 @@ class RewardSettings(LearnerSettings):
         "schedule": ScheduleSettings,
         "gradient": GradientSettings,
         "step": StepSettings,
+        "decomposition": DecompositionSettings,
         "consistency": ConsistencySettings,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS

@@ -81,6 +81,7 @@ def convert_unnumbered_learner_state(state: dict[str, Any]) -> dict[str, Any]:
         **state,
         "waiting": None if waiting is None else _convert_rollout(waiting),
         "waiting_whole": None,
+        "decomposition": None,
         "memory": [_reward_steps(rollout) for rollout in state["memory"]],
     }
 
@@ -107,7 +108,7 @@ def _convert_rollout(rollout: dict[str, Any]) -> dict[str, Any]:
 
 def _reward_steps(rollout: dict[str, Any]) -> dict[str, Any]:
     same = {name: rollout[name] for name in ("states", "encoded_actions", "episodes", "unit")}
-    return {**same, "rewards": rollout["extrinsic_rewards"]}
+    return {**same, "rewards": rollout["extrinsic_rewards"], "original_rewards": rollout["extrinsic_rewards"]}
 
 
 def _convert_data(data: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def each_loss_read(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Te
 
 
 def arguments_checked(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """torch's distributions check their arguments, which on a GPU waits for the device too."""
+    """Torch's distributions check their arguments, which on a GPU waits for the device too."""
 
     def checked(rows: Tensor) -> Tensor:
         torch.distributions.Distribution.set_default_validate_args(True)

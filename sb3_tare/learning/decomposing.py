@@ -1,0 +1,136 @@
+"""Return decomposition beside a host: finished episodes enter a memory, and the reward is fitted to their totals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sb3_tare.data.rollout import RewardSteps
+from sb3_tare.hosts.host import Host
+from sb3_tare.learning.metrics import Metrics
+from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
+from sb3_tare.rewards.decomposed import DecomposedReward
+from sb3_tare.rewards.decomposition import Decomposition, r_squared
+from sb3_tare.rewards.episode_memory import EpisodeMemory
+from sb3_tare.rewards.open_episodes import FinishedEpisodes
+from sb3_tare.rewards.reward_model import RewardModel
+from sb3_tare.rewards.running_scale import RunningScale
+from sb3_tare.settings.groups import DecompositionSettings
+
+PAID_CLIP = 10.0
+"""Scaled rewards that are paid to the policy are clipped here, as ``VecNormalize`` does."""
+
+
+class Decomposer:
+    """Memory of finished episodes, the fits to them, and the scale in which the reward is paid.
+
+    :param settings: of the decomposition
+    :param host: whose environments are counted
+    :param model: whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
+    :param generator: of what is drawn and kept
+    """
+
+    def __init__(
+        self, settings: DecompositionSettings, host: Host[Any], model: RewardModel, generator: torch.Generator
+    ) -> None:
+        assert isinstance(model.network, DecomposedReward)
+        self.settings = settings
+        self.host = host
+        self.model = model
+        self.reward = model.network
+        self.memory = EpisodeMemory(generator, max_steps=settings.decomposition_memory)
+        self.generator = generator
+        n_numbers = self.reward.moments.mean.numel() if model.extractor is None else 0
+        space = host.model.action_space
+        self.cost: ActionCost | None = action_cost_for(space, n_numbers) if settings.action_cost else None
+        parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
+        self.fits = Decomposition(self._in_units, parameters, settings)
+        self.scale = RunningScale(host.model.n_envs, host.gamma)
+
+    def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
+        """Let a rollout enter, and fit the reward to all finished episodes.
+
+        :param steps: the rollout
+        :param undistorted_rewards: ``[n]`` what steps earned beneath a delay or noise, NaN where nobody tells
+        :param metrics: for the log
+        """
+        if self.model.extractor is None:
+            assert isinstance(steps.states, Tensor)
+            self.reward.moments.update(steps.states)
+        environments = self._environments(steps)
+        actions = self.reward.executed(steps.encoded_actions)
+        finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)
+        if len(finished):
+            self._judge(finished, metrics)
+            self._solve_action_cost(finished, metrics)
+        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
+        self.reward.unit.fill_(self.fits.unit)
+        if loss is not None:
+            metrics.note(decomposition_loss=loss)
+        with torch.no_grad():
+            rewards = self.model(steps)
+        self.scale.update(rewards, steps.episodes, environments)
+        metrics.note(decomposition_episodes=len(self.memory), decomposition_scale=self.scale.scale)
+        metrics.note_correlation("correlation_undistorted", rewards.cpu(), torch.from_numpy(undistorted_rewards))
+
+    def paid(self, rewards: Tensor) -> Tensor:
+        """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them."""
+        return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs beside the reward model's parameters and buffers."""
+        return {
+            "memory": self.memory.state_dict(),
+            "cost": None if self.cost is None else self.cost.state_dict(),
+            "fits": self.fits.state_dict(),
+            "scale": self.scale.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take everything over.
+
+        :raises ValueError: if the memory is too small for what was saved, or its observations are others
+        """
+        self.memory.load_state_dict(state["memory"])
+        if self.cost is not None and state["cost"] is not None:
+            self.cost.load_state_dict(state["cost"])
+        self.fits.load_state_dict(state["fits"])
+        self.scale.load_state_dict(state["scale"])
+
+    def _in_units(self, states: Any, actions: Tensor) -> Tensor:
+        device = self.host.device
+        states = {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
+        return self.reward.in_units(self.model.features(states), actions.to(device)).cpu()
+
+    def _extractors(self) -> list[torch.nn.Parameter]:
+        return [] if self.model.extractor is None else list(self.model.extractor.parameters())
+
+    def _environments(self, steps: RewardSteps) -> Tensor:
+        """``[E]`` the environment of each piece; rows of an environment lie one behind the other."""
+        episodes = steps.episodes
+        return episodes.begins // (episodes.n_steps // self.host.model.n_envs)
+
+    def _judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
+        """How much of new totals the reward explains before it has seen them."""
+        if self.fits.unit > 0.0:
+            with torch.no_grad():
+                predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
+            metrics.note_finite(decomposition_r2=r_squared(predicted, finished.totals))
+
+    def _solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
+        if self.cost is None:
+            return
+        states = finished.states
+        observations = None
+        if self.cost.observation_dim > 0:
+            assert isinstance(states, Tensor)
+            with torch.no_grad():
+                observations = self.reward.moments(states.to(self.host.device)).cpu()
+        self.cost.add(finished, observations)
+        estimate = self.cost.estimate()
+        self.reward.action_cost.fill_(estimate.coefficient)
+        metrics.note_finite(action_cost=estimate.coefficient, action_cost_t=estimate.t_value)

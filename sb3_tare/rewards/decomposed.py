@@ -1,0 +1,58 @@
+"""Rewards of steps as return decomposition learns them: an exact cost of actions, and a network in a unit of its own."""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.utils.moments import RunningMoments
+
+
+class DecomposedReward(nn.Module):
+    """Rewards ``w |a|^2 + unit * network(s, a)`` of steps, in the environment's units of reward.
+
+    States are standardised by running statistics of their own, and actions are those that the environment executes.
+
+    :param network: of a step's state and action alone
+    :param observation_dim: numbers in a state
+    :param action_space: of the environment; bounds of a ``Box`` clip actions
+    """
+
+    sees_reward = False
+    context = "step"
+    unit: Tensor
+    action_cost: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, network: nn.Module, observation_dim: int, action_space: spaces.Space) -> None:
+        super().__init__()
+        self.network = network
+        self.moments = RunningMoments((observation_dim,))
+        is_box = isinstance(action_space, spaces.Box)
+        low, high = (action_space.low, action_space.high) if is_box else (0.0, 1.0)  # type: ignore[attr-defined]
+        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32).flatten())
+        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32).flatten())
+        self.register_buffer("unit", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("action_cost", torch.zeros((), dtype=torch.float64))
+
+    def executed(self, actions: Tensor) -> Tensor:
+        """Encoded actions ``[n, action_dim]`` as the environment executes them."""
+        return torch.maximum(torch.minimum(actions, self.high), self.low)
+
+    def in_units(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Network's output ``[n]``, the reward less the cost of actions, in multiples of the unit.
+
+        :param states: ``[n, observation_dim]``
+        :param actions: ``[n, action_dim]`` as executed
+        """
+        unknown = states.new_full((len(states),), torch.nan)  # which a network that does not see the reward never looks at
+        return self.network(RewardInputs.of_steps(self.moments(states), actions, unknown))
+
+    def forward(self, inputs: RewardInputs) -> Tensor:
+        """Rewards ``[n]``."""
+        actions = self.executed(inputs.actions)
+        learned = self.unit.to(actions) * self.in_units(inputs.observations, actions)
+        return learned + self.action_cost.to(actions) * actions.square().sum(dim=1)
