@@ -1,4 +1,4 @@
-"""What has the reward learned? Pictures, a video and a table of a saved model's episodes."""
+"""Show what a reward has learned: pictures, a video and a table of a saved model's episodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sb3_tare.analysis.video import write_video
 
 DPI = 150
 DEFAULT_FPS = 30.0
-"""Where the environment names none."""
+"""Frames a second of the video where the environment names none."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

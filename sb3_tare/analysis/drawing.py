@@ -1,4 +1,4 @@
-"""What pictures of learned rewards and of studies share.
+"""Colours, line styles and panels that pictures of learned rewards and of studies share.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart.
 """

@@ -50,7 +50,7 @@ class PathMemory(ReplayBuffer):
     def add(
         self, obs: Any, next_obs: Any, action: np.ndarray, reward: np.ndarray, done: np.ndarray, infos: list[dict[str, Any]]
     ) -> None:
-        """Add a step of all environments.
+        """Add a step of all environments, arrays ``[N, ...]``.
 
         :raises ValueError: if a number is not finite
         """
@@ -147,12 +147,14 @@ class DictPathMemory(PathMemory, DictReplayBuffer):
 
 
 def memory_class_for(observation_space: spaces.Space) -> type[PathMemory]:
-    """The class whose memories hold such observations."""
+    """The class whose memories hold observations of this space."""
     return DictPathMemory if isinstance(observation_space, spaces.Dict) else PathMemory
 
 
 def check_fits(memory: Any, model: Any) -> None:
-    """:raises TypeError: if ``memory`` is no :class:`PathMemory`
+    """Check that ``model`` can learn from ``memory``.
+
+    :raises TypeError: if ``memory`` is no :class:`PathMemory`
     :raises ValueError: if its observations, actions or number of environments are not those of ``model``
     """
     if not isinstance(memory, PathMemory):

@@ -17,14 +17,19 @@ MIN_DEVIATION = 0.01
 class RunningMoments(nn.Module):
     """Running mean and standard deviation of vectors, kept as buffers: saved, loaded and moved with the module.
 
-    :param shape: of an observation
+    :param shape: of one observation, ``[...]``
     """
 
     mean: Tensor
+    """``[...]`` mean that is subtracted, in single precision"""
     deviation: Tensor
+    """``[...]`` standard deviation that is divided by, at least :data:`MIN_DEVIATION`"""
     variance: Tensor
+    """``[...]`` float64"""
     exact_mean: Tensor
+    """``[...]`` float64"""
     count: Tensor
+    """scalar int64, vectors seen so far"""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -66,7 +71,7 @@ class ObservationNormalizer(nn.Module):
         )
 
     def forward(self, observations: Observations) -> Observations:
-        """Of preprocessed observations ``[n, ...]`` those that are vectors, standardised."""
+        """Standardise those of preprocessed observations ``[n, ...]`` that are vectors."""
         if isinstance(observations, dict):
             return {key: self._standardise(_module_name(key), values) for key, values in observations.items()}
         return self._standardise(_module_name(""), observations)
@@ -97,7 +102,7 @@ class NormalizedExtractor(BaseFeaturesExtractor):
         self.normalizer = normalizer
 
     def forward(self, observations: Observations) -> Tensor:
-        """``[n, features_dim]``"""
+        """Features ``[n, features_dim]`` of preprocessed observations ``[n, ...]``."""
         return self.extractor(self.normalizer(observations))
 
 

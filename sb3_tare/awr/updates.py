@@ -15,13 +15,13 @@ ADVANTAGE_EPSILON = 1e-5
 
 
 def standardised(advantages: Tensor) -> Tensor:
-    """Zero mean and unit standard deviation over the memory ``[n]``; all zero where they are all one number."""
+    """Advantages ``[n]`` with zero mean and unit deviation over the memory; all zero where they are all one number."""
     mean, deviation = moments(advantages)
     return (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
 
 
 def moments(advantages: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a population ``[n]``."""
+    """Mean and standard deviation, scalars, of a population ``[n]``."""
     mean = advantages.mean()
     return mean, (advantages - mean).square().mean().sqrt()
 
@@ -65,7 +65,7 @@ def descend(
 
 @contextmanager
 def unchecked_distributions() -> Iterator[None]:
-    """torch's distributions do not check their arguments, for which they would wait for the device at every step."""
+    """Have torch's distributions not check their arguments, for which they would wait for the device at every step."""
     checks = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:

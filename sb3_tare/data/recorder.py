@@ -1,4 +1,4 @@
-"""What a host's rollout buffer does not keep, noted while a rollout is collected."""
+"""Notes of a rollout that the host's buffer does not keep, taken while it is collected."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sb3_tare.utils.checks import check_finite
 class Record:
     """A rollout's ``[T, N]`` arrays beside those that the buffer holds.
 
-    :param rewards: as the environment gave them, in its dtype
-    :param dones: bool
-    :param timeouts: bool, where a time limit ended the episode
-    :param times: int64, time step in the episode
+    :param rewards: ``[T, N]`` as the environment gave them, in its dtype
+    :param dones: ``[T, N]`` bool, where the step ended its episode
+    :param timeouts: ``[T, N]`` bool, where a time limit ended the episode
+    :param times: ``[T, N]`` int64, time step in the episode
     :param terminal_observations: of the timeouts, by (step, environment)
-    :param last_observations: those that follow the last step, of all environments
+    :param last_observations: ``[N, ...]`` those that follow the last step
     """
 
     rewards: np.ndarray
@@ -71,6 +71,10 @@ class Recorder:
     def add(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], observations: Any) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
 
+        :param rewards: ``[N]`` as the environments gave them
+        :param dones: ``[N]`` bool, where the step ended its episode
+        :param infos: of each environment
+        :param observations: ``[N, ...]`` those that follow the step
         :raises ValueError: if a reward or an observation is not finite
         """
         check_finite(rewards, "reward")
@@ -86,9 +90,9 @@ class Recorder:
         self._last_observations = observations
 
     def record(self) -> Record:
-        """What was recorded since :meth:`begin`.
+        """The rollout recorded since :meth:`begin`.
 
-        :raises RuntimeError: if that is nothing
+        :raises RuntimeError: if nothing was recorded
         """
         if not self._rewards:
             raise RuntimeError("no rollout was recorded: train() can only follow a rollout, in learn()")
