@@ -20,6 +20,7 @@ class StateAction(nn.Module):
         self.head = BoundedHead(hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         return self.head(self.layers(inputs.state_action))
 
 
@@ -37,4 +38,5 @@ class StateActionTanh(nn.Module):
         self.head = BoundedHead(hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         return self.head(self.layers(inputs.state_action))

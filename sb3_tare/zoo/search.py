@@ -1,4 +1,4 @@
-"""What a search of hyperparameters varies: spaces in rl-zoo3's Optuna interface.
+"""Spaces that a search of hyperparameters explores, in rl-zoo3's Optuna interface.
 
 A space suggests flat numbers and names to a trial; ``convert`` makes arguments of them, for the trial itself and when
 rl-zoo3 reads them back from a storage. As rl-zoo3 lets what is sampled replace an argument whole, ``reward_kwargs`` holds
