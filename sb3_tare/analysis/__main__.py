@@ -26,7 +26,10 @@ DEFAULT_FPS = 30.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """:return: the process's exit code"""
+    """Analyse the model that ``arguments`` name.
+
+    :return: the process's exit code
+    """
     parser = argparse.ArgumentParser(prog="python -m sb3_tare.analysis", description=__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL.zip")
     parser.add_argument("--env", required=True, metavar="ID", help="environment to act in")

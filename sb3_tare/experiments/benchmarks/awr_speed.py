@@ -1,4 +1,4 @@
-"""What AWR's time goes to, and what was done about the overhead of its many small gradient steps.
+"""The time that each phase of AWR takes, and what was done about the overhead of its many small gradient steps.
 
     python -m sb3_tare.experiments.benchmarks.awr_speed --out examples/results/awr_speed/awr_speed.json
 
@@ -85,7 +85,7 @@ def each_loss_read(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Te
 
 
 def arguments_checked(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """torch's distributions check their arguments, which on a GPU waits for the device too."""
+    """Have torch's distributions check their arguments, which on a GPU waits for the device too."""
 
     def checked(rows: Tensor) -> Tensor:
         torch.distributions.Distribution.set_default_validate_args(True)
@@ -95,7 +95,7 @@ def arguments_checked(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor],
 
 
 N_STEPS = 200
-"""In a block"""
+"""Gradient steps in a block"""
 
 VARIANTS: dict[str, Steps] = {
     "as they are": as_they_are,

@@ -114,7 +114,7 @@ def _last_rewards(results: Sequence[Result]) -> dict[str, Array]:
 
 
 def _means(results: Sequence[Result]) -> list[str]:
-    """Of the learned rewards at the end, by action; a dash where it was not taken."""
+    """Means of the learned rewards at the end, by action; a dash where it was not taken."""
     by_action = zip(*(result["measured"][-1]["learned"] for result in results), strict=True)
     means = ([float(np.mean(rewards)) if rewards else None for rewards in of_seeds] for of_seeds in by_action)
     return [f"action {a}: {', '.join(map(page.number, of_seeds))}" for a, of_seeds in enumerate(means)]

@@ -11,5 +11,5 @@ PACKAGES = ("sb3-tare", "stable-baselines3", "sb3-contrib", "torch", "gymnasium"
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Of the packages and of Python."""
+    """Versions of the packages and of Python."""
     return {**{name: version(name) for name in packages}, "python": platform.python_version()}
