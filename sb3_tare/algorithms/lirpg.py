@@ -124,6 +124,7 @@ class LIRPGLearner(RewardLearner):
 
     def attach(self, model: Any, drives_host: bool = True) -> None:
         """Build all networks for ``model``, as :meth:`~sb3_tare.RewardLearner.attach` does.
+
         :raises TypeError: if ``model`` does not train by mini-batches of a clipped objective
         :raises ValueError: if its policy is not optimised by plain Adam
         """

@@ -23,6 +23,7 @@ SelfTAREAWR = TypeVar("SelfTAREAWR", bound="TAREAWR")
 @dataclass(frozen=True)
 class SampleSettings:
     """The setting that a replay memory needs beside those of every reward learner.
+
     :param sampled_steps: steps drawn from each part of the memory for its gradients; of whole paths, so that they are more
         where one path is longer
     :raises ValueError: for a value out of its range
@@ -104,6 +105,7 @@ class TAREAWR(OwnsRewardLearner, AWR):
 
     The actor is regressed on a memory's actions, weighted by advantages of the learned reward; the reward is trained on the
     actor's extrinsic objective on held-out paths.
+
     The critic phase stays AWR's: its critic is of extrinsic returns. In the actor phase the paths of the memory are split
     in two parts; each in turn is relabelled and trains the actor, and the other validates the reward.
 

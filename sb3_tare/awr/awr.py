@@ -30,6 +30,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
 
     The actor is regressed on the actions of a replay memory, weighted by how much better than the critic expected they
     turned out.
+
     Defaults are those of the authors' implementation for HalfCheetah. Theirs for others: ``learning_rate`` 5e-5 (Ant),
     1e-4 (Hopper), 2.5e-5 (Walker2d), 1e-5 (Humanoid), 5e-4 (LunarLander); ``action_std`` 0.2 (Ant).
 
@@ -162,6 +163,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         collect: bool = True,
     ) -> SelfAWR:
         """Train as every algorithm of SB3 does, or offline.
+
         :param collect: False: learn from what the memory holds (:meth:`use_memory`, :meth:`load_replay_buffer`) as much as
             from ``total_timesteps`` collected steps, without taking any; callbacks are called as if they were taken
         :raises ValueError: if there is nothing to learn from

@@ -15,6 +15,7 @@ from sb3_tare.utils.checks import check_choice, check_count, check_number
 @dataclass(frozen=True)
 class NetworkSettings:
     """The reward network that is learned.
+
     :param architecture: name of a reward network (``LSTMbMul``, the paper's default; ``LSTMb``, ``LSTMf``, ``MLPMul``,
         ``MLPConcat``, ``StateAction``, ``StateActionTanh``), or a ``torch.nn.Module`` class as described in
         :mod:`sb3_tare.networks`
@@ -60,6 +61,7 @@ class NetworkSettings:
 @dataclass(frozen=True)
 class AdvantageSettings:
     """The rewards and advantages that the policy is trained on.
+
     :param reward_mode: ``"add"``: extrinsic reward plus ``reward_coef`` times the learned one (introduction);
         ``"replace"``: the learned one alone (section 2.2)
     :param reward_coef: coefficient of the learned reward in ``add``
@@ -94,6 +96,7 @@ class AdvantageSettings:
 @dataclass(frozen=True)
 class CriticSettings:
     """The critics that say what rewards are to come.
+
     :param critics: 2: one critic of extrinsic returns, the policy's own, and one of learned returns, the learner's
         (as in LIRPG); 1: the policy's own critic, of the rewards that the policy is trained on
     :param critic_learning_rate: Adam step size of the second critic
@@ -117,6 +120,7 @@ class CriticSettings:
 @dataclass(frozen=True)
 class ScheduleSettings:
     """The times at which the reward is trained, and the steps that validate it.
+
     :param validation: ``"split"``: the rollout's episodes, split at random (Algorithm 1); ``"next_rollout"``: the whole
         rollout trains the policy, and the rollout that the updated policy collects next validates it
     :param swap: after the first part has trained the policy and the second the reward, exchange them (appendix F)

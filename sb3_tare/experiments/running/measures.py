@@ -41,6 +41,7 @@ def rewards_by_action(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
     """Learned rewards of every step by its action, and how many steps took each action (figure 4).
 
     Rewards are in the unit in which the algorithm sees them.
+
     :raises TypeError: if actions are not discrete
     """
     if not isinstance(env.action_space, spaces.Discrete):
