@@ -32,7 +32,7 @@ def bound_loss(means: Tensor) -> Tensor:
 
 
 def shuffled_batches(n_rows: int, batch_size: int, n_batches: int) -> Tensor:
-    """``[n_batches, batch_size]`` row numbers: one random order of all rows behind another, cut into batches.
+    """Row numbers ``[n_batches, batch_size]``: one random order of all rows behind another, cut into batches.
 
     All are drawn at once, by the global generator: thousands of small draws would cost more than the steps themselves.
     """
@@ -44,8 +44,12 @@ def shuffled_batches(n_rows: int, batch_size: int, n_batches: int) -> Tensor:
 def descend(
     optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], batches: Iterable[Tensor], name: str, remedy: str
 ) -> float:
-    """One step on each batch; returns the mean loss, and waits for the device only then.
+    """Take one step on each batch; return the mean loss, and wait for the device only then.
 
+    :param loss: a scalar, of the row numbers ``[batch_size]`` of a batch
+    :param batches: row numbers, ``[batch_size]`` each
+    :param name: of what is learned, for errors
+    :param remedy: what would work, for errors
     :raises FloatingPointError: if a loss was not finite, or a parameter is so no longer
     """
     losses = []

@@ -49,5 +49,5 @@ class Labelled:
 
     @property
     def sample(self) -> Rollout:
-        """Those of them that gradients are taken on."""
+        """The steps that gradients are taken on."""
         return self.appraised.sample

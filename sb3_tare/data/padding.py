@@ -32,7 +32,7 @@ class Padding(NamedTuple):
     """``[n]`` place of each row in that order"""
 
     def pad(self, rows: Tensor) -> list[Tensor]:
-        """``[n, ...]`` to a batch ``[L, E, ...]`` for each bucket; differentiable."""
+        """Lay rows ``[n, ...]`` out as a batch ``[L, E, ...]`` for each bucket; differentiable."""
         return [rows.index_select(0, b.rows.to(rows.device)).view(*b.shape, *rows.shape[1:]) for b in self.buckets]
 
     def unpad(self, batches: list[Tensor]) -> Tensor:

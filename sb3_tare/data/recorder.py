@@ -54,7 +54,7 @@ class Recorder:
 
     @property
     def times(self) -> np.ndarray:
-        """``[N]`` time step of the next observation in its episode."""
+        """Time step ``[N]`` of the next observation in its episode."""
         return self._all_times()[-1]
 
     def begin(self, episode_starts: np.ndarray) -> None:
@@ -108,7 +108,7 @@ class Recorder:
         return np.concatenate(self._dones).astype(bool).reshape(shape) if self._dones else np.zeros(shape, dtype=bool)
 
     def _all_times(self) -> np.ndarray:
-        """``[T + 1, N]`` steps since the last end, or since the start of the episode that was under way."""
+        """Steps ``[T + 1, N]`` since the last end, or since the start of the episode that was under way."""
         dones = self._all_dones()
         steps = np.arange(len(dones) + 1)[:, None]
         begins = np.concatenate([-self._first_times[None], np.where(dones, steps[1:], np.iinfo(np.int64).min)])

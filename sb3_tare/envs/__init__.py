@@ -13,7 +13,7 @@ from sb3_tare.envs.delayed import DelayedReward
 from sb3_tare.envs.noisy import NoisyReward
 
 MUJOCO_TASKS = ("Humanoid-v5", "Walker2d-v5", "Ant-v5", "Hopper-v5", "HalfCheetah-v5", "Swimmer-v5")
-"""Those of the paper (figure 6), in their current version."""
+"""Tasks of the paper (figure 6), in their current version."""
 
 _GRIDS: dict[str, tuple[str, dict[str, int]]] = {
     "MiniGrid-DoorKey-5x5-v0": ("minigrid.envs:DoorKeyEnv", {"size": 5}),

@@ -58,7 +58,7 @@ class Variant:
 
 
 def _on_grids(algorithm: str, **kwargs: Any) -> Variant:
-    """With the settings of lcswillems/rl-starter-files, but for one environment in place of 16, and values without a clip."""
+    """Variant with lcswillems/rl-starter-files' settings, but for one environment in place of 16, and values without a clip."""
     host: dict[str, Any] = {"n_steps": 2048, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
     host["normalize_advantage"] = False  # theirs has no such step
     return Variant(algorithm, {**host, **kwargs}, normalize=False)

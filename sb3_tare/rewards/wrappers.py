@@ -144,7 +144,7 @@ class _Payer:
         return self.reward.relabel(self.observations, actions, rewards, np.ones_like(self.times), self.times)
 
     def _along_episodes(self, actions: NDArray[Any], rewards: NDArray[Any]) -> NDArray[np.float64]:
-        """From each episode's beginning, as a network does not tell its state: the cost grows with the time step."""
+        """Rewards ``[N]`` computed from each episode's beginning, as networks tell no state: the cost grows with the time."""
         for env, steps in enumerate(self.steps):
             steps.append((_row(self.observations, env), np.copy(actions[env]), rewards[env]))
         rows = [step for steps in self.steps for step in steps]

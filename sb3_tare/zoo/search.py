@@ -26,7 +26,7 @@ LIRPG_REWARDS: dict[str, dict[str, Any]] = {
     "StateActionTanh": {"architecture": "StateActionTanh"},
     "LSTMbMul": {"architecture": "LSTMbMul"},
 }
-"""Those of LIRPG: its own, and the one that TARE gives it."""
+"""Reward networks of LIRPG: its own, and the one that TARE gives it."""
 
 NETWORKS = {"small": [64, 64], "medium": [128, 64], "big": [256, 256]}
 """Hidden layers of AWR's policy and critic, by what a trial calls them."""

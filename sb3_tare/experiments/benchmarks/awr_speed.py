@@ -52,19 +52,19 @@ Steps = Callable[[torch.optim.Optimizer, Callable[[Tensor], Tensor], int], None]
 
 
 def as_they_are(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """All mini-batches drawn at once, a fused optimiser, no waiting for a loss."""
+    """Take the steps as AWR does: all mini-batches drawn at once, a fused optimiser, no waiting for a loss."""
     descend(optimizer, loss, shuffled_batches(n_rows, 256, N_STEPS), "actor", "")
 
 
 def not_fused(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """The optimiser as torch chooses it."""
+    """Take the steps with the optimiser as torch chooses it."""
     groups = [{"params": group["params"]} for group in optimizer.param_groups]
     plain = torch.optim.SGD(groups, lr=optimizer.param_groups[0]["lr"], momentum=0.9)
     descend(plain, loss, shuffled_batches(n_rows, 256, N_STEPS), "actor", "")
 
 
 def drawn_one_by_one(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """Each mini-batch drawn when its step comes."""
+    """Draw each mini-batch when its step comes."""
 
     def batches() -> Iterator[Tensor]:
         for _ in range(N_STEPS):
@@ -74,7 +74,7 @@ def drawn_one_by_one(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], 
 
 
 def each_loss_read(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """Each step's loss brought to Python, which on a GPU waits for the device."""
+    """Bring each step's loss to Python, which on a GPU waits for the device."""
 
     def read(rows: Tensor) -> Tensor:
         value = loss(rows)

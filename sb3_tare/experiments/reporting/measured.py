@@ -98,7 +98,7 @@ def _title(env: str, name: str) -> str:
 
 
 def _curve(results: Sequence[Result], key: str) -> plots.Curve:
-    """From the first evaluation after training has begun: before it, the rewards' unit is not known."""
+    """Mean curve from the first evaluation in training on: before it, the rewards' unit is not known."""
     values = [[measured[key] for measured in result["measured"][1:]] for result in results]
     return np.array(results[0]["evaluations"]["timesteps"][1:]), statistics.mean(np.array(values, dtype=float))
 

@@ -76,7 +76,7 @@ def make_env(job: Job) -> VecEnv:
 
 
 class Episodes(BaseCallback):
-    """When training episodes ended, and their returns in the environment's own reward."""
+    """Notes when training episodes ended, and their returns in the environment's own reward."""
 
     def __init__(self, report: Callable[[int], None]) -> None:
         super().__init__()
