@@ -58,7 +58,7 @@ class Variant:
 
 
 def _on_grids(algorithm: str, **kwargs: Any) -> Variant:
-    """Variant with lcswillems/rl-starter-files' settings, but for one environment in place of 16, and values without a clip."""
+    """A variant with the settings of lcswillems/rl-starter-files, but one environment in place of 16 and no clip of values."""
     host: dict[str, Any] = {"n_steps": 2048, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
     host["normalize_advantage"] = False  # theirs has no such step
     return Variant(algorithm, {**host, **kwargs}, normalize=False)
