@@ -1,4 +1,4 @@
-"""What has the reward learned? Where each step's reward is paid late, the learned one can be held against what was earned."""
+"""Look at what a reward has learned where rewards are paid late: hold it against what each step earned."""
 
 import argparse
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sb3_tare.rewards import decomposition as decomposition_module
 from sb3_tare.rewards.decomposition import (
     LOSSES,
     Decomposition,
@@ -205,7 +206,8 @@ def test_the_unit_of_rewards_does_not_matter():
     assert theirs.unit == pytest.approx(1024 * ours.unit)
 
 
-def test_the_unit_stays_for_some_fits():
+def test_the_unit_stays_for_some_fits(monkeypatch):
+    monkeypatch.setattr(decomposition_module, "UNIT_EVERY", 3)
     decomposition = decomposition_of(network_of(0), decomposition_updates=1)
     units = []
     for n_rollouts in range(1, 7):

@@ -14,7 +14,7 @@ from sb3_tare.settings import LearnerSettings
 
 
 class Discounts(Protocol):
-    """What is read of a host, each time anew."""
+    """The attributes of a host that advantages are computed from, read anew each time."""
 
     @property
     def gamma(self) -> float:
@@ -26,7 +26,7 @@ class Discounts(Protocol):
 
     @property
     def sums(self) -> DiscountedSums:
-        """How it computes discounted sums."""
+        """Its function for discounted sums."""
 
 
 class Advantages:
@@ -52,16 +52,21 @@ class Advantages:
         ``[n]``; differentiable in the second."""
 
     def extrinsic(self, part: Part) -> Tensor:
-        """The host's own advantages, with its own critic."""
+        """The host's own advantages ``[n]``, with its own critic."""
         return self._generalised(part, part.reward.rewards, part.policy_critic, self.host.gae_lambda)
 
     def learned(self, part: Part, learned_rewards: Tensor) -> Tensor:
-        """Advantages of the learned rewards alone, over the learner's critic."""
+        """Advantages ``[n]`` of the learned rewards ``[n]`` alone, over the learner's critic."""
         assert part.reward_critic is not None
         return self._parameterised(part, self._coefficient * learned_rewards, part.reward_critic)
 
     def host_returns(self, part: Part, parameterised: Tensor, extrinsic: Tensor) -> Tensor:
-        """What the policy's own critic is trained towards: extrinsic returns, or with one critic parameterised ones."""
+        """Returns ``[n]`` that the policy's own critic is trained towards: extrinsic, or with one critic parameterised.
+
+        :param part: the steps
+        :param parameterised: ``[n]`` advantages that the policy is trained on
+        :param extrinsic: ``[n]`` the host's own advantages
+        """
         return (parameterised if self._one_critic else extrinsic) + part.policy_critic.values
 
     def _add(self, part: Part, learned_rewards: Tensor, extrinsic: Tensor) -> Tensor:

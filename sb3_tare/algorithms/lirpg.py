@@ -123,7 +123,7 @@ class LIRPGLearner(RewardLearner):
         super().__init__(verbose, **reward_kwargs)  # type: ignore[misc]
 
     def attach(self, model: Any, drives_host: bool = True) -> None:
-        """As for :class:`~sb3_tare.RewardLearner`.
+        """Build all networks for ``model``, as :meth:`~sb3_tare.RewardLearner.attach` does.
 
         :raises TypeError: if ``model`` does not train by mini-batches of a clipped objective
         :raises ValueError: if its policy is not optimised by plain Adam
@@ -172,7 +172,7 @@ class LIRPG(LearnsReward, PPO):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfLIRPG:
-        """As ``PPO.learn``; ``rollout/ep_rew_mean`` is the environment's reward, ``reward/...`` the learner's log."""
+        """Train like ``PPO.learn``; ``rollout/ep_rew_mean`` is the environment's reward, ``reward/...`` the learner's log."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
 

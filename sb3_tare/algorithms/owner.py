@@ -1,4 +1,4 @@
-"""What makes an algorithm of SB3 learn its reward."""
+"""Mixins that make an algorithm of SB3 learn its reward."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class OwnsRewardLearner(Continuable):
     """Installs a :class:`~sb3_tare.RewardLearner` in an algorithm and saves it in the algorithm's zip.
 
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
+    :raises TypeError: if ``reward_kwargs`` is no mapping, or names an unknown setting
+    :raises ValueError: for a setting out of its range
     """
 
     learner_class: ClassVar[type[RewardLearner]] = RewardLearner

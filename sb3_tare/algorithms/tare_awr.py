@@ -22,7 +22,7 @@ SelfTAREAWR = TypeVar("SelfTAREAWR", bound="TAREAWR")
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """What a replay memory asks for beside.
+    """The setting that a replay memory needs beside those of every reward learner.
 
     :param sampled_steps: steps drawn from each part of the memory for its gradients; of whole paths, so that they are more
         where one path is longer
@@ -62,7 +62,8 @@ class MemorySettings(RewardSettings):
             raise ValueError("interleave=True needs a host that trains in epochs, which AWR does not: leave it out")
         if self.decomposition.return_decomposition:
             raise ValueError(
-                "return_decomposition=True needs a host that collects rollouts, which AWR does not: use TAREPPO, or leave it out"
+                "return_decomposition=True needs a host that collects rollouts, which AWR does not: use TAREPPO, or leave it "
+                "out"
             )
         if self.critic.critics != 2:
             raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")
@@ -105,8 +106,10 @@ class MemoryLearner(RewardLearner):
 
 
 class TAREAWR(OwnsRewardLearner, AWR):
-    """Taming Reward for AWR: an actor regressed on a memory's actions, weighted by advantages of a learned reward, and a
-    reward trained on the actor's held-out extrinsic objective.
+    """Taming Reward for AWR: an actor regressed by a learned reward, a reward trained on the actor's held-out objective.
+
+    The actor is regressed on a memory's actions, weighted by advantages of the learned reward; the reward is trained on the
+    actor's extrinsic objective on held-out paths.
 
     The critic phase stays AWR's: its critic is of extrinsic returns. In the actor phase the paths of the memory are split
     in two parts; each in turn is relabelled and trains the actor, and the other validates the reward.
@@ -136,7 +139,7 @@ class TAREAWR(OwnsRewardLearner, AWR):
         progress_bar: bool = False,
         collect: bool = True,
     ) -> SelfTAREAWR:
-        """As :meth:`AWR.learn`; ``rollout/ep_rew_mean`` is the environment's reward, ``reward/...`` the learner's log.
+        """Train like :meth:`AWR.learn`; ``rollout/ep_rew_mean`` is the environment's reward, ``reward/...`` the learner's log.
 
         :raises ValueError: where episodes collected next cannot validate because none are collected
         """

@@ -37,5 +37,5 @@ class TAREPPO(LearnsReward, PPO):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfTAREPPO:
-        """As ``PPO.learn``; ``rollout/ep_rew_mean`` is the environment's reward, ``reward/...`` the learner's log."""
+        """Train like ``PPO.learn``; ``rollout/ep_rew_mean`` is the environment's reward, ``reward/...`` the learner's log."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)

@@ -1,4 +1,4 @@
-"""What has the reward learned? Pictures, a video and a table of a saved model's episodes."""
+"""Show what a reward has learned: pictures, a video and a table of a saved model's episodes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from sb3_tare.analysis.video import write_video
 
 DPI = 150
 DEFAULT_FPS = 30.0
-"""Where the environment names none."""
+"""Frames a second of the video where the environment names none."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """:return: the process's exit code"""
+    """Analyse the model that ``arguments`` name.
+
+    :return: the process's exit code
+    """
     parser = argparse.ArgumentParser(prog="python -m sb3_tare.analysis", description=__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL.zip")
     parser.add_argument("--env", required=True, metavar="ID", help="environment to act in")

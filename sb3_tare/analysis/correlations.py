@@ -1,4 +1,4 @@
-"""How learned rewards go with extrinsic ones."""
+"""Correlations of learned rewards with extrinsic ones."""
 
 from __future__ import annotations
 

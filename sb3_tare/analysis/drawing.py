@@ -1,4 +1,4 @@
-"""What pictures of learned rewards and of studies share.
+"""Colours, line styles and panels that pictures of learned rewards and of studies share.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart.
 """
@@ -25,7 +25,7 @@ Styles = Mapping[str, Mapping[str, Any]]
 
 
 def styles_of(names: Sequence[str]) -> Styles:
-    """How each name is drawn, in every figure alike."""
+    """The style in which each name is drawn, in every figure alike."""
     return {
         name: {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
         for index, name in enumerate(names)
@@ -47,7 +47,7 @@ def histograms(samples: Mapping[str, Mapping[str, NDArray[Any]]], xlabel: str, s
 
 
 def grid(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Up to three panels in a row."""
+    """A figure with a panel for each title, up to three in a row."""
     columns = min(3, len(titles))
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(max(4.2 * columns, 6.5), 3.1 * rows + 0.6), layout="constrained")

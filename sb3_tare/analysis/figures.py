@@ -22,9 +22,9 @@ STYLES: Mapping[str, Mapping[str, Any]] = {
 }
 LABELS = {"extrinsic": "extrinsic", "undistorted": "before delay or noise", "learned": "learned"}
 PANELS_HEIGHT = 5.6
-"""Of a timeline without frames, in inches."""
+"""Height of a timeline without frames, in inches."""
 N_FRAMES = 8
-"""Of an episode that a picture shows."""
+"""Number of frames of an episode that a picture shows."""
 FEW_ACTIONS = 10
 """More discrete actions than these are not told apart."""
 

@@ -89,7 +89,7 @@ def record(
 
 
 def _of(learner: Any, model: Any, env: VecEnv) -> LearnedReward:
-    """With the training's statistics where the model has them, else with the environment's, which then are those."""
+    """The reward with the training's statistics where the model has them, else the environment's, which then are those."""
     trained_in, watched_in = model.get_vec_normalize_env(), unwrap_vec_normalize(env)
     if trained_in is not None and trained_in.norm_obs and (watched_in is None or not watched_in.norm_obs):
         raise ValueError("the model was trained with VecNormalize's observations: wrap env in one with the same statistics")

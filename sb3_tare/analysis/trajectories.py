@@ -89,7 +89,7 @@ def collect(
 
 
 def learned_rewards(reward: LearnedReward, steps: Trajectories) -> Tensor:
-    """``[n]`` learned rewards in the unit of ``steps.rewards``."""
+    """Learned rewards ``[n]`` in the unit of ``steps.rewards``."""
     return reward(steps.observations, steps.actions, steps.rewards, steps.episodes)
 
 

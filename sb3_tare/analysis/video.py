@@ -16,7 +16,7 @@ from sb3_tare.analysis.recording import Episode
 from sb3_tare.utils.files import write_atomically
 
 WIDTH, TIMELINE_HEIGHT, TEXT_HEIGHT = 720, 520, 32
-"""In pixels; even, as video codecs want them."""
+"""Size in pixels; even, as video codecs want it."""
 MAX_FPS = 50.0
 """Viewers show GIFs of more frames a second slowly, and nobody sees more."""
 

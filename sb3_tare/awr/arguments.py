@@ -11,7 +11,9 @@ from sb3_tare.utils.checks import check_count, check_device, check_number
 
 
 def check_arguments(model: Any) -> None:
-    """:raises TypeError: if the policy is none of AWR's
+    """Check the arguments that an AWR was given.
+
+    :raises TypeError: if the policy is none of AWR's
     :raises ValueError: if an argument of ``model`` is out of its range, or its device has no double precision
     """
     check_device(model.device)
@@ -41,7 +43,10 @@ def check_arguments(model: Any) -> None:
 
 
 def check_iteration(model: Any) -> None:
-    """:raises ValueError: if the memory is too small for an iteration of ``model``, or several environments count episodes"""
+    """Check that the memory of an AWR can hold what one of its iterations collects.
+
+    :raises ValueError: if the memory is too small for an iteration of ``model``, or several environments count episodes
+    """
     frequency, unit = model.train_freq
     capacity = model.buffer_size // model.n_envs
     if unit is TrainFrequencyUnit.EPISODE and model.n_envs > 1:

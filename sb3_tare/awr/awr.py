@@ -26,8 +26,10 @@ SelfAWR = TypeVar("SelfAWR", bound="AWR")
 
 
 class AWR(Continuable, AdvantageWeightedRegression):
-    """Advantage Weighted Regression: the actor is regressed on the actions of a replay memory, weighted by how much better
-    than the critic expected they turned out.
+    """Advantage Weighted Regression (Peng et al., 2019).
+
+    The actor is regressed on the actions of a replay memory, weighted by how much better than the critic expected they
+    turned out.
 
     Defaults are those of the authors' implementation for HalfCheetah. Theirs for others: ``learning_rate`` 5e-5 (Ant),
     1e-4 (Hopper), 2.5e-5 (Walker2d), 1e-5 (Humanoid), 5e-4 (LunarLander); ``action_std`` 0.2 (Ant).
@@ -160,7 +162,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         progress_bar: bool = False,
         collect: bool = True,
     ) -> SelfAWR:
-        """As SB3's, or offline.
+        """Train as every algorithm of SB3 does, or offline.
 
         :param collect: False: learn from what the memory holds (:meth:`use_memory`, :meth:`load_replay_buffer`) as much as
             from ``total_timesteps`` collected steps, without taking any; callbacks are called as if they were taken

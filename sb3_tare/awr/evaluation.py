@@ -1,4 +1,4 @@
-"""What a critic says about all paths of a memory."""
+"""Values of a critic along all paths of a memory."""
 
 from __future__ import annotations
 
@@ -56,6 +56,12 @@ def path_baseline(
 def in_chunks(
     function: Callable[[Observations], Any], observations_at: Callable[[np.ndarray], Observations], rows: np.ndarray
 ) -> Any:
-    """``function`` of the observations at all ``rows``, a few at a time; results may be dictionaries of tensors."""
+    """Apply ``function`` to the observations at all ``rows``, a few at a time.
+
+    :param function: of observations ``[m, ...]``, which returns a tensor ``[m, ...]`` or a dictionary of them
+    :param observations_at: gives the observations of some rows
+    :param rows: ``[n]`` row numbers
+    :return: its results for all rows, ``[n, ...]`` each
+    """
     chunks = np.array_split(rows, -(-len(rows) // CHUNK))
     return concatenated([function(observations_at(chunk)) for chunk in chunks])

@@ -23,7 +23,7 @@ class Paths(NamedTuple):
     rows: np.ndarray
     """``[n]`` int64, where each step lies in the memory's flat arrays, which have ``size * n_envs`` rows"""
     episodes: Episodes
-    """Its pieces of episodes, n steps in all"""
+    """The memory's pieces of episodes, n steps in all"""
 
 
 class PathMemory(ReplayBuffer):
@@ -50,7 +50,7 @@ class PathMemory(ReplayBuffer):
     def add(
         self, obs: Any, next_obs: Any, action: np.ndarray, reward: np.ndarray, done: np.ndarray, infos: list[dict[str, Any]]
     ) -> None:
-        """Add a step of all environments.
+        """Add a step of all environments, arrays ``[N, ...]``.
 
         :raises ValueError: if a number is not finite
         """
@@ -119,11 +119,11 @@ class PathMemory(ReplayBuffer):
         return Paths(rows.T.reshape(-1), cut_rollout(*arrays))
 
     def observations_at(self, rows: np.ndarray, env: VecNormalize | None = None) -> Observations:
-        """``[n, ...]`` observations at flat ``rows``, normalised by ``env``, on the memory's device."""
+        """Observations ``[n, ...]`` at flat ``rows`` ``[n]``, normalised by ``env``, on the memory's device."""
         return self._observations(self.observations, rows, env)
 
     def next_observations_at(self, rows: np.ndarray, env: VecNormalize | None = None) -> Observations:
-        """``[n, ...]`` observations that followed; the terminal one where the episode ended."""
+        """Observations ``[n, ...]`` that followed those at flat ``rows`` ``[n]``; the terminal one where the episode ended."""
         return self._observations(self.next_observations, rows, env)
 
     def actions_at(self, rows: np.ndarray) -> Tensor:
@@ -132,7 +132,7 @@ class PathMemory(ReplayBuffer):
         return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
 
     def rewards_at(self, rows: np.ndarray, env: VecNormalize | None = None) -> Tensor:
-        """``[n]`` rewards at flat ``rows``, normalised by ``env``."""
+        """Rewards ``[n]`` at flat ``rows`` ``[n]``, normalised by ``env``."""
         return self.to_torch(self._normalize_reward(self.rewards.reshape(-1)[rows], env), copy=False)
 
     def _observations(self, arrays: Any, rows: np.ndarray, env: VecNormalize | None) -> Observations:
@@ -147,12 +147,14 @@ class DictPathMemory(PathMemory, DictReplayBuffer):
 
 
 def memory_class_for(observation_space: spaces.Space) -> type[PathMemory]:
-    """The class whose memories hold such observations."""
+    """The class whose memories hold observations of this space."""
     return DictPathMemory if isinstance(observation_space, spaces.Dict) else PathMemory
 
 
 def check_fits(memory: Any, model: Any) -> None:
-    """:raises TypeError: if ``memory`` is no :class:`PathMemory`
+    """Check that ``model`` can learn from ``memory``.
+
+    :raises TypeError: if ``memory`` is no :class:`PathMemory`
     :raises ValueError: if its observations, actions or number of environments are not those of ``model``
     """
     if not isinstance(memory, PathMemory):
@@ -175,12 +177,12 @@ def _copy(source: Any, target: Any) -> None:
 
 
 def _rows_equal(next_observations: Any, observations: Any) -> np.ndarray:
-    """``[size - 1, n_envs]`` whether a step's next observation is the observation of the step behind it."""
+    """Whether a step's next observation is the observation of the step behind it, ``[size - 1, n_envs]``."""
     if isinstance(observations, dict):
         return np.all([_rows_equal(next_observations[key], observations[key]) for key in observations], axis=0)
     return (next_observations[:-1] == observations[1:]).reshape(*observations[1:].shape[:2], -1).all(axis=2)
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
-    """``[T, N, ...]`` to ``[T * N, ...]`` without copying, row = step * N + env."""
+    """Flatten ``[T, N, ...]`` to ``[T * N, ...]`` without copying, row = step * N + env."""
     return array.reshape(-1, *array.shape[2:])

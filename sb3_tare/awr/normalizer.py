@@ -25,7 +25,7 @@ class ObservationNormalizer(nn.Module):
         )
 
     def forward(self, observations: Observations) -> Observations:
-        """Of preprocessed observations ``[n, ...]`` those that are vectors, standardised."""
+        """Standardise those of preprocessed observations ``[n, ...]`` that are vectors."""
         if isinstance(observations, dict):
             return {key: self._standardise(_module_name(key), values) for key, values in observations.items()}
         return self._standardise(_module_name(""), observations)
@@ -56,7 +56,7 @@ class NormalizedExtractor(BaseFeaturesExtractor):
         self.normalizer = normalizer
 
     def forward(self, observations: Observations) -> Tensor:
-        """``[n, features_dim]``"""
+        """Features ``[n, features_dim]`` of preprocessed observations ``[n, ...]``."""
         return self.extractor(self.normalizer(observations))
 
 

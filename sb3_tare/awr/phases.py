@@ -1,4 +1,4 @@
-"""What AWR learns from its memory: the critic phase and the actor phase."""
+"""The critic phase and the actor phase of AWR, which learn from its memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sb3_tare.policy.objectives import advantage_weights
 from sb3_tare.utils.nested import Observations
 
 SAMPLES_PER_ITERATION = 2048
-"""Collected in an iteration unless ``train_freq`` says otherwise; gradient steps are given for as many."""
+"""Steps collected in an iteration unless ``train_freq`` says otherwise; gradient steps are given for as many."""
 
 
 class AdvantageWeightedRegression(OffPolicyAlgorithm):
@@ -43,7 +43,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     normalizer_steps: int
     critic_lr_schedule: FloatSchedule
     seconds: dict[str, float]
-    """Spent in each phase of the last update"""
+    """Seconds that each phase of the last update took"""
     _n_observed: int
 
     def train(self, gradient_steps: int = 0, batch_size: int = 0) -> None:
@@ -87,7 +87,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         return baseline.values, advantages
 
     def baseline(self, paths: Paths) -> Baseline:
-        """What the policy's critic as it is now says about paths of the memory."""
+        """Values of the policy's critic, as it is now, along paths of the memory."""
         return path_baseline(self._values, self.replay_buffer, paths, self.gamma, self._vec_normalize_env)
 
     def train_critic(self, paths: Paths, n_steps: int) -> None:
@@ -137,7 +137,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         return loss
 
     def _penalties(self, distribution: Any) -> Tensor | float:
-        """What is added to the weighted regression: mean actions out of bounds, too little entropy."""
+        """Loss beside the weighted regression's: mean actions out of bounds, too little entropy."""
         penalty: Tensor | float = 0.0
         if self.bound_coef > 0.0 and isinstance(self.action_space, spaces.Box):
             penalty = self.bound_coef * bound_loss(distribution.distribution.mean)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sb3_tare.awr.normalizer import NormalizedExtractor, ObservationNormalizer
 
 HIDDEN_SIZES = (128, 64)
-"""Of actor and critic, as in the authors' implementation; TARE's comparison has 64 and 64."""
+"""Hidden layers of actor and critic, as in the authors' implementation; TARE's comparison has 64 and 64."""
 
 
 class ScaledLinear(nn.Linear):
@@ -27,6 +27,7 @@ class ScaledLinear(nn.Linear):
         self.scale = scale
 
     def forward(self, features: Tensor) -> Tensor:
+        """Values ``[n, 1]`` of features ``[n, in_features]``."""
         return super().forward(features) * self.scale
 
 

@@ -15,13 +15,13 @@ ADVANTAGE_EPSILON = 1e-5
 
 
 def standardised(advantages: Tensor) -> Tensor:
-    """Zero mean and unit standard deviation over the memory ``[n]``; all zero where they are all one number."""
+    """Advantages ``[n]`` with zero mean and unit deviation over the memory; all zero where they are all one number."""
     mean, deviation = moments(advantages)
     return (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
 
 
 def moments(advantages: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a population ``[n]``."""
+    """Mean and standard deviation, scalars, of a population ``[n]``."""
     mean = advantages.mean()
     return mean, (advantages - mean).square().mean().sqrt()
 
@@ -32,7 +32,7 @@ def bound_loss(means: Tensor) -> Tensor:
 
 
 def shuffled_batches(n_rows: int, batch_size: int, n_batches: int) -> Tensor:
-    """``[n_batches, batch_size]`` row numbers: one random order of all rows behind another, cut into batches.
+    """Row numbers ``[n_batches, batch_size]``: one random order of all rows behind another, cut into batches.
 
     All are drawn at once, by the global generator: thousands of small draws would cost more than the steps themselves.
     """
@@ -44,8 +44,12 @@ def shuffled_batches(n_rows: int, batch_size: int, n_batches: int) -> Tensor:
 def descend(
     optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], batches: Iterable[Tensor], name: str, remedy: str
 ) -> float:
-    """One step on each batch; returns the mean loss, and waits for the device only then.
+    """Take one step on each batch; return the mean loss, and wait for the device only then.
 
+    :param loss: a scalar, of the row numbers ``[batch_size]`` of a batch
+    :param batches: row numbers, ``[batch_size]`` each
+    :param name: of what is learned, for errors
+    :param remedy: what would work, for errors
     :raises FloatingPointError: if a loss was not finite, or a parameter is so no longer
     """
     losses = []
@@ -65,7 +69,7 @@ def descend(
 
 @contextmanager
 def unchecked_distributions() -> Iterator[None]:
-    """Torch's distributions do not check their arguments, for which they would wait for the device at every step."""
+    """Have torch's distributions not check their arguments, for which they would wait for the device at every step."""
     checks = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:

@@ -1,1 +1,1 @@
-"""What a host collected: rollouts as rows of tensors, cut into pieces of episodes."""
+"""Rollouts that a host collected, as rows of tensors, cut into pieces of episodes."""

@@ -51,22 +51,22 @@ class Episodes:
 
     @cached_property
     def begins(self) -> Tensor:
-        """``[E]`` first row of each piece."""
+        """First row ``[E]`` of each piece."""
         return self.lengths.cumsum(0) - self.lengths
 
     @cached_property
     def pieces(self) -> Tensor:
-        """``[n]`` index of the piece to which each row belongs."""
+        """Index ``[n]`` of the piece to which each row belongs."""
         return torch.repeat_interleave(torch.arange(len(self)), self.lengths)
 
     @cached_property
     def offsets(self) -> Tensor:
-        """``[n]`` steps since the piece's first row."""
+        """Steps ``[n]`` since the piece's first row."""
         return torch.arange(self.n_steps) - self.begins[self.pieces]
 
     @property
     def times(self) -> Tensor:
-        """``[n]`` time step of each row in its episode, counted on across rollouts."""
+        """Time step ``[n]`` of each row in its episode, counted on across rollouts."""
         return self.first_times[self.pieces] + self.offsets
 
     @cached_property

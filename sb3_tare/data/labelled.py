@@ -32,7 +32,7 @@ class Labelled:
     :param appraised: the part
     :param rewards: ``[n]`` learned, apart from any graph
     :param advantages: ``[n]`` parameterised (A_phi of eq. 11 and 12), apart from any graph
-    :param returns: ``[n]`` what the host's own critic is to be trained towards
+    :param returns: ``[n]`` targets of the host's own critic
     :param differentiable: ``[m]`` parameterised advantages of the sample, functions of phi
     """
 
@@ -49,5 +49,5 @@ class Labelled:
 
     @property
     def sample(self) -> Rollout:
-        """Those of them that gradients are taken on."""
+        """The steps that gradients are taken on."""
         return self.appraised.sample

@@ -29,14 +29,14 @@ class Padding(NamedTuple):
     order: Tensor
     """``[n]`` rows in the order of the buckets' places"""
     inverse: Tensor
-    """``[n]`` where each row stands in that order"""
+    """``[n]`` place of each row in that order"""
 
     def pad(self, rows: Tensor) -> list[Tensor]:
-        """``[n, ...]`` to a batch ``[L, E, ...]`` for each bucket; differentiable."""
+        """Lay rows ``[n, ...]`` out as a batch ``[L, E, ...]`` for each bucket; differentiable."""
         return [rows.index_select(0, b.rows.to(rows.device)).view(*b.shape, *rows.shape[1:]) for b in self.buckets]
 
     def unpad(self, batches: list[Tensor]) -> Tensor:
-        """The inverse of :meth:`pad`; differentiable."""
+        """Rows ``[n, ...]`` of the batches ``[L, E, ...]`` of all buckets, the inverse of :meth:`pad`; differentiable."""
         valid = [
             batch.reshape(-1, *batch.shape[2:]).index_select(0, bucket.places.to(batch.device))
             for bucket, batch in zip(self.buckets, batches, strict=True)

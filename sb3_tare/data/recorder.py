@@ -1,4 +1,4 @@
-"""What a host's rollout buffer does not keep, noted while a rollout is collected."""
+"""Notes of a rollout that the host's buffer does not keep, taken while it is collected."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ delayed or made noisy."""
 class Record:
     """A rollout's ``[T, N]`` arrays beside those that the buffer holds.
 
-    :param rewards: as the environment gave them (through ``VecNormalize``, if there is one), in its dtype
-    :param original_rewards: as they were before ``VecNormalize``
-    :param undistorted_rewards: what each step earned beneath a delay or noise, NaN where the environment does not tell
-    :param dones: bool
-    :param timeouts: bool, where a time limit ended the episode
-    :param times: int64, time step in the episode
+    :param rewards: ``[T, N]`` as the environment gave them (through ``VecNormalize``, if there is one), in its dtype
+    :param original_rewards: ``[T, N]`` as they were before ``VecNormalize``
+    :param undistorted_rewards: ``[T, N]`` what each step earned beneath a delay or noise, NaN where nobody tells
+    :param dones: ``[T, N]`` bool, where the step ended its episode
+    :param timeouts: ``[T, N]`` bool, where a time limit ended the episode
+    :param times: ``[T, N]`` int64, time step in the episode
     :param terminal_observations: of the timeouts, by (step, environment)
-    :param last_observations: those that follow the last step, of all environments
+    :param last_observations: ``[N, ...]`` those that follow the last step
     """
 
     rewards: np.ndarray
@@ -64,7 +64,7 @@ class Recorder:
 
     @property
     def times(self) -> np.ndarray:
-        """``[N]`` time step of the next observation in its episode."""
+        """Time step ``[N]`` of the next observation in its episode."""
         return self._all_times()[-1]
 
     def begin(self, episode_starts: np.ndarray) -> None:
@@ -88,8 +88,10 @@ class Recorder:
     ) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
 
-        :param rewards: ``[N]``
-        :param dones: ``[N]``
+        :param rewards: ``[N]`` as the environments gave them
+        :param dones: ``[N]`` bool, where the step ended its episode
+        :param infos: of each environment
+        :param observations: ``[N, ...]`` those that follow the step
         :param original_rewards: ``[N]`` before ``VecNormalize``; None: the same
         :raises ValueError: if a reward or an observation is not finite
         """
@@ -108,9 +110,9 @@ class Recorder:
         self._last_observations = observations
 
     def record(self) -> Record:
-        """What was recorded since :meth:`begin`.
+        """The rollout recorded since :meth:`begin`.
 
-        :raises RuntimeError: if that is nothing
+        :raises RuntimeError: if nothing was recorded
         """
         if not self._rewards:
             raise RuntimeError("no rollout was recorded: train() can only follow a rollout, in learn()")
@@ -135,7 +137,7 @@ class Recorder:
         return np.concatenate(self._dones).astype(bool).reshape(shape) if self._dones else np.zeros(shape, dtype=bool)
 
     def _all_times(self) -> np.ndarray:
-        """``[T + 1, N]`` steps since the last end, or since the start of the episode that was under way."""
+        """Steps ``[T + 1, N]`` since the last end, or since the start of the episode that was under way."""
         dones = self._all_dones()
         steps = np.arange(len(dones) + 1)[:, None]
         begins = np.concatenate([-self._first_times[None], np.where(dones, steps[1:], np.iinfo(np.int64).min)])

@@ -20,7 +20,7 @@ Steps = TypeVar("Steps", bound="PolicySteps | RewardSteps | Part")
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a critic says about the rows of a rollout, in reward units.
+    """Values that a critic gives the rows of a rollout, in reward units.
 
     :param values: ``[n]`` value of each row's observation
     :param next_values: ``[n]`` value of the observation that follows, zero where the row ended its episode
@@ -35,7 +35,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Unit:
-    """In which learned rewards are expressed: the extrinsic reward's running mean and size when they were first used."""
+    """Unit of learned rewards: the extrinsic reward's running mean and size when they were first used."""
 
     mean: float
     scale: float
@@ -43,7 +43,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class PolicySteps:
-    """What a host's objective sees of ``n`` steps, in any order.
+    """The policy's side of ``n`` steps, in any order: all that a host's objective reads.
 
     :param observations: ``[n, ...]`` as the host's buffer holds them, the policy's input
     :param actions: ``[n, ...]`` as the policy evaluates them
@@ -68,7 +68,7 @@ class PolicySteps:
 
 @dataclass(frozen=True)
 class RewardSteps:
-    """What a reward network sees of ``n`` steps, piece of an episode behind piece.
+    """The reward's side of ``n`` steps, piece of an episode behind piece: all that a reward network reads.
 
     :param states: ``[n, observation_dim]`` features that the policy's extractor made before its update, or the observations
         themselves if the reward has an extractor of its own

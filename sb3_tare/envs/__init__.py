@@ -1,9 +1,10 @@
 """Tasks whose reward is late, noisy or misleading. Importing this registers them with Gymnasium.
 
 ``sb3_tare/Chain-v0`` is the paper's chain; ``sb3_tare/DelayedHopper-v5``, ``sb3_tare/EpisodicHopper-v5`` and
-``sb3_tare/NoisyHopper-v5`` are three of eighteen variants of MuJoCo tasks; ``sb3_tare/MiniGrid-DoorKey-5x5-v0`` and ``sb3_tare/MiniGrid-Empty-8x8-v0`` are MiniGrid's (extra
-``minigrid``), seen through :class:`~sb3_tare.envs.minigrid.PartialView`. Where nothing imports this first, as in a process
-that is started afresh, the package's name goes before the id: ``sb3_tare:sb3_tare/DelayedHopper-v5``.
+``sb3_tare/NoisyHopper-v5`` are three of eighteen variants of MuJoCo tasks; ``sb3_tare/MiniGrid-DoorKey-5x5-v0`` and
+``sb3_tare/MiniGrid-Empty-8x8-v0`` are MiniGrid's (extra ``minigrid``), seen through
+:class:`~sb3_tare.envs.minigrid.PartialView`. Where nothing imports this first, as in a process that is started afresh, the
+package's name goes before the id: ``sb3_tare:sb3_tare/DelayedHopper-v5``.
 """
 
 import gymnasium as gym
@@ -13,7 +14,7 @@ from sb3_tare.envs.delayed import DelayedReward
 from sb3_tare.envs.noisy import NoisyReward
 
 MUJOCO_TASKS = ("Humanoid-v5", "Walker2d-v5", "Ant-v5", "Hopper-v5", "HalfCheetah-v5", "Swimmer-v5")
-"""Those of the paper (figure 6), in their current version."""
+"""Tasks of the paper (figure 6), in their current version."""
 
 _GRIDS: dict[str, tuple[str, dict[str, int]]] = {
     "MiniGrid-DoorKey-5x5-v0": ("minigrid.envs:DoorKeyEnv", {"size": 5}),

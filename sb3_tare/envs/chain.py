@@ -56,13 +56,16 @@ class Chain(gym.Env[np.int64, np.int64]):
         self._state, self._steps = START, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.int64, dict[str, Any]]:
-        """Back to state 5; ``options`` are not used."""
+        """Go back to state 5; ``options`` are not used."""
         super().reset(seed=seed)
         self._state, self._steps = START, 0
         return np.int64(self._state), {}
 
     def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
-        """:raises ValueError: if ``action`` is neither 0 nor 1"""
+        """Move left (0) or right (1).
+
+        :raises ValueError: if ``action`` is neither
+        """
         if not self.action_space.contains(action):
             raise ValueError(f"action must be {LEFT} (left) or {RIGHT} (right), got {action!r}")
         self._steps += 1
@@ -75,7 +78,7 @@ class Chain(gym.Env[np.int64, np.int64]):
         return np.int64(self._state), mean + noise, terminated, False, {"noiseless_reward": mean}
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
-        """``[32, 352, 3]``, or None without a render mode."""
+        """Picture ``[32, 352, 3]``, uint8, of all states; None without a render mode."""
         if self.render_mode is None:
             return None
         row = np.full((1, N_STATES, 3), 255, dtype=np.uint8)

@@ -28,12 +28,12 @@ class DelayedReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self._owed, self._steps = 0.0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As the environment's; nothing is owed."""
+        """Reset the environment; nothing is owed."""
         self._owed, self._steps = 0.0, 0
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """As the environment's, but for the time of its reward."""
+        """Step the environment, and pay its reward late."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._owed += float(reward)
         self._steps += 1

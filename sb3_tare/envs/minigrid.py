@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 HIGHEST_CODES = (10, 5, 3)
-"""Of a cell: its object, the object's colour, and its state (a door's, or the direction of an agent)."""
+"""Highest codes of a cell: its object, the object's colour, and its state (a door's, or the direction of an agent)."""
 
 SMALLEST_VIEW = 7
 """Cells along each side that the convolution needs; MiniGrid's own default."""
@@ -46,7 +46,7 @@ class PartialView(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
         self.observation_space = spaces.Box(np.zeros_like(highest), highest, dtype=np.uint8)
 
     def observation(self, observation: dict[str, Any]) -> np.ndarray:
-        """The view of a whole observation."""
+        """The view ``[height, width, 3]`` of a whole observation, uint8 codes."""
         return observation["image"]
 
 

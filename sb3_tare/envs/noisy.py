@@ -29,14 +29,14 @@ class NoisyReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self._noise = np.random.default_rng()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As the environment's; ``seed`` starts the noise anew."""
+        """Reset the environment; ``seed`` starts the noise anew."""
         if seed is not None:
             # A child of the seed: the environment's own generator starts from the seed itself and must not be echoed.
             self._noise = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """As the environment's, with noise on its reward."""
+        """Step the environment, and add noise to its reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         noisy = float(reward) + self.std * self._noise.standard_normal()
         return observation, noisy, terminated, truncated, {**info, "noiseless_reward": float(reward)}

@@ -27,11 +27,14 @@ EXTRAS = {
     "arch": "plots",
     "absl": "plots",
 }
-"""Which extra brings a package."""
+"""Extras by the package that they bring."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """:return: the process's exit code: 0, or 1 if some run failed"""
+    """Run the command that ``arguments`` name.
+
+    :return: the process's exit code: 0, or 1 if some run failed
+    """
     parser = argparse.ArgumentParser(prog="python -m sb3_tare.experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="run | report | list")
     for add in (_add_run, _add_report, _add_list):

@@ -1,4 +1,4 @@
-"""What studies compare: algorithms by name, and variants of them as plain data."""
+"""The algorithms that studies compare, by name, and variants of them as plain data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
     "Convolution-PPO": partial(PPO, policy_kwargs=convolution()),
     "Convolution-TAREPPO": partial(TAREPPO, policy_kwargs=convolution()),
 }
-"""What a variant may name: classes of algorithms, and functions that build one and choose its policy, or its layers."""
+"""Names that a variant may give: classes of algorithms, and functions that build one and choose its policy, or its layers."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Variant:
 
 
 def _on_grids(algorithm: str, **kwargs: Any) -> Variant:
-    """With the settings of lcswillems/rl-starter-files, but for one environment in place of 16, and values without a clip."""
+    """A variant with the settings of lcswillems/rl-starter-files, but one environment in place of 16 and no clip of values."""
     host: dict[str, Any] = {"n_steps": 2048, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
     host["normalize_advantage"] = False  # theirs has no such step
     return Variant(algorithm, {**host, **kwargs}, normalize=False)
@@ -132,7 +132,7 @@ AWR_TASKS: dict[str, dict[str, float]] = {
     "Humanoid-v5": {"learning_rate": 1e-5},
     "Walker2d-v5": {"learning_rate": 2.5e-5},
 }
-"""Where the settings of AWR's authors for a task differ from AWR's defaults (Peng et al., 2019)."""
+"""Settings of AWR's authors for a task, where they differ from AWR's defaults (Peng et al., 2019)."""
 
 TASKS = {"AWR": AWR_TASKS, "TAREAWR": AWR_TASKS}
 """Arguments by algorithm and task; a task whose reward is late or noisy has those of the task that it is made of."""

@@ -30,7 +30,7 @@ from sb3_tare.utils.nested import take
 
 
 class ActorUpdate(NamedTuple):
-    """What AWR's actor phase is asked to do."""
+    """A request to AWR's actor phase: the memory, and how long to fit the actor to it."""
 
     paths: Paths
     """All steps of the memory"""
@@ -39,11 +39,11 @@ class ActorUpdate(NamedTuple):
 
 
 class ActorFit(NamedTuple):
-    """What the actor is to be fitted to."""
+    """A fit that the actor is to make: to these steps, weighted by these advantages."""
 
     paths: Paths
     advantages: Tensor
-    """``[n]``"""
+    """``[n]``, one for each step of the paths"""
     n_steps: int
     """Gradient steps"""
 
@@ -66,18 +66,18 @@ class AWRHost(Host[ActorUpdate]):
         super().__init__(model, policy_features)
         self.sampled_steps = sampled_steps
         self.update: ActorUpdate | None = None
-        """What the actor phase is asked to do, while it is under way"""
+        """Request to the actor phase, while it is under way"""
         self.fit: ActorFit | None = None
-        """What the actor is to be fitted to, while a part is lent"""
+        """Fit that the actor is to make, while a part is lent"""
 
     @property
     def gae_lambda(self) -> float:
-        """A TD(lambda) return minus the value is a generalised advantage with this lambda."""
+        """AWR's ``td_lambda``: a TD(lambda) return minus the value is a generalised advantage with this lambda."""
         return self.model.td_lambda
 
     @property
     def sums(self) -> DiscountedSums:
-        """Those that cost a few operations on all rows at once."""
+        """Discounted sums that cost a few operations on all rows at once."""
         return discounted_sum_by_doubling
 
     @property
@@ -100,7 +100,10 @@ class AWRHost(Host[ActorUpdate]):
         return (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
 
     def check(self, settings: LearnerSettings) -> None:
-        """:raises ValueError: if an iteration collects too few steps"""
+        """Check that an iteration collects enough steps.
+
+        :raises ValueError: if it collects too few
+        """
         frequency, unit = self.model.train_freq
         least = 2 * MIN_PART_STEPS
         if unit is TrainFrequencyUnit.STEP and frequency * self.model.n_envs < least:
@@ -110,27 +113,27 @@ class AWRHost(Host[ActorUpdate]):
             )
 
     def updated_parameters(self) -> list[nn.Parameter]:
-        """The actor's: the critic moves on before the next episodes validate the update."""
+        """The actor's parameters: the critic moves on before the next episodes validate the update."""
         return self.policy.actor_parameters()
 
     def begin(self) -> None:
-        """Nothing to do."""
+        """Do nothing, as the memory notes the steps."""
 
     def add(self, step: Mapping[str, Any]) -> None:
-        """Nothing to do, as the memory has it."""
+        """Do nothing, as the memory has the step."""
 
     def record(self) -> ActorUpdate:
-        """What the actor phase is asked to do."""
+        """The request to the actor phase that is under way."""
         assert self.update is not None
         return self.update
 
     @property
     def times(self) -> np.ndarray:
-        """Nothing, as the memory has it."""
+        """Empty, ``[0]``, as the memory knows the time of each step."""
         return np.zeros(0, dtype=np.int64)
 
     def go_on_from(self, times: np.ndarray) -> None:
-        """Nothing to do, as the memory has it."""
+        """Do nothing with ``times`` ``[N]``, as the memory knows the time of each step."""
 
     @torch.no_grad()
     def read(self, record: ActorUpdate) -> Part:
@@ -160,7 +163,7 @@ class AWRHost(Host[ActorUpdate]):
         return part.select(Selection(newest.episodes, rows))
 
     def sample(self, part: Part, generator: torch.Generator) -> Rollout:
-        """``sampled_steps`` steps or a little more of paths drawn at random."""
+        """Paths drawn at random, of ``sampled_steps`` steps or a little more."""
         episodes = part.reward.episodes
         order = torch.randperm(len(episodes), generator=generator)
         n_pieces = 1 + int((episodes.lengths[order].cumsum(0) < self.sampled_steps).sum())
@@ -175,7 +178,7 @@ class AWRHost(Host[ActorUpdate]):
 
     @torch.no_grad()
     def baseline(self, part: Part, record: ActorUpdate, critic: Critic) -> Baseline:
-        """What ``critic`` says of all paths."""
+        """Values of ``critic`` along all paths."""
         model = self.model
         values = in_chunks(critic, lambda rows: take(part.reward.states, torch.from_numpy(rows)), np.arange(len(part)))
         return path_baseline(

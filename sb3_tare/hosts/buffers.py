@@ -11,7 +11,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 
 
 def flat_rows(array: np.ndarray) -> np.ndarray:
-    """``[T, N, ...]`` to ``[T * N, ...]``, row = env * T + t, the order of SB3's ``swap_and_flatten``."""
+    """Flatten ``[T, N, ...]`` to ``[T * N, ...]``, row = env * T + t, the order of SB3's ``swap_and_flatten``."""
     return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
 

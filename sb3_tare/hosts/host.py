@@ -1,4 +1,4 @@
-"""What the reward learner needs of an algorithm whose policy it trains: one adapter object, a :class:`Host`."""
+"""The adapter between the reward learner and an algorithm whose policy it trains: one object, a :class:`Host`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.nested import Observations
 
 RecordT = TypeVar("RecordT")
-"""What a host notes while it collects, beside what it keeps itself."""
+"""Notes that a host takes while it collects, beside what the algorithm keeps itself."""
 
 Critic = Callable[[Observations], Tensor]
-"""From states ``[n, ...]`` to values ``[n]``."""
+"""Function from states ``[n, ...]`` to values ``[n]``."""
 
 
 class Loan:
@@ -66,7 +66,7 @@ class Host(ABC, Generic[RecordT]):
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are."""
+        """The device of its networks."""
         return self.model.device
 
     @property
@@ -82,12 +82,12 @@ class Host(ABC, Generic[RecordT]):
     @property
     @abstractmethod
     def sums(self) -> DiscountedSums:
-        """How it computes discounted sums."""
+        """Its function for discounted sums."""
 
     @property
     @abstractmethod
     def objective(self) -> HostObjective:
-        """What it maximises, with its coefficients as they are now."""
+        """The objective that it maximises, with its coefficients as they are now."""
 
     @abstractmethod
     def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
@@ -99,11 +99,14 @@ class Host(ABC, Generic[RecordT]):
 
     @abstractmethod
     def check(self, settings: LearnerSettings) -> None:
-        """:raises ValueError: if ``settings`` and the algorithm do not go together"""
+        """Check the settings of the learner against the algorithm.
+
+        :raises ValueError: if they do not go together
+        """
 
     @abstractmethod
     def updated_parameters(self) -> list[nn.Parameter]:
-        """Those that nothing but its policy update changes."""
+        """Parameters that nothing but its policy update changes."""
 
     @abstractmethod
     def begin(self) -> None:
@@ -115,12 +118,12 @@ class Host(ABC, Generic[RecordT]):
 
     @abstractmethod
     def record(self) -> RecordT:
-        """What was noted since :meth:`begin`."""
+        """Notes taken since :meth:`begin`."""
 
     @property
     @abstractmethod
     def times(self) -> np.ndarray:
-        """``[N]`` how many steps each environment is into its episode, where the adapter has to know."""
+        """Steps ``[N]`` that each environment is into its episode, where the adapter has to know."""
 
     @abstractmethod
     def go_on_from(self, times: np.ndarray) -> None:
@@ -132,7 +135,7 @@ class Host(ABC, Generic[RecordT]):
 
     @abstractmethod
     def collected(self, part: Part) -> Part:
-        """Of all steps that were read, those that were collected since they were read last."""
+        """The steps of ``part``, all that were read, that were collected since the last reading."""
 
     @abstractmethod
     def sample(self, part: Part, generator: torch.Generator) -> Rollout:
@@ -144,7 +147,7 @@ class Host(ABC, Generic[RecordT]):
 
     @abstractmethod
     def baseline(self, part: Part, record: RecordT, critic: Critic) -> Baseline:
-        """What ``critic`` says of all steps that were read."""
+        """Values of ``critic`` along all steps that were read."""
 
     @abstractmethod
     def lending(
@@ -160,7 +163,7 @@ class Host(ABC, Generic[RecordT]):
         """
 
     def states(self, observations: Observations) -> Observations:
-        """What the reward sees of ``[n, ...]`` observations. The policy must be in evaluation mode."""
+        """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
         if not self.policy_features:
             return observations
         policy = self.policy

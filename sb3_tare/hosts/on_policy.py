@@ -68,17 +68,17 @@ class OnPolicyHost(Host[Record]):
 
     @property
     def gamma(self) -> float:
-        """That of its buffer, which computes its advantages; the algorithm's own bootstraps time-outs alone."""
+        """Discount factor of its buffer, which computes its advantages; the algorithm's own bootstraps time-outs alone."""
         return self.model.rollout_buffer.gamma
 
     @property
     def gae_lambda(self) -> float:
-        """That of its buffer."""
+        """The lambda of its buffer."""
         return self.model.rollout_buffer.gae_lambda
 
     @property
     def sums(self) -> DiscountedSums:
-        """Those of SB3's rollout buffer, to the last bit."""
+        """Discounted sums as in SB3's rollout buffer, to the last bit."""
         return discounted_sum
 
     @property
@@ -91,7 +91,10 @@ class OnPolicyHost(Host[Record]):
         return standardise(advantages) if self.model.normalize_advantage else advantages
 
     def check(self, settings: LearnerSettings) -> None:
-        """:raises ValueError: if the settings and the rollouts of the algorithm do not go together"""
+        """Check the settings of the learner against the rollouts of the algorithm.
+
+        :raises ValueError: if they do not go together
+        """
         model = self.model
         if settings.schedule.interleave and not self.has_epochs:
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
@@ -113,7 +116,7 @@ class OnPolicyHost(Host[Record]):
             )
 
     def updated_parameters(self) -> list[nn.Parameter]:
-        """The policy's."""
+        """The policy's parameters."""
         return list(self.policy.parameters())
 
     def begin(self) -> None:
@@ -131,16 +134,16 @@ class OnPolicyHost(Host[Record]):
         self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original)
 
     def record(self) -> Record:
-        """What the buffer does not keep of the rollout."""
+        """Notes of the rollout that the buffer does not keep."""
         return self._recorder.record()
 
     @property
     def times(self) -> np.ndarray:
-        """``[N]`` how many steps each environment is into its episode."""
+        """Steps ``[N]`` that each environment is into its episode."""
         return self._recorder.times
 
     def go_on_from(self, times: np.ndarray) -> None:
-        """Expect environments that are ``times`` steps into their episodes, if there are as many of them."""
+        """Expect environments that are ``times`` ``[N]`` steps into their episodes, if there are as many of them."""
         if len(times) == len(self._recorder.times):  # another number of environments means that all are reset
             self._recorder.go_on_from(times)
 
@@ -153,7 +156,7 @@ class OnPolicyHost(Host[Record]):
         return read_rollout(self.model, record, self.states)
 
     def collected(self, part: Part) -> Part:
-        """All of them."""
+        """All steps, as each rollout is new."""
         return part
 
     def sample(self, part: Part, generator: torch.Generator) -> Rollout:
@@ -167,7 +170,7 @@ class OnPolicyHost(Host[Record]):
 
     @torch.no_grad()
     def baseline(self, part: Part, record: Record, critic: Critic) -> Baseline:
-        """What ``critic`` says of a whole rollout; its own value of the terminal observation where a time limit struck."""
+        """Values of ``critic`` along a whole rollout; that of the terminal observation too where a time limit struck."""
         values = critic(part.reward.states)
         last_values = critic(self.states(obs_as_tensor(record.last_observations, self.device)))
         bootstraps = torch.zeros_like(values, dtype=torch.float64)

@@ -84,7 +84,10 @@ def _rows(arrays: Any, device: torch.device) -> Any:
 
 
 def _check_buffer(buffer: Any, record: Record) -> None:
-    """:raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded"""
+    """Check that the buffer holds what was recorded.
+
+    :raises RuntimeError: if it was consumed before, or holds something else
+    """
     if buffer.generator_ready or record.rewards.shape != buffer.rewards.shape:
         raise RuntimeError(
             "the rollout buffer does not hold what the environment gave, step by step: either another RewardLearner has "

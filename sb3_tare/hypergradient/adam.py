@@ -70,7 +70,7 @@ class AdamStep:
         return (1 - self.betas[moment] ** self.count.double()).to(self.gradient)
 
     def _unclip(self, cotangent: Tensor) -> Tensor:
-        """From a cotangent of the clipped gradient to one of the gradient; clipping is a map of all parameters together."""
+        """Cotangent ``[p]`` of the gradient from one of the clipped gradient; clipping is a map of all parameters together."""
         scale = self.max_norm / (self.norm + CLIP_EPSILON)
         if scale >= 1:
             return cotangent

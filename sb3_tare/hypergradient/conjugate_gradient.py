@@ -12,7 +12,7 @@ from sb3_tare.policy.products import LinearMap
 
 
 class Solution(NamedTuple):
-    """What :func:`conjugate_gradient` found, and how it went."""
+    """The solution that :func:`conjugate_gradient` found, and how it got there."""
 
     x: Tensor
     """``[p]`` finite whenever the right-hand side is"""

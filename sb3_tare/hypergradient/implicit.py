@@ -56,6 +56,7 @@ def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Te
 
     :param objective: scalar J, a function of ``advantages`` and ``parameters``
     :param advantages: ``[n]`` leaf that requires a gradient
+    :param parameters: the policy's, ``p`` numbers in all
     :param x: ``[p]``
     """
     gradient = flat_gradient(objective, parameters, create_graph=True)

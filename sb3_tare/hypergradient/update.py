@@ -1,4 +1,4 @@
-"""What every estimator of the reward's gradient is given, and what it returns.
+"""The argument that every estimator of the reward's gradient is given, and the estimate that it returns.
 
 With theta' where a policy's update arrived, g the gradient of the extrinsic objective on held-out steps there, and A the
 advantages of the learned reward that the update trained on, the hypergradient is ``sum_t w_t dA_t/dphi``. An estimator is a
@@ -22,7 +22,7 @@ from sb3_tare.policy.gradients import Batch, PolicyGradients
 class PolicyUpdate:
     """An update of a policy, and what it is judged by.
 
-    :param parameters: of the actor, where the update left them
+    :param parameters: the actor's, ``p`` numbers in all, where the update left them
     :param advantages: ``[n]`` leaf that requires a gradient, of the training steps
     :param training: J of the training steps, a scalar function of parameters and advantages
     :param validation: extrinsic J of held-out steps, a scalar function of parameters
@@ -57,6 +57,6 @@ class Estimate(NamedTuple):
     """Weights of a hypergradient."""
 
     weights: Tensor
-    """``[n]``"""
+    """``[n]``, one for each training step"""
     solution: Solution | None = None
-    """Of the linear system, where one was solved"""
+    """Solution of the linear system, where one was solved"""

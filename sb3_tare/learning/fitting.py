@@ -1,4 +1,4 @@
-"""What is fitted to a rollout after the policy's updates, without a gradient through them."""
+"""Fits to a rollout after the policy's updates, without a gradient through them."""
 
 from __future__ import annotations
 

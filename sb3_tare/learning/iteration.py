@@ -68,7 +68,7 @@ def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration
 
 @dataclass(frozen=True)
 class Attached:
-    """What belongs to a learner while it has a model.
+    """All that belongs to a learner while it has a model.
 
     :param host: adapter of the model
     :param iteration: of reward learning around it
@@ -86,5 +86,5 @@ class Attached:
 
     @property
     def trainer(self) -> RewardTrainer:
-        """Of its reward."""
+        """The trainer of the learner's reward."""
         return self.iteration.trainer

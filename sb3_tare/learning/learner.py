@@ -117,7 +117,7 @@ class RewardLearner(BaseCallback):
             updates.close()
 
     def init_callback(self, model: Any) -> None:
-        """Called by SB3 when training is set up."""
+        """Attach to ``model``; SB3 calls this when training is set up."""
         self.attach(model)
         super().init_callback(model)
 
@@ -189,7 +189,7 @@ class RewardLearner(BaseCallback):
 
     @property
     def times(self) -> list[int]:
-        """How many steps each environment is into its episode. Not part of the state, as the environments are not."""
+        """Steps that each environment is into its episode. Not part of the state, as the environments are not."""
         return self._attached.host.times.tolist()
 
     def go_on_from(self, times: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Which part of the host's steps each of its updates trains on, and which steps validate it (Algorithm 1, line 2)."""
+"""Plans of an iteration: the steps that each policy update trains on, and those that validate it (Algorithm 1, line 2)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plan:
         self.n_updates = 2 if swap else 1
 
     def updates(self, steps: Part) -> Iterator[Planned]:
-        """One for each update."""
+        """Yield the steps of each update of the policy."""
         first, second = self._halves(steps)
         yield from [Planned(first, second), Planned(second, first)][: self.n_updates]
 
@@ -51,7 +51,7 @@ class WholePlan(Plan):
         super().__init__(trainer, swap=False)
 
     def updates(self, steps: Part) -> Iterator[Planned]:
-        """The only one, after the reward step that has waited for these steps."""
+        """Yield the only update, after the reward step that has waited for these steps."""
         trainer, host = self.trainer, self.trainer.host
         if trainer.decomposer is None and len(steps) >= 2 * MIN_PART_STEPS:
             first, second = (trainer.appraise(half.sample, half.sample) for half in self._halves(steps))

@@ -1,4 +1,4 @@
-"""When reward steps are taken: after the host's whole update, between its passes over a part, or after each of its steps."""
+"""Times of reward steps: after the host's whole update, between its passes over a part, or after each of its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rollout teaches the reward: labels for its parts, steps along hypergradients, fits of the second critic."""
+"""The training of the reward on a rollout: labels for its parts, steps along hypergradients, fits of the second critic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ RewardObjective = Callable[[Tensor, Tensor], Tensor]
 
 
 def along_hypergradient(weights: Tensor, advantages: Tensor) -> Tensor:
-    """Loss whose gradient in phi is minus the hypergradient ``sum_t w_t dA_t/dphi`` (eq. 13 and 14)."""
+    """Loss, a scalar, whose gradient in phi is minus the hypergradient ``sum_t w_t dA_t/dphi`` (eq. 13 and 14).
+
+    :param weights: ``[n]``, w
+    :param advantages: ``[n]``, A_phi, differentiable in phi
+    """
     return -(weights * advantages).sum()
 
 
@@ -84,7 +88,7 @@ class RewardTrainer:
         return replace(part, reward_critic=critic)
 
     def learned_rewards(self, steps: RewardSteps) -> Tensor:
-        """``[n]`` learned rewards in extrinsic units, differentiable in phi.
+        """Learned rewards ``[n]`` in extrinsic units, differentiable in phi.
 
         :raises FloatingPointError: if one is not finite
         """
@@ -121,7 +125,7 @@ class RewardTrainer:
         return Labelled(appraised, rewards.detach(), advantages.detach(), returns, differentiable)
 
     def reward_step(self, labelled: Labelled, validation: Appraised) -> None:
-        """``n_reward_updates`` steps along the hypergradient (Algorithm 1, lines 8 to 10).
+        """Take ``n_reward_updates`` steps along the hypergradient (Algorithm 1, lines 8 to 10).
 
         :param labelled: what the policy was just updated on, labelled by the reward as it is now
         :param validation: held-out steps
@@ -139,7 +143,7 @@ class RewardTrainer:
             self.metrics.note_solution(solution)
 
     def step_along(self, weights: Tensor, advantages: Tensor) -> None:
-        """One step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``.
+        """Take one step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``.
 
         :param weights: ``[n]``
         :param advantages: ``[n]``, differentiable in phi
@@ -153,7 +157,7 @@ class RewardTrainer:
         self._waiting_whole = None if labelled.part is labelled.sample else labelled.advantages
 
     def take_waiting(self) -> Labelled | None:
-        """What waits, labelled by the reward as it is now, unless the policy is no longer the one that was updated on it."""
+        """Hand out the part that waits, labelled by the reward as it is now; None if the policy is another one by now."""
         waiting, self._waiting = self._waiting, None
         if waiting is None or not torch.allclose(self._signature(), self._waiting_policy):
             return None
@@ -161,9 +165,10 @@ class RewardTrainer:
         return labelled if self._waiting_whole is None else replace(labelled, advantages=self._waiting_whole)
 
     def measure_alignment(self, labelled: Labelled, validation: Appraised) -> None:
-        """Does the learned reward point where held-out extrinsic reward grows, and does the extrinsic one itself?
+        """Note how far the learned reward points where held-out extrinsic reward grows, and how far the extrinsic one does.
 
-        Cosine of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out steps.
+        Both are cosines of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out
+        steps.
         """
         learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
         held_out = self.gradients.gradient(self._extrinsic_batch(validation))
@@ -172,7 +177,7 @@ class RewardTrainer:
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
     def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
-        """After the policy's updates: train the second critic, and the reward's consistency where it is asked for.
+        """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
 
         :param collected: in this iteration
         :param labelled: what the policy was trained on, as it was last labelled
@@ -221,7 +226,7 @@ class RewardTrainer:
             self.decomposer.load_state_dict(state["decomposition"])
 
     def _signature(self) -> Tensor:
-        """``[2]`` sum and norm of the updated parameters, by which another policy can be told from this one."""
+        """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""
         vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self.host.updated_parameters()])
         return torch.stack([vector.sum(), vector.norm()]).cpu()
 
@@ -230,7 +235,7 @@ class RewardTrainer:
         return Batch(appraised.sample.policy, self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic))
 
     def _curved(self, trained: Batch, held_out: Batch, validation: Appraised) -> Batch:
-        """Where the curvature is measured, with the parameterised advantages of eq. 11 where it needs any."""
+        """Steps that the curvature is measured on, with the parameterised advantages of eq. 11 where it needs any."""
         if self.settings.gradient.curvature_episodes == "training":
             return trained
         if not self.gradients.curvature.needs_advantages(self.host.objective):

@@ -21,6 +21,7 @@ class _ConcatLSTM(nn.Module):
         self.head = BoundedHead(lstm_hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         rows = torch.cat([inputs.state_action, inputs.reward_time], dim=1)
         return self.head(self.lstm(rows, inputs.episodes))
 
@@ -63,4 +64,5 @@ class MLPConcat(nn.Module):
         self.head = BoundedHead(hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         return self.head(self.layers(torch.cat([inputs.state_action, inputs.reward_time], dim=1)))

@@ -1,4 +1,4 @@
-"""What a reward network sees."""
+"""The inputs of reward networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sb3_tare.data.episodes import End, Episodes
 
 @dataclass(frozen=True)
 class RewardInputs:
-    """What a reward network sees of ``n`` steps.
+    """The inputs of a reward network: all that it sees of ``n`` steps.
 
     :param observations: ``[n, observation_dim]`` features of the state
     :param actions: ``[n, action_dim]`` actions as SB3 preprocesses them (one-hot where discrete)
@@ -40,21 +40,22 @@ class RewardInputs:
 
     @property
     def state_action(self) -> Tensor:
-        """``[n, observation_dim + action_dim]``"""
+        """Features and actions side by side, ``[n, observation_dim + action_dim]``."""
         return torch.cat([self.observations, self.actions], dim=1)
 
     @property
     def reward_time(self) -> Tensor:
-        """``[n, 2]`` reward and :func:`scaled_times`"""
+        """Rewards and :func:`scaled_times` side by side, ``[n, 2]``."""
         return torch.stack([self.rewards, scaled_times(self.episodes.times.to(self.rewards))], dim=1)
 
 
 def scaled_times(times: Tensor) -> Tensor:
-    """log10(1 + time step) / 3, which is of order one, as a standardised reward is, at any horizon.
+    """Scale time steps to log10(1 + time step) / 3, which is of order one, as a standardised reward is, at any horizon.
 
     A time that is far larger than the reward hides it from the layers that read both: what a reward changes is then lost in
     the layer normalisation.
 
-    :param times: time steps, floating-point
+    :param times: ``[...]`` time steps, floating-point
+    :return: ``[...]``
     """
     return torch.log10(1.0 + times) / 3.0

@@ -12,7 +12,11 @@ from sb3_tare.utils.checks import check_count
 
 
 class BoundedHead(nn.Linear):
-    """Linear layer to one output, bounded to [-bound, bound] by a scaled tanh (appendix F: b = 20)."""
+    """Linear layer to one output, bounded to [-bound, bound] by a scaled tanh (appendix F: b = 20).
+
+    :param bound: largest absolute output
+    :raises ValueError: if ``bound`` is not positive
+    """
 
     def __init__(self, in_features: int, bound: float) -> None:
         super().__init__(in_features, 1)
@@ -23,6 +27,7 @@ class BoundedHead(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Outputs ``[n]`` of features ``[n, in_features]``."""
         return self.bound * torch.tanh(super().forward(features).squeeze(-1) / self.bound)
 
 
@@ -39,6 +44,7 @@ class EpisodeLSTM(nn.LSTM):
         self.reverse = reverse
 
     def forward(self, rows: Tensor, episodes: Episodes) -> Tensor:  # type: ignore[override]
+        """Outputs ``[n, hidden_size]`` of the last LSTM for rows ``[n, input_size]``, in the order of the rows."""
         # Padded batches, as the fused kernels for the CPU take no packed ones, and the backward pass of a packed one fills
         # a tensor of all rows at each step.
         padding = episodes.reversed_padding if self.reverse else episodes.forward_padding
@@ -54,6 +60,7 @@ class MultiplicativeEmbedding(nn.Module):
         self.reward_time = nn.ModuleList([dense(2, hidden_size, biased=True), dense(hidden_size, hidden_size)])
 
     def forward(self, state_action: Tensor, reward_time: Tensor) -> Tensor:
+        """Embeddings ``[n, hidden_size]`` of [s, a] ``[n, state_action_dim]`` and [r, t] ``[n, 2]``."""
         features, gates = state_action, reward_time
         for feature_layer, gate_layer in zip(self.state_action, self.reward_time, strict=True):
             gates = gate_layer(gates)

@@ -36,11 +36,12 @@ class LSTMbMul(nn.Module):
         self.head = BoundedHead(lstm_hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         return self.head(self.lstm(self.embedding(inputs.state_action, inputs.reward_time), inputs.episodes))
 
 
 class MLPMul(nn.Module):
-    """As :class:`LSTMbMul`, with two fully connected layers in place of the LSTM (appendix F)."""
+    """The network :class:`LSTMbMul` with two fully connected layers in place of the LSTM (appendix F)."""
 
     sees_reward = True
     context = "step"
@@ -52,4 +53,5 @@ class MLPMul(nn.Module):
         self.head = BoundedHead(hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         return self.head(self.layers(self.embedding(inputs.state_action, inputs.reward_time)))

@@ -20,6 +20,7 @@ class StateAction(nn.Module):
         self.head = BoundedHead(hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         return self.head(self.layers(inputs.state_action))
 
 
@@ -40,6 +41,7 @@ class StateActionUnbounded(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Rewards ``[n]``."""
         return self.head(self.layers(inputs.state_action)).squeeze(-1)
 
 
@@ -57,4 +59,5 @@ class StateActionTanh(nn.Module):
         self.head = BoundedHead(hidden_size, bound)
 
     def forward(self, inputs: RewardInputs) -> Tensor:
+        """Learned rewards ``[n]`` of ``n`` steps."""
         return self.head(self.layers(inputs.state_action))

@@ -51,7 +51,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Curvature(ABC):
-    """Products with C.
+    """The damped curvature C of a host's objective, known by its products.
 
     :param kl_coef: coefficient beta of the KL term (eq. 3)
     :param damping: added to the diagonal
@@ -77,11 +77,11 @@ class Identity(Curvature):
     """No curvature: x = g, one step of gradient ascent."""
 
     def needs_advantages(self, objective: HostObjective) -> bool:
-        """It depends on nothing."""
+        """False: the identity depends on nothing."""
         return False
 
     def product(self, batch: Evaluated, parameters: Sequence[Tensor]) -> None:
-        """Nothing to multiply by."""
+        """None, which stands for the identity."""
 
 
 class Fisher(Curvature):
@@ -92,7 +92,7 @@ class Fisher(Curvature):
     """
 
     def needs_advantages(self, objective: HostObjective) -> bool:
-        """It does where they weight the steps."""
+        """Whether advantages weight the steps."""
         return objective.weights is not None
 
     def product(self, batch: Evaluated, parameters: Sequence[Tensor]) -> LinearMap:
@@ -115,15 +115,15 @@ class Hessian(Curvature):
     """Minus the Hessian of the whole objective, of eq. 11 with its KL term or of eq. 12 without."""
 
     def needs_behaviour(self, objective: HostObjective) -> bool:
-        """It does where the objective has a KL term."""
+        """Whether the objective has a KL term."""
         return objective.has_kl_term
 
     def needs_advantages(self, objective: HostObjective) -> bool:
-        """It does."""
+        """True: the objective depends on them."""
         return True
 
     def product(self, batch: Evaluated, parameters: Sequence[Tensor]) -> LinearMap:
-        """Reverse over reverse through the objective."""
+        """The Hessian's product, by reverse over reverse through the objective."""
         loss = -batch.value
         if batch.objective.has_kl_term:
             assert batch.behaviour is not None

@@ -17,7 +17,7 @@ from sb3_tare.policy.products import LinearMap, flat_gradient
 
 
 class PolicyHost(Protocol):
-    """What is read of a host, each time anew."""
+    """The attributes of a host that policy gradients are computed from, read anew each time."""
 
     @property
     def policy(self) -> Any:
@@ -25,7 +25,7 @@ class PolicyHost(Protocol):
 
     @property
     def objective(self) -> HostObjective:
-        """What it maximises."""
+        """The objective that it maximises."""
 
 
 class Batch(NamedTuple):
@@ -50,7 +50,7 @@ class PolicyGradients:
         self._actor_names: dict[tuple[str, ...], list[str]] = {}
 
     def evaluate(self, batch: Batch, parameters: Sequence[Tensor] = (), own: Sequence[Tensor] = ()) -> Evaluated:
-        """A batch as the policy sees it.
+        """Evaluate the policy on a batch.
 
         :param parameters: tensors that stand in place of the policy's ``own`` ones meanwhile
         """
@@ -78,7 +78,10 @@ class PolicyGradients:
         return self.curvature.product(self.evaluate(batch), parameters)
 
     def actor_parameters(self, objective: Tensor) -> list[Tensor]:
-        """Those that the objective depends on, but for the excluded ones; the critic's are none of them."""
+        """The policy's parameters that ``objective``, a scalar, depends on, but for the excluded ones.
+
+        The critic's are none of them. They have ``p`` numbers in all.
+        """
         trainable = {name: parameter for name, parameter in self.host.policy.named_parameters() if parameter.requires_grad}
         if tuple(trainable) not in self._actor_names:  # it depends on the same of them every time
             gradients = torch.autograd.grad(objective, list(trainable.values()), retain_graph=True, allow_unused=True)
@@ -89,7 +92,7 @@ class PolicyGradients:
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Batch-norm statistics and dropout at rest; each submodule's mode is given back at the end."""
+    """Put batch-norm statistics and dropout at rest; each submodule's mode is given back at the end."""
     modes = {submodule: submodule.training for submodule in module.modules()}
     module.eval()
     try:

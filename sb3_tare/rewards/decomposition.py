@@ -34,8 +34,11 @@ class Memory(Protocol):
     """Episodes to draw from, such as an :class:`~sb3_tare.rewards.episode_memory.EpisodeMemory`."""
 
     lengths: Tensor
+    """``[E]`` steps"""
     totals: Tensor
+    """``[E]`` sums of extrinsic rewards"""
     squared_actions: Tensor
+    """``[E]`` sums of |a|^2"""
 
     def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
         """``n_steps`` steps of each of ``n_episodes`` episodes, drawn uniformly with replacement."""
@@ -83,7 +86,7 @@ class Decomposition:
         return float(torch.stack(losses).mean())
 
     def loss(self, draw: Draw, action_cost: float = 0.0) -> Tensor:
-        """Mean over the drawn episodes, differentiable in the network's parameters."""
+        """Mean over the drawn episodes, a scalar, differentiable in the network's parameters."""
         rewards = self._rewards_of(draw.states, draw.actions).view(len(draw.lengths), -1)
         totals = (draw.totals - action_cost * draw.squared_actions) / self.unit
         losses = LOSSES[self.settings.shrinkage]
@@ -126,7 +129,7 @@ def sampled_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: fl
 def penalised_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float) -> Tensor:
     """Losses whose expectation is (sum of all rewards - total)^2 / L + max(penalty, L / m) * variance within the episode.
 
-    Arguments are those of :func:`sampled_losses`, with m of at least 2.
+    Arguments are those of :func:`sampled_losses`, with m of at least 2; ``[E]`` is returned.
     """
     owed = (penalty - lengths / rewards.shape[1]).clamp(min=0.0)
     return sampled_losses(rewards, lengths, totals) + owed * rewards.var(1, correction=1)
@@ -135,7 +138,7 @@ def penalised_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: 
 def unbiased_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float = 0.0) -> Tensor:
     """Losses whose expectation is (sum of all rewards - total)^2 / L: a product of residuals of two independent halves.
 
-    Arguments are those of :func:`sampled_losses`, with an even m. A loss may be negative.
+    Arguments are those of :func:`sampled_losses`, with an even m; ``[E]`` is returned. A loss may be negative.
     """
     first, second = (lengths * half.mean(1) - totals for half in rewards.chunk(2, dim=1))
     return first * second / lengths

@@ -32,7 +32,7 @@ from sb3_tare.utils.numbered import readable_zip
 
 @dataclass(frozen=True)
 class LearnedReward:
-    """What a reward learner has learned so far, a copy that stays as it is; on the CPU.
+    """The reward that a learner has learned so far, a copy that stays as it is; on the CPU.
 
     Made by :meth:`of`, written by :meth:`save`, read by :meth:`load`. It holds all that lies between what an environment
     gives and the learned reward: the statistics of ``VecNormalize``, the policy's feature extractor or the reward's own,
@@ -107,12 +107,12 @@ class LearnedReward:
 
     @property
     def context(self) -> str:
-        """What a step's reward depends on: ``"step"``, ``"past"`` or ``"episode"``; see :mod:`sb3_tare.networks`."""
+        """Steps that a step's reward depends on: ``"step"``, ``"past"`` or ``"episode"``; see :mod:`sb3_tare.networks`."""
         return getattr(self.network, "context", "episode")
 
     @torch.no_grad()
     def __call__(self, observations: Observations, actions: Tensor, rewards: Tensor, episodes: Episodes) -> Tensor:
-        """``[n]`` learned rewards of what an algorithm saw and did, in the unit in which it sees rewards.
+        """Learned rewards ``[n]`` of what an algorithm saw and did, in the unit in which it sees rewards.
 
         :param observations: ``[n, ...]`` as the policy sees them
         :param actions: ``[n, ...]`` as the policy draws them
@@ -136,7 +136,7 @@ class LearnedReward:
         lengths: NDArray[Any] | list[int],
         first_times: NDArray[Any] | list[int] | None = None,
     ) -> NDArray[np.float64]:
-        """``[n]`` learned rewards of what an environment gave and was given, in its own units.
+        """Learned rewards ``[n]`` of what an environment gave and was given, in its own units.
 
         :param observations: ``[n, ...]``, not normalised, of whole episodes one behind the other
         :param actions: ``[n, ...]`` as the environment took them
@@ -158,12 +158,12 @@ class LearnedReward:
         return self.in_environment_units(self(*seen, episodes))
 
     def as_seen(self, rewards: NDArray[Any]) -> Tensor:
-        """An environment's rewards as the algorithm saw them, through ``VecNormalize`` if there was one."""
+        """An environment's rewards ``[n]`` as the algorithm saw them, through ``VecNormalize`` if there was one."""
         rewards = np.array(rewards, dtype=np.float64)
         return _tensor(rewards if self.vec_normalize is None else self.vec_normalize.normalize_reward(rewards))
 
     def in_environment_units(self, rewards: Tensor) -> NDArray[np.float64]:
-        """The way back of :meth:`as_seen`, but for the clipping."""
+        """Rewards ``[n]`` in the environment's units, the inverse of :meth:`as_seen` but for the clipping."""
         array = rewards.double().numpy()
         are_seen = self.vec_normalize is not None and not self.is_decomposed
         return self.vec_normalize.unnormalize_reward(array) if are_seen else array  # type: ignore[union-attr]
@@ -179,7 +179,10 @@ class LearnedReward:
         return _tensor(actions)
 
     def check_spaces(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-        """:raises ValueError: if these are not the spaces that the reward was learned with"""
+        """Check that these are the spaces that the reward was learned with.
+
+        :raises ValueError: if they are not
+        """
         for name, theirs in (("observation_space", observation_space), ("action_space", action_space)):
             ours = getattr(self, name)
             if theirs != ours:
@@ -196,7 +199,7 @@ class LearnedReward:
 
     @classmethod
     def load(cls, path: str | Path) -> LearnedReward:
-        """What :meth:`save` wrote. As with a model of SB3, only open files that you trust: they can hold code.
+        """Load what :meth:`save` wrote. As with a model of SB3, only open files that you trust: they can hold code.
 
         :raises ValueError: if the file is in a newer or unknown format, or holds something else
         """

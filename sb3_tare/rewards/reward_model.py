@@ -47,7 +47,7 @@ class RewardModel(nn.Module):
 
     @property
     def unit(self) -> Unit:
-        """Of the rewards seen so far: their standard deviation, or their size where they never vary.
+        """Unit of the rewards seen so far: their standard deviation, or their size where they never vary.
 
         It is zero as long as every reward was zero: nothing can be learned from those, and nothing is.
         """
@@ -105,9 +105,9 @@ def standardised(rewards: Tensor, unit: Unit) -> Tensor:
 
 
 def one_a_step(network: nn.Module, inputs: RewardInputs) -> Tensor:
-    """``[n]``, what ``network`` returns.
+    """Learned rewards ``[n]`` that ``network`` returns, one for each step.
 
-    :raises ValueError: if that has another shape
+    :raises ValueError: if they have another shape
     """
     learned = network(inputs)
     if learned.shape != inputs.rewards.shape:

@@ -44,13 +44,13 @@ class LearnedRewardWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self._payer = _Payer(reward, env, 1, mode, coef)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As the environment's."""
+        """Reset the environment."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._payer.begin(_batched(observation))
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """As the environment's, but for its reward."""
+        """Step the environment, and pay the learned reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         learned, paid = self._payer.pay(
             np.asarray(action)[None], np.array([reward]), _batched(observation), np.array([terminated or truncated])
@@ -59,7 +59,7 @@ class LearnedRewardWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
 
 class VecLearnedReward(VecEnvWrapper):
-    """As :class:`LearnedRewardWrapper`, for all copies of a vectorised environment at once.
+    """Pays the learned reward like :class:`LearnedRewardWrapper`, for all copies of a vectorised environment at once.
 
     SB3's log shows the extrinsic return in ``rollout/ep_rew_mean`` where a ``Monitor`` is inside, and what was paid where a
     ``VecMonitor`` is outside.
@@ -82,18 +82,18 @@ class VecLearnedReward(VecEnvWrapper):
         self._actions = np.empty(0)
 
     def reset(self) -> VecEnvObs:
-        """As the environment's."""
+        """Reset the environment."""
         observations = self.venv.reset()
         self._payer.begin(observations)
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """As the environment's."""
+        """Give the environments their actions ``[N, ...]``."""
         self._actions = actions
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """As the environment's, but for its rewards."""
+        """Step the environments, and pay the learned rewards."""
         observations, rewards, dones, infos = self.venv.step_wait()
         learned, paid = self._payer.pay(self._actions, rewards, observations, dones)
         infos = [_told(*step) for step in zip(infos, rewards, learned, strict=True)]
@@ -144,7 +144,7 @@ class _Payer:
         return self.reward.relabel(self.observations, actions, rewards, np.ones_like(self.times), self.times)
 
     def _along_episodes(self, actions: NDArray[Any], rewards: NDArray[Any]) -> NDArray[np.float64]:
-        """From each episode's beginning, as a network does not tell its state: the cost grows with the time step."""
+        """Rewards ``[N]`` computed from each episode's beginning, as networks tell no state: the cost grows with the time."""
         for env, steps in enumerate(self.steps):
             steps.append((_row(self.observations, env), np.copy(actions[env]), rewards[env]))
         rows = [step for steps in self.steps for step in steps]

@@ -45,7 +45,7 @@ class FlatSettings:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Of all settings, group by group."""
+        """Names of all settings, group by group."""
         return [each.name for group in cls.groups.values() for each in fields(group)]
 
     def flat(self) -> dict[str, Any]:
@@ -54,7 +54,10 @@ class FlatSettings:
         return {**({"preset": self.preset} if self.presets else {}), **values, "seed": self.seed}
 
     def _check(self) -> None:
-        """:raises ValueError: if settings of different groups do not go together"""
+        """Check settings of different groups against each other.
+
+        :raises ValueError: if they do not go together
+        """
 
     def _refusal(self, name: str, value: Any) -> Exception:
         """The error of a name that is none of these."""

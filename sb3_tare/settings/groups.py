@@ -14,7 +14,7 @@ from sb3_tare.utils.checks import check_choice, check_count, check_number
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What is learned.
+    """The reward network that is learned.
 
     :param architecture: name of a reward network (``LSTMbMul``, the paper's default; ``LSTMb``, ``LSTMf``, ``MLPMul``,
         ``MLPConcat``, ``StateAction``, ``StateActionTanh``), or a ``torch.nn.Module`` class as described in
@@ -60,7 +60,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class AdvantageSettings:
-    """What the policy is trained on.
+    """The rewards and advantages that the policy is trained on.
 
     :param reward_mode: ``"add"``: extrinsic reward plus ``reward_coef`` times the learned one (introduction);
         ``"replace"``: the learned one alone (section 2.2)
@@ -95,7 +95,7 @@ class AdvantageSettings:
 
 @dataclass(frozen=True)
 class CriticSettings:
-    """Who says what learned rewards are to come.
+    """The critics that say what rewards are to come.
 
     :param critics: 2: one critic of extrinsic returns, the policy's own, and one of learned returns, the learner's
         (as in LIRPG); 1: the policy's own critic, of the rewards that the policy is trained on
@@ -119,7 +119,7 @@ class CriticSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """When the reward is trained.
+    """The times at which the reward is trained, and the steps that validate it.
 
     :param validation: ``"split"``: the rollout's episodes, split at random (Algorithm 1); ``"next_rollout"``: the whole
         rollout trains the policy, and the rollout that the updated policy collects next validates it

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class NetworkKwargs(TypedDict, total=False):
-    """Those of :class:`~sb3_tare.settings.groups.NetworkSettings`."""
+    """Keywords of :class:`~sb3_tare.settings.groups.NetworkSettings`."""
 
     architecture: str | type[nn.Module]
     architecture_kwargs: Mapping[str, Any]
@@ -19,7 +19,7 @@ class NetworkKwargs(TypedDict, total=False):
 
 
 class AdvantageKwargs(TypedDict, total=False):
-    """Those of :class:`~sb3_tare.settings.groups.AdvantageSettings`."""
+    """Keywords of :class:`~sb3_tare.settings.groups.AdvantageSettings`."""
 
     reward_mode: Literal["add", "replace"]
     reward_coef: float
@@ -29,7 +29,7 @@ class AdvantageKwargs(TypedDict, total=False):
 
 
 class CriticKwargs(TypedDict, total=False):
-    """Those of :class:`~sb3_tare.settings.groups.CriticSettings`."""
+    """Keywords of :class:`~sb3_tare.settings.groups.CriticSettings`."""
 
     critics: Literal[1, 2]
     critic_learning_rate: float
@@ -38,7 +38,7 @@ class CriticKwargs(TypedDict, total=False):
 
 
 class ScheduleKwargs(TypedDict, total=False):
-    """Those of :class:`~sb3_tare.settings.groups.ScheduleSettings`."""
+    """Keywords of :class:`~sb3_tare.settings.groups.ScheduleSettings`."""
 
     validation: Literal["split", "next_rollout"]
     swap: bool
@@ -47,7 +47,7 @@ class ScheduleKwargs(TypedDict, total=False):
 
 
 class GradientKwargs(TypedDict, total=False):
-    """Those of :class:`~sb3_tare.settings.groups.GradientSettings`."""
+    """Keywords of :class:`~sb3_tare.settings.groups.GradientSettings`."""
 
     curvature: Literal["fisher", "hessian", "identity"]
     curvature_episodes: Literal["validation", "training"]
@@ -58,7 +58,7 @@ class GradientKwargs(TypedDict, total=False):
 
 
 class StepKwargs(TypedDict, total=False):
-    """Those of :class:`~sb3_tare.settings.groups.StepSettings`, and the seed."""
+    """Keywords of :class:`~sb3_tare.settings.groups.StepSettings`, and the seed."""
 
     learning_rate: float
     max_grad_norm: float
@@ -66,7 +66,7 @@ class StepKwargs(TypedDict, total=False):
 
 
 class ConsistencyKwargs(TypedDict, total=False):
-    """Those of :class:`~sb3_tare.settings.groups.ConsistencySettings`."""
+    """Keywords of :class:`~sb3_tare.settings.groups.ConsistencySettings`."""
 
     return_consistency: float
     consistency_window: int
@@ -90,7 +90,7 @@ class DecompositionKwargs(TypedDict, total=False):
 
 
 class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, ConsistencyKwargs, total=False):
-    """Those that every learner has."""
+    """Keywords that every learner has."""
 
 
 class RewardKwargs(SharedKwargs, ScheduleKwargs, GradientKwargs, DecompositionKwargs, total=False):

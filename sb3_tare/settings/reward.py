@@ -47,11 +47,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_reward_updates": 0,
     },
 }
-"""What ``preset`` sets where the user does not; see :class:`RewardSettings`."""
+"""Values that a ``preset`` sets where the user does not; see :class:`RewardSettings`."""
 
 
 class LearnerSettings(FlatSettings):
-    """What every reward learner reads of its settings, whether its user can choose all of it or not."""
+    """Settings that every reward learner reads, whether its user can choose all of them or not."""
 
     adam_eps: ClassVar[float] = 1e-8
     """Epsilon of the learner's Adam optimisers, PyTorch's default."""

@@ -1,1 +1,1 @@
-"""What every other room uses: argument checks, whole files, generators, nested tensors, exact continuation."""
+"""Tools that every other folder uses: argument checks, whole files, generators, nested tensors, exact continuation."""

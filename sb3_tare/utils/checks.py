@@ -11,19 +11,28 @@ import torch
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """:raises ValueError: if ``value`` is none of ``choices``; 1 is not True here"""
+    """Check that an argument is one of some choices; 1 is not True here.
+
+    :raises ValueError: if ``value`` is none of ``choices``
+    """
     if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def check_count(name: str, value: Any, least: int, otherwise: str = "") -> None:
-    """:raises ValueError: if ``value`` is no whole number of at least ``least``"""
+    """Check that an argument is a whole number of at least ``least``.
+
+    :raises ValueError: if it is not
+    """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}{otherwise}, got {value!r}")
 
 
 def check_device(device: torch.device) -> None:
-    """:raises ValueError: if ``device`` cannot compute as advantages and statistics are computed"""
+    """Check that a device has the double precision in which advantages and statistics are computed.
+
+    :raises ValueError: if it has not
+    """
     if device.type == "mps":
         raise ValueError("device='mps' has no double precision, which advantages are computed in: use device='cpu'")
 
@@ -36,7 +45,10 @@ def check_number(
     at_most: float = math.inf,
     below: float = math.inf,
 ) -> None:
-    """:raises ValueError: if ``value`` is no finite number within the bounds"""
+    """Check that an argument is a finite number within the bounds.
+
+    :raises ValueError: if it is not
+    """
     is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not above < value < below or not at_least <= value <= at_most:
         bounds = [f"above {above}"] if above > -math.inf else [f"at least {at_least}"] if at_least > -math.inf else []
@@ -51,7 +63,11 @@ def check_finite(
     source: str = "the environment returned",
     remedy: str = "mend the environment, or wrap it so that NaN and infinity never leave it",
 ) -> None:
-    """:raises ValueError: if ``values``, an array, a number or a dictionary of them, holds NaN or infinity"""
+    """Check that data is finite.
+
+    :param values: an array ``[...]``, a number, or a dictionary of them
+    :raises ValueError: if they hold NaN or infinity
+    """
     if isinstance(values, dict):
         for key, array in values.items():
             check_finite(array, f"{name} {key!r}", source, remedy)

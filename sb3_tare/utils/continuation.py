@@ -23,7 +23,7 @@ class Continuable:
     """
 
     _continuation: dict[str, Any] | None = None
-    """Of a loaded model that has not gone on yet: where the global random generators were, and its seed"""
+    """State of the global random generators, and the seed, of a loaded model that has not gone on yet"""
     saved_as: dict[str, Any] | None = None
     """Format and version of the last file: :data:`sb3_tare.utils.formats.KEY`"""
 

@@ -11,7 +11,7 @@ from typing import Any
 from sb3_tare.utils.version import __version__
 
 KEY = "saved_as"
-"""Where a file tells what it is."""
+"""Key under which a file tells what it is."""
 
 FORMATS = {"model": 1, "RewardLearner": 1, "LearnedReward": 1, "replay memory": 1, "result": 1}
 """The format in which each kind of file is written. The number of a kind goes up when its files change so that older ones

@@ -12,14 +12,19 @@ MIN_DEVIATION = 0.01
 class RunningMoments(nn.Module):
     """Running mean and standard deviation of vectors, kept as buffers: saved, loaded and moved with the module.
 
-    :param shape: of an observation
+    :param shape: of one observation, ``[...]``
     """
 
     mean: Tensor
+    """``[...]`` mean that is subtracted, in single precision"""
     deviation: Tensor
+    """``[...]`` standard deviation that is divided by, at least :data:`MIN_DEVIATION`"""
     variance: Tensor
+    """``[...]`` float64"""
     exact_mean: Tensor
+    """``[...]`` float64"""
     count: Tensor
+    """scalar int64, vectors seen so far"""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

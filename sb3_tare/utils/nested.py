@@ -13,12 +13,12 @@ Observations = Tensor | dict[str, Tensor]
 
 
 def take(values: Any, rows: Tensor) -> Any:
-    """``rows`` of each tensor of a nested structure."""
+    """Rows ``[m]``, by number, of each tensor ``[n, ...]`` of a nested structure."""
     return map_tensors(values, lambda tensor: tensor[rows.to(tensor.device)])
 
 
 def concatenated(parts: Sequence[Any]) -> Any:
-    """One behind the other: tensors ``[n, ...]``, or dictionaries of them."""
+    """Put tensors ``[n, ...]``, or dictionaries of them, one behind the other."""
     if isinstance(parts[0], dict):
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return torch.cat(list(parts))

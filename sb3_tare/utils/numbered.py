@@ -17,11 +17,11 @@ from sb3_tare.utils.formats import KEY, check_stamp, holds_no, stamp
 from sb3_tare.utils.unnumbered import from_unnumbered_memory, from_unnumbered_zip
 
 File = str | Path | io.BufferedIOBase
-"""Where SB3 saves to and loads from"""
+"""Path or open file, as SB3 saves to and loads from"""
 
 
 def readable_zip(path: File, part: str | None = None, kind: str = "model", remedy: str = "") -> File:
-    """What SB3's functions for zip files can read of ``path``: itself, or a copy in today's format of a file without number.
+    """A file that SB3's functions for zip files can read: ``path`` itself, or a copy in today's format if it has no number.
 
     The number is read before anything is unpickled.
 
@@ -69,7 +69,7 @@ def write_memory(path: File, memory: Any) -> None:
 
 
 def read_memory(path: File) -> Any:
-    """What :func:`write_memory` wrote, or the pickled memory of a file without number.
+    """Read what :func:`write_memory` wrote, or the pickled memory of a file without number.
 
     Only open files that you trust: pickles can hold code.
 

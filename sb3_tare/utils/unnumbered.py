@@ -1,4 +1,4 @@
-"""What files from before there were format numbers held, made into what files hold today."""
+"""Conversions of files from before there were format numbers into what files hold today."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOVED_ALGORITHMS = {
     "sb3_tare.lirpg:LIRPG": "sb3_tare.algorithms.lirpg:LIRPG",
     "sb3_tare.awr.tare:TAREAWR": "sb3_tare.algorithms.tare_awr:TAREAWR",
 }
-"""Where the algorithms that models name are today."""
+"""Algorithms by the names in older models, and where they are today."""
 
 MOVED_NETWORKS = {
     "scaled_times": "inputs",

@@ -1,4 +1,4 @@
-"""What rl-zoo3 needs to know of each algorithm of this package."""
+"""The algorithms of this package, as rl-zoo3 needs to know them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def register() -> None:
 
 
 def hyperparams_folder() -> Path:
-    """Where the yaml files are: within an installed package, or beside it in the repository."""
+    """The folder of the yaml files: within an installed package, or beside it in the repository."""
     packaged = Path(sb3_tare.__file__).parent / "hyperparams"
     return packaged if packaged.is_dir() else packaged.parents[1] / "hyperparams"
 

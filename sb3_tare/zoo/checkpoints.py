@@ -19,7 +19,10 @@ class Experiment(ExperimentManager):
     """
 
     def create_callbacks(self) -> None:
-        """As rl-zoo3, with more in a checkpoint; replay memory, which is large, with ``--save-replay-buffer``."""
+        """Create rl-zoo3's callbacks, with more in a checkpoint.
+
+        Replay memory, which is large, is in it with ``--save-replay-buffer``.
+        """
         super().create_callbacks()
         for callback in self.callbacks:
             if isinstance(callback, CheckpointCallback):

@@ -1,4 +1,4 @@
-"""What a search of hyperparameters varies: spaces in rl-zoo3's Optuna interface.
+"""Spaces that a search of hyperparameters explores, in rl-zoo3's Optuna interface.
 
 A space suggests flat numbers and names to a trial; ``convert`` makes arguments of them, for the trial itself and when
 rl-zoo3 reads them back from a storage. As rl-zoo3 lets what is sampled replace an argument whole, ``reward_kwargs`` holds
@@ -26,7 +26,7 @@ LIRPG_REWARDS: dict[str, dict[str, Any]] = {
     "StateActionTanh": {"architecture": "StateActionTanh"},
     "LSTMbMul": {"architecture": "LSTMbMul"},
 }
-"""Those of LIRPG: its own, and the one that TARE gives it."""
+"""Reward networks of LIRPG: its own, and the one that TARE gives it."""
 
 NETWORKS = {"small": [64, 64], "medium": [128, 64], "big": [256, 256]}
 """Hidden layers of AWR's policy and critic, by what a trial calls them."""

@@ -37,17 +37,17 @@ from sb3_tare.networks.layers import MultiplicativeEmbedding
 from sb3_tare.rewards.reward_model import build_reward_model
 
 LSTM_HIDDEN_SIZE, LSTM_LAYERS = 32, 2
-"""Of the reward network (table 1 and section 2.1)."""
+"""Width and depth of the reward network's LSTM (table 1 and section 2.1)."""
 
 LSTMBMUL = {"lstm_layers": LSTM_LAYERS}
 """Arguments of the comparison's reward network, ``LSTMbMul``."""
 
 AS_PPO = {"n_steps": 2048, "batch_size": 64}
-"""Where ``RecurrentPPO``'s defaults are not those of SB3's PPO."""
+"""Arguments of SB3's PPO, where ``RecurrentPPO``'s defaults are others."""
 
 HISTORY_KEYS = ("observation", "action", "reward", "time")
 NORMALISED_KEYS = ["observation", "reward"]
-"""Of a :class:`History`, those that ``VecNormalize`` should normalise: actions and times are of order one already."""
+"""Keys of a :class:`History` that ``VecNormalize`` should normalise: actions and times are of order one already."""
 
 
 class History(gym.Wrapper, RecordConstructorArgs):
@@ -77,13 +77,13 @@ class History(gym.Wrapper, RecordConstructorArgs):
         )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As of the environment, with no history."""
+        """Reset the environment, with no history."""
         observation, info = self.env.reset(seed=seed, options=options)
         self.time = 0
         return self._observe(observation, np.zeros(self.action_dim, dtype=np.float32), 0.0), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As of the environment, with the step's action and reward in the observation."""
+        """Step the environment, with the step's action and reward in the observation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.time += 1
         encoded = np.asarray(flatten(self.env.action_space, action), dtype=np.float32)
@@ -107,7 +107,7 @@ class HistoryEmbedding(BaseFeaturesExtractor):
         self.embedding = MultiplicativeEmbedding(sum(dims), hidden_size)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """``[n, hidden_size]``"""
+        """Embeddings ``[n, hidden_size]`` of observations, a dictionary of arrays ``[n, ...]``."""
         observation, action, reward, time = (observations[key].flatten(1) for key in HISTORY_KEYS)
         return self.embedding(torch.cat([observation, action], dim=1), torch.cat([reward, time], dim=1))
 

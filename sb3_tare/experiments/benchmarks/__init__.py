@@ -1,1 +1,1 @@
-"""What costs how much: ratios, measured in one run."""
+"""Costs of what the package does: ratios, measured in one run."""

@@ -1,4 +1,4 @@
-"""What AWR's time goes to, and what was done about the overhead of its many small gradient steps.
+"""The time that each phase of AWR takes, and what was done about the overhead of its many small gradient steps.
 
     python -m sb3_tare.experiments.benchmarks.awr_speed --out examples/results/awr_speed/awr_speed.json
 
@@ -52,19 +52,19 @@ Steps = Callable[[torch.optim.Optimizer, Callable[[Tensor], Tensor], int], None]
 
 
 def as_they_are(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """All mini-batches drawn at once, a fused optimiser, no waiting for a loss."""
+    """Take the steps as AWR does: all mini-batches drawn at once, a fused optimiser, no waiting for a loss."""
     descend(optimizer, loss, shuffled_batches(n_rows, 256, N_STEPS), "actor", "")
 
 
 def not_fused(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """The optimiser as torch chooses it."""
+    """Take the steps with the optimiser as torch chooses it."""
     groups = [{"params": group["params"]} for group in optimizer.param_groups]
     plain = torch.optim.SGD(groups, lr=optimizer.param_groups[0]["lr"], momentum=0.9)
     descend(plain, loss, shuffled_batches(n_rows, 256, N_STEPS), "actor", "")
 
 
 def drawn_one_by_one(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """Each mini-batch drawn when its step comes."""
+    """Draw each mini-batch when its step comes."""
 
     def batches() -> Iterator[Tensor]:
         for _ in range(N_STEPS):
@@ -74,7 +74,7 @@ def drawn_one_by_one(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], 
 
 
 def each_loss_read(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """Each step's loss brought to Python, which on a GPU waits for the device."""
+    """Bring each step's loss to Python, which on a GPU waits for the device."""
 
     def read(rows: Tensor) -> Tensor:
         value = loss(rows)
@@ -85,7 +85,7 @@ def each_loss_read(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Te
 
 
 def arguments_checked(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], n_rows: int) -> None:
-    """Torch's distributions check their arguments, which on a GPU waits for the device too."""
+    """Have torch's distributions check their arguments, which on a GPU waits for the device too."""
 
     def checked(rows: Tensor) -> Tensor:
         torch.distributions.Distribution.set_default_validate_args(True)
@@ -95,7 +95,7 @@ def arguments_checked(optimizer: torch.optim.Optimizer, loss: Callable[[Tensor],
 
 
 N_STEPS = 200
-"""In a block"""
+"""Gradient steps in a block"""
 
 VARIANTS: dict[str, Steps] = {
     "as they are": as_they_are,

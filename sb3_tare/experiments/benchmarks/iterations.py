@@ -1,4 +1,4 @@
-"""What an iteration of each variant of a study costs.
+"""The cost of an iteration of each variant of a study.
 
     python -m sb3_tare.experiments.benchmarks.iterations depth --out examples/results/depth/cost/iterations.json
 
@@ -26,7 +26,7 @@ from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.utils.files import write_json
 
 STEPS = 2048
-"""Of an iteration, at the defaults of PPO and of AWR."""
+"""Environment steps of an iteration, at the defaults of PPO and of AWR."""
 
 
 def compare(study: str, env: str, rounds: int, warm_up: int) -> list[dict[str, Any]]:

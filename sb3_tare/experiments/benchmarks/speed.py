@@ -1,4 +1,4 @@
-"""What learning the reward costs: TAREPPO against PPO, and the implicit gradient against an unrolled one.
+"""The cost of learning the reward: TAREPPO against PPO, and the implicit gradient against an unrolled one.
 
     python -m sb3_tare.experiments.benchmarks.speed --out examples/results/speed/speed.json
 
@@ -39,7 +39,7 @@ from sb3_tare.utils.files import write_json
 
 PHASES = ("rollout", "policy", "reward")
 PACKAGES = ("sb3-tare", "stable-baselines3", "torch", "gymnasium", "mujoco")
-"""That speed depends on."""
+"""Packages that speed depends on."""
 
 
 class RolloutClock(BaseCallback):

@@ -1,4 +1,4 @@
-"""What a study says across its environments: normalised scores and rliable's aggregates of them."""
+"""Results of a study across its environments: normalised scores and rliable's aggregates of them."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _title(env: str, name: str) -> str:
 
 
 def _curve(results: Sequence[Result], key: str) -> plots.Curve:
-    """From the first evaluation after training has begun: before it, the rewards' unit is not known."""
+    """Mean curve from the first evaluation in training on: before it, the rewards' unit is not known."""
     values = [[measured[key] for measured in result["measured"][1:]] for result in results]
     return np.array(results[0]["evaluations"]["timesteps"][1:]), statistics.mean(np.array(values, dtype=float))
 
@@ -114,7 +114,7 @@ def _last_rewards(results: Sequence[Result]) -> dict[str, Array]:
 
 
 def _means(results: Sequence[Result]) -> list[str]:
-    """Of the learned rewards at the end, by action; a dash where it was not taken."""
+    """Means of the learned rewards at the end, by action; a dash where it was not taken."""
     by_action = zip(*(result["measured"][-1]["learned"] for result in results), strict=True)
     means = ([float(np.mean(rewards)) if rewards else None for rewards in of_seeds] for of_seeds in by_action)
     return [f"action {a}: {', '.join(map(page.number, of_seeds))}" for a, of_seeds in enumerate(means)]

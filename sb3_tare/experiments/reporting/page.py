@@ -49,12 +49,12 @@ def page(title: str, blocks: Iterable[str]) -> str:
 
 
 def heading(text: str) -> str:
-    """Of a section."""
+    """The heading of a section."""
     return f"<h2>{escape(text)}</h2>"
 
 
 def paragraph(text: str) -> str:
-    """Plain text."""
+    """A paragraph of plain text."""
     return f"<p>{escape(text)}</p>"
 
 
@@ -88,7 +88,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def number(value: Any) -> str:
-    """Short, for reading: no decimals from 100 on, four figures below; a dash for what is not there."""
+    """A number as short text: no decimals from 100 on, four figures below; a dash for what is not there."""
     if value is None or value != value:  # NaN
         return "-"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""From a folder of results to figures, a table and a page. The modules behind it need the extra ``plots``."""
+"""Figures, a table and a page, made from a folder of results. The modules behind it need the extra ``plots``."""
 
 from __future__ import annotations
 

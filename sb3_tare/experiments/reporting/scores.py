@@ -41,13 +41,13 @@ def variants_of(runs: Runs) -> list[str]:
 
 
 def training_curve(result: Result) -> NDArray[np.float64]:
-    """``[evaluations]`` mean extrinsic return of the training episodes that ended between two evaluations; NaN if none."""
+    """Mean extrinsic return ``[evaluations]`` of the training episodes that ended between two evaluations; NaN if none."""
     due = result["evaluations"]["timesteps"]
     return np.array([_training_return(result, begin, end) for begin, end in pairwise(due)])
 
 
 def evaluation_curve(result: Result) -> NDArray[np.float64]:
-    """``[evaluations + 1]`` mean return of each evaluation, the first of the untrained policy."""
+    """Mean return ``[evaluations + 1]`` of each evaluation, the first of the untrained policy."""
     return np.array([np.mean(returns) for returns in result["evaluations"]["returns"]])
 
 
@@ -72,7 +72,7 @@ def _training_return(result: Result, begin: float, end: float) -> float:
 
 @dataclass(frozen=True)
 class Scale:
-    """What counts as a score of 0 and of 1 in an environment.
+    """The returns that count as a score of 0 and of 1 in an environment.
 
     :param zero: mean return of all untrained policies there
     :param one: mean final return of the reference
@@ -87,12 +87,12 @@ class Scale:
         return self.one > self.zero
 
     def score(self, value: float) -> float:
-        """(value - zero) / (one - zero); signs and offsets of the returns do not matter."""
+        """Score (value - zero) / (one - zero); signs and offsets of the returns do not matter."""
         return (value - self.zero) / (self.one - self.zero)
 
 
 def scales(runs: Runs, reference: str) -> dict[str, Scale]:
-    """Of the environments in which the reference has a result."""
+    """Scales of the environments in which the reference has a result."""
     return {
         env: Scale(
             zero=float(np.mean([evaluation_curve(result)[0] for results in variants.values() for result in results])),
@@ -104,7 +104,7 @@ def scales(runs: Runs, reference: str) -> dict[str, Scale]:
 
 
 def scores(runs: Runs, scales: Mapping[str, Scale]) -> dict[str, NDArray[np.float64]]:
-    """``[seeds, environments]`` scores of every variant that has, in all usable environments, a seed in common."""
+    """Scores ``[seeds, environments]`` of every variant that has, in all usable environments, a seed in common."""
     envs = [env for env, scale in scales.items() if scale.usable]
     matrices = {}
     for name in variants_of(runs) if envs else ():

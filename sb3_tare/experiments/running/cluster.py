@@ -10,7 +10,7 @@ from sb3_tare.experiments.running.engines import Failed, Update, attempt
 from sb3_tare.experiments.running.jobs import Job
 
 RETRIES = 5
-"""How often a job is begun again after its node or process has died."""
+"""Number of times that a job is begun again after its node or process has died."""
 
 
 def cluster(jobs: Sequence[Job], address: str, cores: float = 1) -> Iterator[Update]:

@@ -1,4 +1,4 @@
-"""Where jobs run. An engine is a function from jobs to a stream of what becomes of them."""
+"""Engines, which run jobs: functions from jobs to a stream of what becomes of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Engine = Callable[[Sequence[Job]], Iterator[Update]]
 
 
 def local(jobs: Sequence[Job], processes: int) -> Iterator[Update]:
-    """This machine: each job in a fresh process, ``processes`` at a time.
+    """Run each job in a fresh process on this machine, ``processes`` at a time.
 
     Not a ``ProcessPoolExecutor``, which fails every job when one process is killed, and tells nothing of their progress.
     """

@@ -44,18 +44,18 @@ class Job:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The job's name for people."""
         return f"{self.name} on {self.env}, seed {self.seed}"
 
     @property
     def filename(self) -> str:
-        """Of its result: readable, and a file's name everywhere, though ids of environments hold slashes."""
+        """Name of its result's file: readable, and allowed everywhere, though ids of environments hold slashes."""
         env = re.sub(r"[^\w.-]", "_", self.env.replace("/", "__"))
         return f"{env}.{self.name}.seed{self.seed}.json"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of it, as JSON gives it back."""
+        """All fields of the job, as JSON gives them back."""
         return json.loads(json.dumps(asdict(self)))
 
     @property

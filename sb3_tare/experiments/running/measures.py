@@ -1,4 +1,4 @@
-"""What a study may record at each evaluation beside returns."""
+"""Measures that a study may record at each evaluation beside returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sb3_tare import LearnedReward
 from sb3_tare.analysis.trajectories import Trajectories, collect, learned_rewards
 
 Measure = Callable[[BaseAlgorithm, VecEnv], dict[str, Any]]
-"""From the algorithm as it is and the evaluation's environment, whose normalisation is the training's, to plain data."""
+"""Function from the algorithm and the evaluation's environment, whose normalisation is the training's, to plain data."""
 
 TRAJECTORIES = 10
 """Episodes that a measure looks at (section 2.3)."""
@@ -38,8 +38,9 @@ def rewards_along_training(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
 
 
 def rewards_by_action(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
-    """Learned rewards of every step by its action, in the unit in which the algorithm sees rewards, and how many steps
-    took each action (figure 4).
+    """Learned rewards of every step by its action, and how many steps took each action (figure 4).
+
+    Rewards are in the unit in which the algorithm sees them.
 
     :raises TypeError: if actions are not discrete
     """
@@ -64,4 +65,4 @@ MEASURES: dict[str, Measure] = {
     "rewards_along_training": rewards_along_training,
     "rewards_by_action": rewards_by_action,
 }
-"""By name, as a study gives it."""
+"""Measures by name, as a study gives it."""

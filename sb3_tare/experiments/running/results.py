@@ -13,7 +13,7 @@ from sb3_tare.utils.formats import KEY, check_stamp, stamp
 from sb3_tare.utils.unnumbered import from_unnumbered_result
 
 Result = dict[str, Any]
-"""What :func:`sb3_tare.experiments.running.training.train` returns."""
+"""Plain data that :func:`sb3_tare.experiments.running.training.train` returns."""
 
 
 class DamagedResult(ValueError):
@@ -40,7 +40,9 @@ def write(folder: Path, job: Job, result: Result) -> None:
 
 
 def read(path: Path) -> Result:
-    """:raises DamagedResult: if the file is not what :func:`write` wrote
+    """Read a job's result.
+
+    :raises DamagedResult: if the file is not what :func:`write` wrote
     :raises ValueError: if it is in a newer or unknown format
     """
     try:

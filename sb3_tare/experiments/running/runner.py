@@ -15,7 +15,7 @@ from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.experiments.running.results import missing, read_all, write
 
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
-"""How text is printed that may hold anything."""
+"""Arguments for printing text that may hold anything."""
 
 
 def run(jobs: list[Job], folder: Path, engine: Engine, console: Console) -> list[Failed]:

@@ -1,4 +1,4 @@
-"""What a job does: train, and record returns of training episodes and of deterministic evaluations.
+"""The work of a job: train, and record returns of training episodes and of deterministic evaluations.
 
 Evaluations leave no trace in the training run: they have environments of their own, and the global random generators are
 put back after each.
@@ -76,7 +76,7 @@ def make_env(job: Job) -> VecEnv:
 
 
 class Episodes(BaseCallback):
-    """When training episodes ended, and their returns in the environment's own reward."""
+    """Notes when training episodes ended, and their returns in the environment's own reward."""
 
     def __init__(self, report: Callable[[int], None]) -> None:
         super().__init__()
