@@ -1,0 +1,52 @@
+"""Errors that name the first thing that is not a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from sb3_tare.lean.statistics import Losses
+
+
+def check_update(model: Any, losses: Losses) -> None:
+    """:raises ValueError: if an update has met or made a NaN, naming the observation, loss or parameter"""
+    if not np.isnan(losses.policy + losses.value + losses.entropy).any() and not _nan_parameters(model.policy):
+        return
+    _check_buffer(model.rollout_buffer)
+    for name in ("policy", "value", "entropy"):
+        (where,) = np.isnan(getattr(losses, name)).nonzero()
+        if len(where):
+            raise ValueError(
+                f"the {name} loss is NaN, first in mini-batch {where[0] + 1} of {len(losses.policy)} of this update"
+            )
+    raise ValueError(f"the policy's parameters {', '.join(_nan_parameters(model.policy))} are NaN after this update")
+
+
+def check_outputs(outputs: np.ndarray, observations: Any, policy: Any) -> None:
+    """:raises ValueError: if the policy's ``outputs`` for ``observations`` have a NaN, naming where it comes from"""
+    flat = outputs.ravel()
+    product = flat.dot(flat)  # squares add up to NaN only where there was one
+    if product == product:
+        return
+    if np.isnan(observations).any():
+        raise ValueError(f"an observation is NaN: {observations!r}")
+    names = _nan_parameters(policy)
+    if names:
+        raise ValueError(f"the policy's parameters {', '.join(names)} are NaN")
+    raise ValueError(f"the policy's output is NaN: {outputs!r}")
+
+
+def _check_buffer(buffer: Any) -> None:
+    named = buffer.observations.items() if isinstance(buffer.observations, dict) else [("", buffer.observations)]
+    for key, observations in named:
+        if np.isnan(observations).any():
+            raise ValueError(f"the rollout's observations{f' {key!r}' if key else ''} have a NaN")
+    for name in ("rewards", "values", "log_probs", "advantages", "returns"):
+        if np.isnan(getattr(buffer, name)).any():
+            raise ValueError(f"the rollout's {name} have a NaN")
+
+
+def _nan_parameters(policy: Any) -> list[str]:
+    return [name for name, parameter in policy.named_parameters() if torch.isnan(parameter).any()]
