@@ -6,7 +6,6 @@ single tensors, which is its default on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ class Adam(NamedTuple):
     eps: float
 
 
-def clip_(gradient: Tensor, parts: Sequence[Tensor], max_norm: float) -> None:
+def clip_(gradient: Tensor, parts: list[Tensor], max_norm: float) -> None:
     """Scale ``gradient`` ``[p]`` down to ``max_norm``.
 
     :param parts: its views for each parameter, whose norms' norm is taken, as torch takes it

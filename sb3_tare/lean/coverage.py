@@ -35,6 +35,8 @@ def affine_maps(policy: ActorCriticPolicy) -> tuple[list[nn.Linear], list[nn.Lin
 
 def features_of(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
     """Features ``[n, k]`` of observations ``[n, ...]``: flat float32, one-hot where discrete; no parameter takes part."""
+    if isinstance(policy.observation_space, spaces.Box):
+        return observations.float().flatten(1)
     return BaseModel.extract_features(policy, observations, policy.features_extractor)
 
 

@@ -68,11 +68,6 @@ def evaluate(means: np.ndarray, spread: Spread, actions: np.ndarray) -> Gaussian
     return Gaussian(torch.from_numpy(terms).sum(1), deviations, quotients, spread)
 
 
-def sample(means: np.ndarray, spread: Spread) -> np.ndarray:
-    """Actions ``[N, A]``, with the random numbers that ``torch.distributions.Normal.rsample`` draws."""
-    return means + torch.empty(means.shape).normal_().numpy() * spread.std
-
-
 def pull_back(given: Gaussian, log_prob_gradient: np.ndarray, entropy_gradient: np.float32) -> tuple[Tensor, Tensor]:
     """Gradients by the means ``[B, A]`` and by ``log_std`` ``[A]``.
 

@@ -50,7 +50,7 @@ def clipped_surrogate(log_probs: Tensor, old_log_probs: np.ndarray, advantages: 
 def approximate_kl(log_ratios: np.ndarray) -> np.float32:
     """Mean of (r - 1) - log r, to the last bit what PPO compares with ``target_kl`` (http://joschu.net/blog/kl-approx.html)."""
     log_ratio = torch.from_numpy(log_ratios)
-    return ((log_ratio.exp() - 1) - log_ratio).mean().numpy()[()]
+    return np.float32(((log_ratio.exp() - 1) - log_ratio).mean().item())
 
 
 class ValueLoss(NamedTuple):

@@ -31,9 +31,9 @@ def collect(self: Any, env: VecEnv, callback: BaseCallback, rollout_buffer: Roll
     n_steps = 0
     rollout_buffer.reset()
     callback.on_rollout_start()
-    actor = Actor(self.policy)
+    actor = Actor(self.policy, env.num_envs)
     while n_steps < n_rollout_steps:
-        obs_tensor = obs_as_tensor(self._last_obs, self.device)
+        obs_tensor: Any = obs_as_tensor(self._last_obs, self.device)
         actions, values, log_probs = actor.act(obs_tensor)
         clipped_actions = actor.clipped(actions)
         new_obs, rewards, dones, infos = env.step(clipped_actions)
@@ -54,7 +54,7 @@ def collect(self: Any, env: VecEnv, callback: BaseCallback, rollout_buffer: Roll
         _add(rollout_buffer, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
         self._last_obs, self._last_episode_starts = new_obs, dones
     with torch.no_grad():
-        values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))
+        values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
     _estimate(rollout_buffer, values, dones)
     callback.update_locals(locals())
     callback.on_rollout_end()

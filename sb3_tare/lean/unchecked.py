@@ -50,14 +50,11 @@ class UncheckedBernoulli(sb3.BernoulliDistribution):
 
 
 UNCHECKED: dict[type, type] = {
-    unchecked.__base__: unchecked
-    for unchecked in (
-        UncheckedDiagGaussian,
-        UncheckedStateDependentNoise,
-        UncheckedCategorical,
-        UncheckedMultiCategorical,
-        UncheckedBernoulli,
-    )
+    sb3.DiagGaussianDistribution: UncheckedDiagGaussian,
+    sb3.StateDependentNoiseDistribution: UncheckedStateDependentNoise,
+    sb3.CategoricalDistribution: UncheckedCategorical,
+    sb3.MultiCategoricalDistribution: UncheckedMultiCategorical,
+    sb3.BernoulliDistribution: UncheckedBernoulli,
 }
 
 
