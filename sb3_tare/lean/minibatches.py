@@ -80,7 +80,8 @@ class Rows:
     def shuffled(self, batch_size: int) -> Iterator[Minibatch]:
         """One pass over all rows, in an order drawn from numpy's global generator as ``RolloutBuffer.get()`` draws it."""
         order = torch.from_numpy(np.random.permutation(self.n))  # noqa: NPY002
-        features, actions = (rows[order].split(batch_size) for rows in (self._features, self._actions))
-        columns = [column[order].split(batch_size) for column in self._columns]
-        for x, a, values, log_probs, advantages, returns in zip(features, actions, *columns, strict=True):
-            yield Minibatch(x, a, values.numpy(), log_probs.numpy(), advantages, returns.numpy())
+        columns = [column[order].split(batch_size) for column in (self._actions, *self._columns)]
+        for rows, actions, values, log_probs, advantages, returns in zip(order.split(batch_size), *columns, strict=True):
+            # Features go into matrix products, whose last bits depend on how memory is aligned: they get their own.
+            features = self._features[rows]
+            yield Minibatch(features, actions, values.numpy(), log_probs.numpy(), advantages, returns.numpy())

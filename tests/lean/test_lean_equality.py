@@ -17,6 +17,7 @@ SUBPROCESS = partial(SubprocVecEnv, start_method="fork")
 IMAGE = spaces.Box(0, 255, (3, 36, 36), dtype=np.uint8)
 DICT = spaces.Dict({"a": box(3), "b": spaces.Discrete(4)})
 LINEAR = {"learning_rate": lambda left: 1e-2 * left, "clip_range": lambda left: 0.3 * left}
+CHEETAH = {"observations": box(17), "actions": box(6, bound=1.0)}
 FAST = {"learning_rate": 1e-2}
 
 
@@ -30,7 +31,7 @@ def split_net(pi: list[int], vf: list[int]) -> dict[str, Any]:
 
 CONFIGURATIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str]]] = {
     "one environment": ({}, {}, WRITTEN_OUT),
-    "SB3's own sizes": ({"observations": box(17), "actions": box(6, bound=1.0)}, {"n_steps": 128, "batch_size": 64, **net(64, 64)}, WRITTEN_OUT),
+    "SB3's own sizes": (CHEETAH, {"n_steps": 128, "batch_size": 64, **net(64, 64)}, WRITTEN_OUT),
     "three environments": ({"n_envs": 3}, {}, WRITTEN_OUT),
     "eight environments": ({"n_envs": 8}, {"batch_size": 64}, WRITTEN_OUT),
     "one action of 17 dimensions": ({"actions": box(17, bound=1.0)}, FAST, WRITTEN_OUT),
