@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sb3_tare.lean import categorical, gaussian
 from sb3_tare.lean.complaints import check_outputs
-from sb3_tare.lean.coverage import affine_maps, features_of
+from sb3_tare.lean.coverage import affine_maps, features_of, policy_obstacles
 from sb3_tare.lean.networks import ACTIVATIONS
 
 
@@ -30,7 +30,46 @@ class Acted(NamedTuple):
     log_probs: Tensor
 
 
-class Actor:
+class Actor(Protocol):
+    """Whoever acts in a rollout."""
+
+    def act(self, observations: Any) -> Acted:
+        """Draw actions."""
+
+    def clipped(self, actions: np.ndarray) -> np.ndarray:
+        """Actions ``[N, ...]`` as the environments take them."""
+
+
+def actor_of(policy: ActorCriticPolicy, n_envs: int) -> Actor:
+    """``policy`` acting in ``n_envs`` environments, written out if it can be."""
+    covered = next(policy_obstacles(policy), None) is None
+    return WrittenOutActor(policy, n_envs) if covered else GeneralActor(policy)
+
+
+class GeneralActor:
+    """A policy's own ``forward``."""
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        self._policy = policy
+
+    def act(self, observations: Any) -> Acted:
+        """Draw actions.
+
+        :raises ValueError: from torch, if a distribution's parameter is NaN
+        """
+        with torch.no_grad():
+            actions, values, log_probs = self._policy(observations)
+        return Acted(actions.cpu().numpy(), values, log_probs)
+
+    def clipped(self, actions: np.ndarray) -> np.ndarray:
+        """Actions ``[N, ...]`` as the environments take them."""
+        space = self._policy.action_space
+        if not isinstance(space, spaces.Box):
+            return actions
+        return self._policy.unscale_action(actions) if self._policy.squash_output else np.clip(actions, space.low, space.high)
+
+
+class WrittenOutActor:
     """Draws actions from a policy as its ``forward`` does, with the same random numbers.
 
     It works in the memory of the policy's parameters, so that changes in the middle of a rollout are heeded.

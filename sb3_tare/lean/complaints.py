@@ -6,13 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sb3_tare.lean.statistics import Losses
 
 
+def check_parameters(policy: Any) -> None:
+    """:raises ValueError: if a parameter is NaN, naming it"""
+    names = nan_parameters(policy)
+    if names:
+        raise ValueError(f"the policy's parameters {', '.join(names)} are NaN")
+
+
 def check_update(model: Any, losses: Losses) -> None:
     """:raises ValueError: if an update has met or made a NaN, naming the observation, loss or parameter"""
-    if not np.isnan(losses.policy + losses.value + losses.entropy).any() and not _nan_parameters(model.policy):
+    if not np.isnan(losses.policy + losses.value + losses.entropy).any() and not nan_parameters(model.policy):
         return
     _check_buffer(model.rollout_buffer)
     for name in ("policy", "value", "entropy"):
@@ -21,20 +29,18 @@ def check_update(model: Any, losses: Losses) -> None:
             raise ValueError(
                 f"the {name} loss is NaN, first in mini-batch {where[0] + 1} of {len(losses.policy)} of this update"
             )
-    raise ValueError(f"the policy's parameters {', '.join(_nan_parameters(model.policy))} are NaN after this update")
+    check_parameters(model.policy)
 
 
-def check_outputs(outputs: np.ndarray, observations: Any, policy: Any) -> None:
+def check_outputs(outputs: np.ndarray, observations: Tensor, policy: Any) -> None:
     """:raises ValueError: if the policy's ``outputs`` for ``observations`` have a NaN, naming where it comes from"""
     flat = outputs.ravel()
     product = flat.dot(flat)  # squares add up to NaN only where there was one
     if product == product:
         return
-    if np.isnan(observations).any():
+    if torch.isnan(observations).any():
         raise ValueError(f"an observation is NaN: {observations!r}")
-    names = _nan_parameters(policy)
-    if names:
-        raise ValueError(f"the policy's parameters {', '.join(names)} are NaN")
+    check_parameters(policy)
     raise ValueError(f"the policy's output is NaN: {outputs!r}")
 
 
@@ -48,5 +54,5 @@ def _check_buffer(buffer: Any) -> None:
             raise ValueError(f"the rollout's {name} have a NaN")
 
 
-def _nan_parameters(policy: Any) -> list[str]:
+def nan_parameters(policy: Any) -> list[str]:
     return [name for name, parameter in policy.named_parameters() if torch.isnan(parameter).any()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+from sb3_tare.lean import recording
 from sb3_tare.lean.coverage import optimizer_obstacles, policy_obstacles
 from sb3_tare.lean.minibatches import plain_batch_size
 
@@ -17,8 +17,9 @@ WRITTEN_OUT, GENERAL, SB3 = "written out", "general", "Stable-Baselines3"
 class HostLoop(NamedTuple):
     """How an algorithm collects and learns.
 
-    :param rollout: ``"written out"`` or ``"Stable-Baselines3"``
-    :param update: one of these, or ``"general"``
+    :param rollout: ``"written out"``; ``"general"``, around the policy's or the buffer's own methods; or
+        ``"Stable-Baselines3"``
+    :param update: likewise
     :param reason: why not all is written out; empty if it is
     """
 
@@ -41,19 +42,15 @@ def host_loop(model: Any) -> HostLoop:
         return HostLoop(SB3, SB3, f"{type(model.policy).__name__} is no ActorCriticPolicy")
     policy_reason = next(policy_obstacles(model.policy), None)
     if policy_reason is not None:
-        return HostLoop(SB3, GENERAL, policy_reason)
-    rollout_reason = next(_rollout_obstacles(model.rollout_buffer), None)
+        return HostLoop(GENERAL, GENERAL, policy_reason)
+    buffer = model.rollout_buffer
+    rollout_reason = None if recording.is_written_out(buffer) else f"rollouts are kept by {type(buffer).__name__}"
     update_reason = next(_update_obstacles(model), None)
     return HostLoop(
-        WRITTEN_OUT if rollout_reason is None else SB3,
+        WRITTEN_OUT if rollout_reason is None else GENERAL,
         WRITTEN_OUT if update_reason is None else GENERAL,
         "; ".join(dict.fromkeys(filter(None, (rollout_reason, update_reason)))),
     )
-
-
-def _rollout_obstacles(buffer: Any) -> Iterator[str]:
-    if type(buffer) is not RolloutBuffer:
-        yield f"rollouts are kept by {type(buffer).__name__}"
 
 
 def _update_obstacles(model: Any) -> Iterator[str]:

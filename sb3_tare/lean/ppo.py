@@ -24,7 +24,7 @@ class LeanPPO(PPO):
 
     Rollouts and updates of an ``MlpPolicy`` (tanh or ReLU; Gaussian or categorical actions; Adam as SB3 sets it up) are
     written out: forward and backward pass, Adam and GAE without modules, autograd or checks of arguments. Any other
-    ``ActorCriticPolicy`` updates through its own ``evaluate_actions`` in a leaner ``train()``, and collects as in SB3.
+    ``ActorCriticPolicy`` goes through leaner loops around its own ``forward`` and ``evaluate_actions``;
     :attr:`host_loop` tells. Policy, optimiser, buffer and random numbers are PPO's to the last bit where a kernel's result
     does not depend on where in memory its operands lie; elsewhere (another BLAS, many threads) they are as close as two
     kernels are to each other. Logged scalars agree to about 1e-5.

@@ -1,28 +1,27 @@
-"""SB3's loop that collects a rollout, for policies that are written out."""
+"""SB3's loop that collects a rollout, with a policy and a buffer that are written out where they can be."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
-from sb3_tare.lean.actor import Actor
-from sb3_tare.lean.gae import advantages_of
+from sb3_tare.lean.actor import actor_of
+from sb3_tare.lean.recording import recorder_of
 
 
 def collect(self: Any, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int) -> bool:
-    """``OnPolicyAlgorithm.collect_rollouts``, statement by statement, around an :class:`Actor` and without ``add()``.
+    """``OnPolicyAlgorithm.collect_rollouts``, statement by statement.
 
-    Names are SB3's, ``self`` included, for callbacks find them in their ``locals``.
+    Names are SB3's, ``self`` included, for callbacks find them in their ``locals``; they find ``actor`` and ``recorder``
+    too. What is written out is decided when all callbacks have seen the rollout begin.
 
-    :param self: an on-policy algorithm whose policy is written out
+    :param self: an on-policy algorithm
     :return: False if a callback has stopped the training
     :raises ValueError: if an observation or the policy is NaN
     """
@@ -30,10 +29,14 @@ def collect(self: Any, env: VecEnv, callback: BaseCallback, rollout_buffer: Roll
     self.policy.set_training_mode(False)
     n_steps = 0
     rollout_buffer.reset()
+    if self.use_sde:
+        self.policy.reset_noise(env.num_envs)
     callback.on_rollout_start()
-    actor = Actor(self.policy, env.num_envs)
+    actor, recorder = actor_of(self.policy, env.num_envs), recorder_of(rollout_buffer)
     while n_steps < n_rollout_steps:
-        obs_tensor: Any = obs_as_tensor(self._last_obs, self.device)
+        if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+            self.policy.reset_noise(env.num_envs)
+        obs_tensor = obs_as_tensor(self._last_obs, self.device)
         actions, values, log_probs = actor.act(obs_tensor)
         clipped_actions = actor.clipped(actions)
         new_obs, rewards, dones, infos = env.step(clipped_actions)
@@ -51,41 +54,11 @@ def collect(self: Any, env: VecEnv, callback: BaseCallback, rollout_buffer: Roll
                 with torch.no_grad():
                     terminal_value = self.policy.predict_values(terminal_obs)[0]
                 rewards[idx] += self.gamma * terminal_value
-        _add(rollout_buffer, self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
+        recorder.add(self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
         self._last_obs, self._last_episode_starts = new_obs, dones
     with torch.no_grad():
         values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
-    _estimate(rollout_buffer, values, dones)
+    recorder.compute_returns_and_advantage(last_values=values, dones=dones)
     callback.update_locals(locals())
     callback.on_rollout_end()
     return True
-
-
-def _add(
-    buffer: RolloutBuffer,
-    observations: Any,
-    actions: np.ndarray,
-    rewards: np.ndarray,
-    episode_starts: Any,
-    values: Tensor,
-    log_probs: Tensor,
-) -> None:
-    """``RolloutBuffer.add`` of arrays that are copied once."""
-    at = buffer.pos
-    buffer.observations[at] = observations.reshape(buffer.observations.shape[1:])
-    buffer.actions[at] = actions.reshape(buffer.actions.shape[1:])
-    buffer.rewards[at] = rewards
-    buffer.episode_starts[at] = episode_starts
-    buffer.values[at] = values.numpy()[:, 0]
-    buffer.log_probs[at] = log_probs.numpy()
-    buffer.pos = at + 1
-    buffer.full = buffer.full or buffer.pos == buffer.buffer_size
-
-
-def _estimate(buffer: RolloutBuffer, last_values: Tensor, dones: np.ndarray) -> None:
-    """``RolloutBuffer.compute_returns_and_advantage``."""
-    last = last_values.numpy().flatten()
-    buffer.advantages[:] = advantages_of(
-        buffer.rewards, buffer.values, buffer.episode_starts, last, dones, buffer.gamma, buffer.gae_lambda
-    )
-    buffer.returns = buffer.advantages + buffer.values

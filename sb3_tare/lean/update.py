@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from stable_baselines3.common.utils import explained_variance
 
-from sb3_tare.lean.complaints import check_update
+from sb3_tare.lean.complaints import check_parameters, check_update
 from sb3_tare.lean.settings import UpdateSettings
 from sb3_tare.lean.statistics import Losses, Statistics
 
@@ -37,6 +37,7 @@ def update(model: Any, make_steps: MakeSteps) -> None:
     """
     model.policy.set_training_mode(True)
     model._update_learning_rate(model.policy.optimizer)
+    check_parameters(model.policy)
     settings, statistics = UpdateSettings.of(model), Statistics()
     with make_steps(model, settings, statistics) as steps:
         for epoch in range(settings.n_epochs):

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 from torch import nn
 
 WRITTEN_OUT = ("written out", "written out")
-GENERAL = ("Stable-Baselines3", "general")
+GENERAL = ("general", "general")
 SUBPROCESS = partial(SubprocVecEnv, start_method="fork")
 IMAGE = spaces.Box(0, 255, (3, 36, 36), dtype=np.uint8)
 DICT = spaces.Dict({"a": box(3), "b": spaces.Discrete(4)})
