@@ -1,4 +1,4 @@
-"""A policy that acts in a rollout, written out."""
+"""Policies that act in a rollout, written out where they can be."""
 
 from __future__ import annotations
 

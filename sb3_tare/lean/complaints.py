@@ -55,4 +55,5 @@ def _check_buffer(buffer: Any) -> None:
 
 
 def nan_parameters(policy: Any) -> list[str]:
+    """Names of parameters that have a NaN."""
     return [name for name, parameter in policy.named_parameters() if torch.isnan(parameter).any()]

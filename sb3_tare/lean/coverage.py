@@ -43,13 +43,7 @@ def features_of(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
 def policy_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:
     """Why the passes through ``policy`` cannot be written out, most telling first; nothing if they can."""
     for module in policy.modules():
-        name = type(module).__name__
-        if type(module) not in MODULES:
-            yield f"{name} is not written out"
-        if _overridden(module) or getattr(module, "_compiled_call_impl", None) is not None:
-            yield f"{name} has a method that is overridden or compiled"
-        if any(getattr(module, hooks) for hooks in MODULE_HOOKS):
-            yield f"{name} has hooks"
+        yield from _module_obstacles(module)
     if type(policy.action_dist) not in DISTRIBUTIONS or _overridden(policy.action_dist):
         yield f"{type(policy.action_dist).__name__} is not written out"
     if isinstance(policy.observation_space, spaces.Dict) or is_image_space(policy.observation_space):
@@ -58,8 +52,26 @@ def policy_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:
         yield "the layers are not as ActorCriticPolicy makes them"
     if not all(_is_plain(parameter) for parameter in policy.parameters()):
         yield "a parameter is not a contiguous float32 tensor on the CPU that is trained, or it has hooks"
-    if any(getattr(torch_modules, f"_global{hooks}") for hooks in MODULE_HOOKS) or torch.is_autocast_enabled("cpu"):
-        yield "torch has global hooks on modules, or autocast is on"
+    yield from _global_obstacles()
+
+
+def _module_obstacles(module: nn.Module) -> Iterator[str]:
+    name = type(module).__name__
+    if type(module) not in MODULES:
+        yield f"{name} is not written out"
+    if _overridden(module) or getattr(module, "_compiled_call_impl", None) is not None:
+        yield f"{name} has a method that is overridden or compiled"
+    if any(getattr(module, hooks) for hooks in MODULE_HOOKS):
+        yield f"{name} has hooks"
+
+
+def _global_obstacles() -> Iterator[str]:
+    if any(getattr(torch_modules, f"_global{hooks}") for hooks in MODULE_HOOKS):
+        yield "torch has global hooks on modules"
+    if torch.get_default_dtype() != torch.float32 or torch.get_default_device().type != "cpu":
+        yield "torch's default type is not float32 on the CPU"
+    if torch.is_autocast_enabled("cpu"):
+        yield "autocast is on"
 
 
 def optimizer_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:

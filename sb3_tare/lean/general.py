@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
@@ -44,8 +45,13 @@ class GeneralSteps:
         surrogates = _surrogates(ratios, self._advantages(batch.advantages), settings.clip_range)
         predicted = self._predicted(values.flatten(), batch.old_values)
         entropies = -log_probs if entropies is None else entropies  # an estimate where there is no analytical form
-        rows = (surrogates, log_ratios, batch.returns - predicted, entropies)
-        self.statistics.add(*(tensor.detach().flatten().cpu().numpy() for tensor in rows))
+        self.statistics.add(
+            surrogates=_rows(surrogates),
+            log_ratios=_rows(log_ratios),
+            ratios=_rows(ratios),
+            errors=_rows(batch.returns - predicted),
+            entropies=_rows(entropies),
+        )
         if settings.target_kl is not None and settings.too_far(_kl(log_ratios.detach())):
             return False
         value_loss = F.mse_loss(batch.returns, predicted)
@@ -66,6 +72,10 @@ class GeneralSteps:
         if clip_range is None:
             return values
         return old_values + torch.clamp(values - old_values, -clip_range, clip_range)
+
+
+def _rows(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().flatten().cpu().numpy()
 
 
 def _surrogates(ratios: Tensor, advantages: Tensor, clip_range: float) -> Tensor:

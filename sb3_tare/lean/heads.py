@@ -11,18 +11,6 @@ from torch import Tensor
 from sb3_tare.lean import categorical, gaussian
 
 
-class Evaluated(Protocol):
-    """:class:`~sb3_tare.lean.gaussian.Gaussian` or :class:`~sb3_tare.lean.categorical.Categorical`."""
-
-    @property
-    def log_probs(self) -> Tensor:
-        """``[B]``"""
-
-    @property
-    def entropies(self) -> np.ndarray:
-        """``[B]``, or ``[1]`` where all rows have the same."""
-
-
 class Head(Protocol):
     """A distribution of actions, given outputs of the policy."""
 
@@ -30,7 +18,7 @@ class Head(Protocol):
         """Actions of a rollout as :meth:`evaluate` takes them."""
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> Any:
-        """Log-probabilities of ``actions``, given ``outputs`` ``[B, m]``: an :class:`Evaluated`."""
+        """Log-probabilities of ``actions``, given ``outputs`` ``[B, m]``, and what :meth:`pull_back` needs."""
 
     def pull_back(self, given: Any, log_prob_gradient: np.ndarray, entropy_gradient: np.float32) -> Tensor:
         """The loss's gradient ``[B, m]`` by the outputs; that by the head's own parameter goes where it belongs."""

@@ -1,4 +1,4 @@
-"""Mini-batches of a rollout, gathered once an epoch."""
+"""Mini-batches of a rollout, shuffled once an epoch."""
 
 from __future__ import annotations
 

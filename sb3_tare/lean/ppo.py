@@ -34,10 +34,13 @@ class LeanPPO(PPO):
     :class:`~sb3_tare.lean.minibatches.GathersPlainly`.
 
     :param lean: False for SB3's own loops
+    :raises TypeError: if ``lean`` is not a bool
     :raises ValueError: in the course of ``learn()``, if an observation, a loss or a parameter is NaN, naming it
     """
 
     def __init__(self, *args: Any, lean: bool = True, **kwargs: Any) -> None:
+        if not isinstance(lean, bool):
+            raise TypeError(f"lean must be True or False, got {lean!r}")
         self.lean = lean
         super().__init__(*args, **kwargs)
 

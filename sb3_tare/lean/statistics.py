@@ -15,7 +15,7 @@ class Statistics:
     """Rows of each mini-batch of an update, a list entry a mini-batch.
 
     :param surrogates: ``[B]`` each, terms of the clipped objective
-    :param log_ratios: ``[B]`` each
+    :param log_ratios: ``[B]`` each, and their exponentials
     :param errors: ``[B]`` each, of the critic
     :param entropies: ``[B]`` each, or ``[1]`` where all rows have the same
     :param epochs: how many mini-batches there were before each epoch
@@ -23,16 +23,15 @@ class Statistics:
 
     surrogates: list[np.ndarray] = field(default_factory=list)
     log_ratios: list[np.ndarray] = field(default_factory=list)
+    ratios: list[np.ndarray] = field(default_factory=list)
     errors: list[np.ndarray] = field(default_factory=list)
     entropies: list[np.ndarray] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
 
-    def add(self, surrogates: np.ndarray, log_ratios: np.ndarray, errors: np.ndarray, entropies: np.ndarray) -> None:
-        """Rows of one more mini-batch."""
-        self.surrogates.append(surrogates)
-        self.log_ratios.append(log_ratios)
-        self.errors.append(errors)
-        self.entropies.append(entropies)
+    def add(self, **rows: np.ndarray) -> None:
+        """Rows of one more mini-batch, of each kind."""
+        for kind, array in rows.items():
+            getattr(self, kind).append(array)
 
     def last_kl(self) -> float:
         """Of the last mini-batch, the estimate that is logged."""
@@ -56,7 +55,7 @@ class Losses:
     @classmethod
     def of(cls, statistics: Statistics, clip_range: float) -> Losses:
         """The losses that PPO logs, from what they are means of."""
-        outside = [np.abs(np.exp(rows) - 1) > np.float32(clip_range) for rows in statistics.log_ratios]
+        outside = [np.abs(rows - 1) > np.float32(clip_range) for rows in statistics.ratios]
         return cls(
             policy=-_means(statistics.surrogates),
             value=_means([np.square(rows, dtype=np.float64) for rows in statistics.errors]),

@@ -17,12 +17,16 @@ from torch.distributions import Bernoulli, Categorical, Normal
 
 
 class UncheckedDiagGaussian(sb3.DiagGaussianDistribution):
+    """As its base class, unchecked."""
+
     def proba_distribution(self, mean_actions: Tensor, log_std: Tensor) -> Any:
         self.distribution = Normal(mean_actions, torch.ones_like(mean_actions) * log_std.exp(), validate_args=False)
         return self
 
 
 class UncheckedStateDependentNoise(sb3.StateDependentNoiseDistribution):
+    """As its base class, unchecked."""
+
     def proba_distribution(self, mean_actions: Tensor, log_std: Tensor, latent_sde: Tensor) -> Any:
         self._latent_sde = latent_sde if self.learn_features else latent_sde.detach()
         variance = torch.mm(self._latent_sde**2, self.get_std(log_std) ** 2)
@@ -31,12 +35,16 @@ class UncheckedStateDependentNoise(sb3.StateDependentNoiseDistribution):
 
 
 class UncheckedCategorical(sb3.CategoricalDistribution):
+    """As its base class, unchecked."""
+
     def proba_distribution(self, action_logits: Tensor) -> Any:
         self.distribution = Categorical(logits=action_logits, validate_args=False)
         return self
 
 
 class UncheckedMultiCategorical(sb3.MultiCategoricalDistribution):
+    """As its base class, unchecked."""
+
     def proba_distribution(self, action_logits: Tensor) -> Any:
         splits = torch.split(action_logits, list(self.action_dims), dim=1)
         self.distribution = [Categorical(logits=split, validate_args=False) for split in splits]
@@ -44,6 +52,8 @@ class UncheckedMultiCategorical(sb3.MultiCategoricalDistribution):
 
 
 class UncheckedBernoulli(sb3.BernoulliDistribution):
+    """As its base class, unchecked."""
+
     def proba_distribution(self, action_logits: Tensor) -> Any:
         self.distribution = Bernoulli(logits=action_logits, validate_args=False)
         return self

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from stable_baselines3.common.utils import explained_variance
 
@@ -47,8 +48,9 @@ def update(model: Any, make_steps: MakeSteps) -> None:
             if not completed:
                 _announce(model, epoch, statistics)
                 break
-    losses = Losses.of(statistics, settings.clip_range)
-    check_update(model, losses)
+    with np.errstate(all="ignore"):  # infinities are PPO's own affair
+        losses = Losses.of(statistics, settings.clip_range)
+        check_update(model, losses)
     _log(model, settings, losses, statistics.epochs[-1])
 
 

@@ -65,7 +65,13 @@ class WrittenOutSteps:
         given = self.head.evaluate(actor.forward(batch.features), batch.actions)
         surrogate = self._surrogate(given.log_probs, batch)
         critic_loss = self._value_loss(critic.forward(batch.features), batch)
-        self.statistics.add(surrogate.values, surrogate.log_ratios, critic_loss.errors, given.entropies)
+        self.statistics.add(
+            surrogates=surrogate.values,
+            log_ratios=surrogate.log_ratios,
+            ratios=surrogate.ratios,
+            errors=critic_loss.errors,
+            entropies=given.entropies,
+        )
         if settings.target_kl is not None and settings.too_far(approximate_kl(surrogate.log_ratios)):
             return False
         entropy_gradient = np.float32(-settings.ent_coef) / np.float32(n_rows)

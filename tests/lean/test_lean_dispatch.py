@@ -296,3 +296,16 @@ def test_threads_do_not_make_an_error():
         torch.set_num_threads(threads)
     for one, other in zip(first.policy.parameters(), second.policy.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_another_default_type_of_torch_goes_the_general_way():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert made(LeanPPO).host_loop.update == "general"
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_lean_is_yes_or_no():
+    with pytest.raises(TypeError, match="lean must be True or False, got 'no'"):
+        made(LeanPPO, lean="no")

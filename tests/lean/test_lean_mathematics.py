@@ -170,7 +170,8 @@ def test_what_is_logged_are_means_of_means_over_mini_batches_of_any_size():
     statistics = Statistics()
     for size in (3, 2):
         rows = np.arange(size, dtype=np.float32)
-        statistics.add(rows, rows / 10, rows, np.ones(1, np.float32))
+        log_ratios, one = rows / 10, np.ones(1, np.float32)
+        statistics.add(surrogates=rows, log_ratios=log_ratios, ratios=np.exp(log_ratios), errors=rows, entropies=one)
     losses = Losses.of(statistics, clip_range=0.15)
     np.testing.assert_allclose(losses.policy, [-1, -0.5])
     np.testing.assert_allclose(losses.value, [5 / 3, 0.5])
