@@ -12,8 +12,8 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Adam
 
+from sb3_tare.lean.movers import Move, mover_of
 from sb3_tare.lean.settings import UpdateSettings
 from sb3_tare.lean.statistics import Statistics
 from sb3_tare.lean.unchecked import unchecked
@@ -25,9 +25,11 @@ class GeneralSteps:
     :param model: a PPO
     :param settings: of this update
     :param statistics: filled by each step
+    :param move: takes a step of the policy along the gradient of a loss
     """
 
-    def __init__(self, model: Any, settings: UpdateSettings, statistics: Statistics) -> None:
+    def __init__(self, model: Any, settings: UpdateSettings, statistics: Statistics, move: Move) -> None:
+        self._move = move
         self.model, self.policy, self.settings, self.statistics = model, model.policy, settings, statistics
         self._is_discrete = isinstance(model.action_space, spaces.Discrete)
 
@@ -56,10 +58,7 @@ class GeneralSteps:
             return False
         value_loss = F.mse_loss(batch.returns, predicted)
         loss = -surrogates.mean() + settings.ent_coef * -torch.mean(entropies) + settings.vf_coef * value_loss
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_grad_norm)
-        self.policy.optimizer.step()
+        self._move(loss)
         return True
 
     def _advantages(self, advantages: Tensor) -> Tensor:
@@ -89,23 +88,5 @@ def _kl(log_ratios: Tensor) -> Any:
 @contextmanager
 def general_steps(model: Any, settings: UpdateSettings, statistics: Statistics) -> Iterator[GeneralSteps]:
     """Steps without argument checks of distributions, and with Adam's loop over tensors inside of torch."""
-    with unchecked(model.policy), _foreach(model.policy.optimizer):
-        yield GeneralSteps(model, settings, statistics)
-
-
-@contextmanager
-def _foreach(optimizer: Any) -> Iterator[None]:
-    """Have Adam pass lists of tensors to torch where its user left the choice open; each number stays the same."""
-    groups = optimizer.param_groups if type(optimizer) is Adam else []
-    open_groups = [group for group in groups if _leaves_open(group)]
-    for group in open_groups:
-        group["foreach"] = True
-    try:
-        yield
-    finally:
-        for group in open_groups:
-            group["foreach"] = None
-
-
-def _leaves_open(group: dict[str, Any]) -> bool:
-    return group["foreach"] is None and not (group["fused"] or group["differentiable"] or isinstance(group["lr"], Tensor))
+    with unchecked(model.policy), mover_of(model.policy, settings.max_grad_norm) as move:
+        yield GeneralSteps(model, settings, statistics, move)

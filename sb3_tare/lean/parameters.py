@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Adam
 
+from sb3_tare.lean.adam import initial_state
+
 ALIGNMENT = 16
 """Each parameter starts at a multiple of so many numbers (64 bytes), as a tensor of its own does: some kernels of BLAS take
 another way through memory that starts elsewhere. The gaps between parameters stay zero."""
@@ -51,7 +53,7 @@ class ParameterVector:
             parameter.grad = gradient.clone()
             state = self.optimizer.state[parameter]
             if not state:
-                state.update(step=torch.tensor(0.0), exp_avg=torch.empty_like(value), exp_avg_sq=torch.empty_like(value))
+                state.update(initial_state(parameter))
             state["step"].fill_(self.count)
             state["exp_avg"].copy_(first)
             state["exp_avg_sq"].copy_(second)

@@ -98,7 +98,9 @@ class WrittenOutSteps:
 
     def _move(self) -> None:
         vector = self.vector
-        adam.clip_(vector.gradient, self.gradients, self.settings.max_grad_norm)
+        scale = adam.clip_scale(self.gradients, self.settings.max_grad_norm)
+        if not scale >= 1:
+            vector.gradient.mul_(scale)
         vector.count += 1
         adam.step_(vector.values, vector.gradient, vector.first, vector.second, vector.count, self._adam, self._root)
 

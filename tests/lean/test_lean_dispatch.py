@@ -33,6 +33,15 @@ class OwnLosses(ActorCriticPolicy):
         return values, log_probs, None
 
 
+class WithIdleParameter(ActorCriticPolicy):
+    """Has a parameter that no loss depends on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.idle = nn.Parameter(torch.ones(3))
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
 class Counting(RolloutBuffer):
     """Counts what passes through it."""
 
@@ -53,7 +62,7 @@ def test_all_of_an_mlp_policy_is_written_out():
     assert str(loop) == "rollouts: written out, updates: written out"
 
 
-@pytest.mark.parametrize("policy", [OwnForward, OwnLosses])
+@pytest.mark.parametrize("policy", [OwnForward, OwnLosses, WithIdleParameter])
 def test_a_policy_of_ones_own_keeps_its_methods(policy):
     models = [learned(algorithm, policy=policy, ent_coef=0.01) for algorithm in (PPO, LeanPPO)]
     assert models[1].host_loop == ("general", "general", f"{policy.__name__} is not written out")

@@ -143,7 +143,7 @@ def test_steps_on_one_vector_are_those_of_adam_behind_a_clipped_gradient(max_nor
                 view.copy_(gradient)
             torch.nn.utils.clip_grad_norm_(parameters, max_norm)
             optimizer.step()
-            adam.clip_(vector.gradient, vector.views(vector.gradient), max_norm)
+            vector.gradient.mul_(min(1.0, adam.clip_scale(vector.views(vector.gradient), max_norm)))
             vector.count += 1
             root = torch.empty_like(vector.values)
             adam.step_(vector.values, vector.gradient, vector.first, vector.second, vector.count, settings, root)
