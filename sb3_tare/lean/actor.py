@@ -141,12 +141,13 @@ class GaussianDraw:
 
     def __call__(self, means: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """Actions ``[N, A]`` and log-probabilities ``[N]``."""
-        current = self._log_std_array.tobytes()
-        if current != self._known:  # cheaper than its exponential and logarithm anew at each step
-            self._known, self._spread = current, gaussian.Spread.of(self._log_std)
         self._noise.normal_()  # as Normal.rsample draws it
-        actions = means + self._noise_array * self._spread.std
-        return actions, gaussian.evaluate(means, self._spread, actions).log_probs
+        current = self._log_std_array.tobytes()
+        with np.errstate(all="ignore"):  # torch does not warn of infinities either
+            if current != self._known:  # cheaper than its exponential and logarithm anew at each step
+                self._known, self._spread = current, gaussian.Spread.of(self._log_std)
+            actions = means + self._noise_array * self._spread.std
+            return actions, gaussian.evaluate(means, self._spread, actions).log_probs
 
 
 def draw_categorical(logits: np.ndarray) -> tuple[np.ndarray, Tensor]:

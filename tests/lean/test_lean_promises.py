@@ -245,6 +245,17 @@ def test_an_interrupted_update_leaves_the_steps_that_were_taken(interrupt, monke
     assert not torch.equal(after["policy"]["action_net.weight"], before["policy"]["action_net.weight"])
 
 
+def test_numbers_that_overflow_are_no_warnings():
+    models = [made(algorithm) for algorithm in (PPO, LeanPPO)]
+    for model in models:
+        _, callback = model._setup_learn(STEPS)
+        model.policy.action_net.bias.data.fill_(1e25)
+        model.policy.log_std.data.fill_(80.0)
+        torch.manual_seed(0)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, STEPS)
+    assert_same(*(model.rollout_buffer.log_probs for model in models))
+
+
 GENERAL = {"policy_kwargs": {"net_arch": [8], "activation_fn": torch.nn.ELU}}
 
 
