@@ -1,0 +1,7 @@
+"""The host's loops, written out: PPO's numbers for about half of its time."""
+
+from sb3_tare.lean.dispatch import HostLoop
+from sb3_tare.lean.minibatches import GathersPlainly
+from sb3_tare.lean.ppo import LeanPPO
+
+__all__ = ["GathersPlainly", "HostLoop", "LeanPPO"]

@@ -1,0 +1,62 @@
+"""Which loops a PPO is run by, decided from exact types and from the absence of hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_tare.lean import recording
+from sb3_tare.lean.coverage import optimizer_obstacles, policy_obstacles
+from sb3_tare.lean.minibatches import plain_batch_size
+
+WRITTEN_OUT, GENERAL, SB3 = "written out", "general", "Stable-Baselines3"
+
+
+class HostLoop(NamedTuple):
+    """How an algorithm collects and learns.
+
+    :param rollout: ``"written out"``; ``"general"``, around the policy's or the buffer's own methods; or
+        ``"Stable-Baselines3"``
+    :param update: likewise
+    :param reason: why not all is written out; empty if it is
+    """
+
+    rollout: str
+    update: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"rollouts: {self.rollout}, updates: {self.update}" + (f" ({self.reason})" if self.reason else "")
+
+
+def host_loop(model: Any) -> HostLoop:
+    """The loops for ``model`` as it is now.
+
+    :param model: a :class:`~sb3_tare.lean.LeanPPO`
+    """
+    if not model.lean:
+        return HostLoop(SB3, SB3, "lean=False")
+    if not isinstance(model.policy, ActorCriticPolicy):
+        return HostLoop(SB3, SB3, f"{type(model.policy).__name__} is no ActorCriticPolicy")
+    policy_reason = next(policy_obstacles(model.policy), None)
+    if policy_reason is not None:
+        return HostLoop(GENERAL, GENERAL, policy_reason)
+    buffer = model.rollout_buffer
+    rollout_reason = None if recording.is_written_out(buffer) else f"rollouts are kept by {type(buffer).__name__}"
+    update_reason = next(_update_obstacles(model), None)
+    return HostLoop(
+        WRITTEN_OUT if rollout_reason is None else GENERAL,
+        WRITTEN_OUT if update_reason is None else GENERAL,
+        "; ".join(dict.fromkeys(filter(None, (rollout_reason, update_reason)))),
+    )
+
+
+def _update_obstacles(model: Any) -> Iterator[str]:
+    buffer = model.rollout_buffer
+    if plain_batch_size(buffer, model.batch_size) is None:
+        yield f"{type(buffer).__name__} takes its mini-batches out itself"
+    if any(getattr(buffer, name).dtype != "float32" for name in ("values", "log_probs", "advantages", "returns")):
+        yield "advantages or returns are not float32"
+    yield from optimizer_obstacles(model.policy)

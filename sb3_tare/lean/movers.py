@@ -1,0 +1,112 @@
+"""How a policy moves along the gradient of a loss that autograd differentiates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from sb3_tare.lean import adam
+from sb3_tare.lean.coverage import optimizer_obstacles
+
+Move = Callable[[Tensor], None]
+"""A step of the policy's parameters that makes a scalar loss smaller."""
+
+
+@contextmanager
+def mover_of(policy: Any, max_norm: float) -> Iterator[Move]:
+    """What moves ``policy``: Adam on lists of tensors where that is all that its optimiser does, else the optimiser.
+
+    :param max_norm: at which the gradient is clipped
+    """
+    by_optimizer = OptimizerMover(policy, max_norm)
+    usual = all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in policy.parameters())
+    if usual and next(optimizer_obstacles(policy), None) is None:
+        yield ListMover(policy, max_norm, by_optimizer)
+    else:
+        with _foreach(policy.optimizer):
+            yield by_optimizer
+
+
+class OptimizerMover:
+    """The policy's optimiser, as PPO calls it."""
+
+    def __init__(self, policy: Any, max_norm: float) -> None:
+        self._policy, self._max_norm = policy, max_norm
+
+    def __call__(self, loss: Tensor) -> None:
+        """Differentiate, and step."""
+        self._policy.optimizer.zero_grad()
+        loss.backward()
+        self.step()
+
+    def step(self) -> None:
+        """A step along gradients that are there."""
+        torch.nn.utils.clip_grad_norm_(self._policy.parameters(), self._max_norm)
+        self._policy.optimizer.step()
+
+
+class ListMover:
+    """Adam on lists of tensors, without the optimiser's bookkeeping around each step.
+
+    Parameters and the optimiser's state change in place, and are always up to date.
+
+    :param otherwise: takes over as soon as a parameter has no gradient, which Adam passes over
+    """
+
+    def __init__(self, policy: Any, max_norm: float, otherwise: OptimizerMover) -> None:
+        self._optimizer, self._max_norm, self._otherwise = policy.optimizer, max_norm, otherwise
+        self._parameters = list(policy.parameters())
+        (group,) = policy.optimizer.param_groups
+        self._settings = adam.Adam(group["lr"], group["betas"], group["eps"])
+        self._move: Move = self._adam
+
+    def __call__(self, loss: Tensor) -> None:
+        """Differentiate, and step."""
+        self._move(loss)
+
+    def _adam(self, loss: Tensor) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss.backward()
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if len(gradients) < len(self._parameters):
+            self._move = self._otherwise
+            self._otherwise.step()
+            return
+        scale = adam.clip_scale(gradients, self._max_norm)
+        if not scale >= 1:
+            torch._foreach_mul_(gradients, scale)
+        with torch.no_grad():
+            adam.step_lists_(self._parameters, gradients, *self._state(), self._settings)
+
+    def _state(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """First moments, second moments and counts, made as Adam makes them if this is its first step."""
+        states = [self._optimizer.state[parameter] for parameter in self._parameters]
+        if not states[0]:
+            for state, parameter in zip(states, self._parameters, strict=True):
+                state.update(adam.initial_state(parameter))
+        first, second, counts = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        return first, second, counts
+
+
+@contextmanager
+def _foreach(optimizer: Any) -> Iterator[None]:
+    """Have Adam pass lists of tensors to torch where its user left the choice open; each number stays the same."""
+    groups = optimizer.param_groups if type(optimizer) is Adam else []
+    open_groups = [group for group in groups if _leaves_open(group)]
+    for group in open_groups:
+        group["foreach"] = True
+    try:
+        yield
+    finally:
+        for group in open_groups:
+            group["foreach"] = None
+
+
+def _leaves_open(group: dict[str, Any]) -> bool:
+    return group["foreach"] is None and not (group["fused"] or group["differentiable"] or isinstance(group["lr"], Tensor))

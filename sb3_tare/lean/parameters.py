@@ -1,0 +1,64 @@
+"""The parameters of an optimiser and their moments as flat vectors, for as long as an update takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Adam
+
+from sb3_tare.lean.adam import initial_state
+
+ALIGNMENT = 16
+"""Each parameter starts at a multiple of so many numbers (64 bytes), as a tensor of its own does: some kernels of BLAS take
+another way through memory that starts elsewhere. The gaps between parameters stay zero."""
+
+
+class ParameterVector:
+    """Copies of all parameters and of what Adam knows of them, each a vector ``[p]``, whose views have the parameters' shapes.
+
+    :param parameters: in the order in which their gradients' norms are taken
+    :param optimizer: which has them all, as many steps behind each
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], optimizer: Adam) -> None:
+        self.parameters, self.optimizer = parameters, optimizer
+        sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
+        self._offsets = [sum(sizes[:i]) for i in range(len(sizes))]
+        self.values, self.gradient, self.first, self.second = (torch.zeros(sum(sizes)) for _ in range(4))
+        states = [optimizer.state[parameter] for parameter in parameters if parameter in optimizer.state]
+        self.count = self._count_before = int(states[0]["step"]) if states else 0
+        self._copy_in(self.values, parameters)
+        if states:
+            self._copy_in(self.first, [state["exp_avg"] for state in states])
+            self._copy_in(self.second, [state["exp_avg_sq"] for state in states])
+
+    def views(self, vector: Tensor) -> list[Tensor]:
+        """The part of a vector ``[p]`` for each parameter, in its shape."""
+        return [
+            vector[offset : offset + parameter.numel()].view(parameter.shape)
+            for offset, parameter in zip(self._offsets, self.parameters, strict=True)
+        ]
+
+    @torch.no_grad()
+    def give_back(self) -> None:
+        """Leave parameters, gradients and the optimiser's state as its own steps would have, if there was a step."""
+        if self.count == self._count_before:
+            return
+        vectors = (self.values, self.gradient, self.first, self.second)
+        for parameter, value, gradient, first, second in zip(self.parameters, *map(self.views, vectors), strict=True):
+            parameter.copy_(value)
+            parameter.grad = gradient.clone()
+            state = self.optimizer.state[parameter]
+            if not state:
+                state.update(initial_state(parameter))
+            state["step"].fill_(self.count)
+            state["exp_avg"].copy_(first)
+            state["exp_avg_sq"].copy_(second)
+
+    @torch.no_grad()
+    def _copy_in(self, vector: Tensor, tensors: Sequence[Tensor]) -> None:
+        for view, tensor in zip(self.views(vector), tensors, strict=True):
+            view.copy_(tensor)

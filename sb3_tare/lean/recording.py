@@ -1,0 +1,70 @@
+"""How a rollout gets into its buffer."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from stable_baselines3.common.buffers import RolloutBuffer
+from torch import Tensor
+
+from sb3_tare.lean.gae import advantages_of
+
+
+class Recorder(Protocol):
+    """What of a ``RolloutBuffer`` a rollout needs."""
+
+    def add(
+        self, obs: Any, action: np.ndarray, reward: np.ndarray, episode_start: Any, value: Tensor, log_prob: Tensor
+    ) -> None:
+        """Keep a step of N environments."""
+
+    def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
+        """Fill in advantages and returns."""
+
+
+class DirectRecorder:
+    """Writes into a buffer's arrays what its own methods would, copying once.
+
+    :param buffer: whose class is ``RolloutBuffer`` itself
+    """
+
+    def __init__(self, buffer: RolloutBuffer) -> None:
+        self.buffer = buffer
+        self._shapes = buffer.observations.shape[1:], buffer.actions.shape[1:]
+
+    def add(
+        self, obs: Any, action: np.ndarray, reward: np.ndarray, episode_start: Any, value: Tensor, log_prob: Tensor
+    ) -> None:
+        """See ``RolloutBuffer.add``.
+
+        :param value: ``[N, 1]``
+        :param log_prob: ``[N]``
+        """
+        buffer, at = self.buffer, self.buffer.pos
+        buffer.observations[at] = obs.reshape(self._shapes[0])
+        buffer.actions[at] = action.reshape(self._shapes[1])
+        buffer.rewards[at] = reward
+        buffer.episode_starts[at] = episode_start
+        buffer.values[at] = value.numpy()[:, 0]
+        buffer.log_probs[at] = log_prob.numpy()
+        buffer.pos = at + 1
+        buffer.full = buffer.full or buffer.pos == buffer.buffer_size
+
+    def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
+        """See ``RolloutBuffer.compute_returns_and_advantage``."""
+        buffer, last = self.buffer, last_values.numpy().flatten()
+        buffer.advantages[:] = advantages_of(
+            buffer.rewards, buffer.values, buffer.episode_starts, last, dones, buffer.gamma, buffer.gae_lambda
+        )
+        buffer.returns = buffer.advantages + buffer.values
+
+
+def is_written_out(buffer: Any) -> bool:
+    """Whether nothing but SB3's own code would run in the buffer, nor on another device."""
+    return type(buffer) is RolloutBuffer and not any(hasattr(RolloutBuffer, name) for name in vars(buffer))
+
+
+def recorder_of(buffer: Any) -> Recorder:
+    """Whatever fills ``buffer``, itself where it is not exactly SB3's."""
+    return DirectRecorder(buffer) if is_written_out(buffer) else buffer
