@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from torch.optim import Adam
 
 from sb3_tare.algorithms.owner import LearnsReward
+from sb3_tare.lean import LeanPPO
 from sb3_tare.learning.iteration import Iteration
 from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.learning.plans import WholePlan
@@ -141,15 +142,15 @@ class LIRPGLearner(RewardLearner):
         return Iteration(trainer, WholePlan(trainer), AfterEachStep(trainer, clock), clock)
 
 
-class LIRPG(LearnsReward, PPO):
+class LIRPG(LearnsReward, LeanPPO):
     """PPO on a learned reward, which follows the gradient of the extrinsic objective through each of PPO's own steps.
 
     Where TARE validates the reward on held-out episodes and differentiates implicitly through the whole policy update,
     LIRPG uses the mini-batch that the policy was just stepped on and differentiates that step of Adam alone.
 
-    Takes every argument of :class:`stable_baselines3.PPO`, and ``reward_kwargs``. The authors' code differs in the critics:
-    there the one of mixed returns is trained with the policy and the extrinsic one with the reward. Here it is the other
-    way round, as in :class:`~sb3_tare.TAREPPO`, so that the policy's own values are extrinsic.
+    Takes every argument of :class:`~sb3_tare.LeanPPO`, and so of PPO, and ``reward_kwargs``. The authors' code differs in the
+    critics: there the one of mixed returns is trained with the policy and the extrinsic one with the reward. Here it is the
+    other way round, as in :class:`~sb3_tare.TAREPPO`, so that the policy's own values are extrinsic.
 
     :param policy: as for PPO
     :param env: as for PPO

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.algorithms.owner import LearnsReward
+from sb3_tare.lean import LeanPPO
 from sb3_tare.settings import RewardKwargs
 
 SelfTAREPPO = TypeVar("SelfTAREPPO", bound="TAREPPO")
 
 
-class TAREPPO(LearnsReward, PPO):
+class TAREPPO(LearnsReward, LeanPPO):
     """Taming Reward for PPO: a policy trained on a learned reward, a reward trained on the policy's held-out return.
 
-    Takes every argument of :class:`stable_baselines3.PPO`, and ``reward_kwargs``.
+    Takes every argument of :class:`~sb3_tare.LeanPPO`, and so of :class:`stable_baselines3.PPO`, and ``reward_kwargs``.
 
     :param policy: as for PPO
     :param env: as for PPO

@@ -80,20 +80,35 @@ def _narrowed(buffer_class: type[RolloutBuffer]) -> type[RolloutBuffer]:
             self.reset()
 
         def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
-            # A mini-batch of one row has no standard deviation to normalise by, and not every host guards against it.
-            # Where the split made it, slightly larger mini-batches avoid it; a whole rollout keeps the user's size.
-            original = self.__dict__["_original"]
-            is_part = self.buffer_size < original["buffer_size"] * original["n_envs"]
             if self._n_passes > 0 and self._between_passes is not None:
                 self._between_passes()
             self._n_passes += 1
-            while is_part and batch_size is not None and batch_size > 1 and self.buffer_size % batch_size == 1:
-                batch_size += 1
-            return super().get(batch_size)
+            return super().get(None if batch_size is None else _rows_of_a_batch(self, batch_size))
 
         def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
             if self._before_batch is not None:
                 self._before_batch(batch_inds)
             return super()._get_samples(batch_inds, env)
 
+    if buffer_class is RolloutBuffer:  # the promise of sb3_tare.lean.GathersPlainly, which no other class's get() may keep
+        Narrowed.plain_batch_size = _plain_batch_size  # type: ignore[attr-defined]
     return Narrowed
+
+
+def _plain_batch_size(buffer: Any, batch_size: int) -> int | None:
+    """Rows of a mini-batch of a narrowed ``RolloutBuffer``; None where others wait for its passes or mini-batches."""
+    is_plain = buffer._between_passes is None and buffer._before_batch is None
+    return _rows_of_a_batch(buffer, batch_size) if is_plain else None
+
+
+def _rows_of_a_batch(buffer: Any, batch_size: int) -> int:
+    """Rows of a mini-batch such that none is left with a single row.
+
+    A mini-batch of one row has no standard deviation to normalise by, and not every host guards against it. Where the split
+    made it, slightly larger mini-batches avoid it; a whole rollout keeps the user's size.
+    """
+    original = buffer.__dict__["_original"]
+    is_part = buffer.buffer_size < original["buffer_size"] * original["n_envs"]
+    while is_part and batch_size > 1 and buffer.buffer_size % batch_size == 1:
+        batch_size += 1
+    return batch_size
