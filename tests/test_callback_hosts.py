@@ -33,7 +33,7 @@ from toys import (
     vec_env,
 )
 
-from sb3_tare import RewardLearner
+from sb3_tare import LeanPPO, RewardLearner
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
@@ -482,7 +482,7 @@ def test_after_an_interrupt_in_a_callback_learning_goes_on(where, behind, settin
 def test_after_an_interrupted_update_tareppo_is_whole_at_once(at, settings, monkeypatch):
     model = tare(**settings)
     expected, evaluate, calls = buffer_of(model), model.policy.evaluate_actions, []
-    train = PPO.train
+    train = LeanPPO.train
 
     def count(self):
         calls.append(None)
@@ -493,7 +493,7 @@ def test_after_an_interrupted_update_tareppo_is_whole_at_once(at, settings, monk
             raise KeyboardInterrupt
         return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(PPO, "train", count)
+    monkeypatch.setattr(LeanPPO, "train", count)
     monkeypatch.setattr(model.policy, "evaluate_actions", evaluate_or_raise)
     with pytest.raises(KeyboardInterrupt):
         model.learn(6 * ITERATION)

@@ -133,15 +133,23 @@ def test_the_other_examples_run(example, tmp_path):
     assert "time/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
 
 
-def test_the_speed_study_measures_phases_and_gradients(tmp_path):
+def test_the_speed_study_lets_algorithms_take_turns(tmp_path):
     out = tmp_path / "speed.json"
-    command = ("-m", "sb3_tare.experiments.benchmarks.speed", "--envs", "Pendulum-v1", "--pairs", "1", "--warm-up", "0")
-    run(*command, "--inner-steps", "1", "--repetitions", "1", "--out", str(out), cwd=tmp_path)
-    results = json.loads(out.read_text())
-    (comparison,) = results["algorithms"]
+    command = ("-m", "sb3_tare.experiments", "speed", "--envs", "Pendulum-v1", "--rounds", "1", "--warm-up", "0")
+    assert "LeanPPO" in run(*command, "--out", str(out), cwd=tmp_path)
+    (comparison,) = json.loads(out.read_text())["algorithms"]
     assert all(seconds > 0 for seconds in comparison["seconds_per_step"]["TAREPPO"].values())
     assert comparison["seconds_per_step"]["PPO"]["reward"] == 0
-    assert set(results["gradients"]) == {"implicit", "unrolled, 1 steps"}
+    assert comparison["ratios"].keys() == comparison["seconds_per_step"].keys() - {"PPO"}
+
+
+def test_reward_gradients_are_timed_each_in_a_process_of_its_own(tmp_path):
+    out = tmp_path / "gradients.json"
+    command = ("-m", "sb3_tare.experiments.benchmarks.reward_gradients", "--env", "Pendulum-v1", "--inner-steps", "1")
+    run(*command, "--repetitions", "1", "--out", str(out), cwd=tmp_path)
+    gradients = json.loads(out.read_text())["gradients"]
+    assert set(gradients) == {"implicit", "unrolled, 1 steps"}
+    assert all(measured["seconds"] > 0 for measured in gradients.values())
 
 
 def test_the_study_of_awrs_speed_measures_phases_and_gradient_steps(tmp_path, monkeypatch):

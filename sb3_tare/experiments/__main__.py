@@ -1,9 +1,10 @@
-"""The command ``python -m sb3_tare.experiments``: run a study, report on its results, or list what there is."""
+"""The command ``python -m sb3_tare.experiments``: run a study, report on its results, list what there is, or measure speed."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
+from sb3_tare.experiments.benchmarks import speed
 from sb3_tare.experiments.running.engines import Engine, local
 from sb3_tare.experiments.running.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
@@ -35,11 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :return: the process's exit code: 0, or 1 if some run failed
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["speed"]:
+        speed.main(given[1:])
+        return 0
     parser = argparse.ArgumentParser(prog="python -m sb3_tare.experiments", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run | report | list")
+    commands = parser.add_subparsers(required=True, metavar="run | report | list | speed")
+    commands.add_parser("speed", help="what learning the reward costs beside PPO; its own options by speed --help")
     for add in (_add_run, _add_report, _add_list):
         add(commands)
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(given)
     try:
         return parsed.command(parsed, Console(width=None if Console().is_terminal else 120))
     except ModuleNotFoundError as error:

@@ -21,6 +21,9 @@ from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
 
+JUDGED_EPISODES = 10
+"""Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
+
 PAID_CLIP = 10.0
 """Scaled rewards that are paid to the policy are clipped here, as ``VecNormalize`` does."""
 
@@ -50,6 +53,7 @@ class Decomposer:
         parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
         self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
         """Let a rollout enter, and fit the reward to all finished episodes.
@@ -88,6 +92,7 @@ class Decomposer:
             "cost": None if self.cost is None else self.cost.state_dict(),
             "fits": self.fits.state_dict(),
             "scale": self.scale.state_dict(),
+            "judged": self._judged,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -100,6 +105,7 @@ class Decomposer:
             self.cost.load_state_dict(state["cost"])
         self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
+        self._judged = state["judged"].cpu()
 
     def _in_units(self, states: Any, actions: Tensor) -> Tensor:
         device = self.host.device
@@ -119,7 +125,10 @@ class Decomposer:
         if self.fits.unit > 0.0:
             with torch.no_grad():
                 predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
-            metrics.note_finite(decomposition_r2=r_squared(predicted, finished.totals))
+            self._judged = torch.cat([self._judged, torch.stack([predicted, finished.totals], dim=1)])
+        if len(self._judged) >= JUDGED_EPISODES:
+            metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
+            self._judged = self._judged[:0]
 
     def _solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
         if self.cost is None:

@@ -21,6 +21,11 @@ RIDGE = (0.003, 0.1)
 """On the observation's coefficients: times the number of episodes, and constant."""
 MIN_FREEDOM = 10.0
 """Degrees of freedom without which a t-value says little."""
+SURE = 4.0
+"""Absolute t-value below which the coefficient is taken to be zero.
+
+Where few episodes end in a rollout, fixed effects leave some confounding behind, which shows in small t-values.
+"""
 MIN_VARIATION = 1e-10
 """Share of the actions' squared size that must be left when all else is held constant; less is rounding."""
 MAX_OBSERVATION_DIM = 2_000
@@ -40,7 +45,8 @@ class ActionCost:
     """The coefficient w of |a|^2 in rewards of steps, by ridge regression on sums over whole episodes.
 
     An episode's total is regressed on the sums over its L steps of |a|^2, of the observation x and of x^2, each divided by
-    sqrt(L). The observations take variance away; only w is used, times max(0, 1 - 1 / t^2) for its t-value t.
+    sqrt(L). The observations take variance away; only w is used, times 1 - 1 / t^2 for its t-value t, where
+    that is beyond :data:`SURE`.
 
     *Only episodes that ended in the same rollout are compared* (fixed effects): from the total and from each sum, L times
     the mean rate a step of all of these is subtracted. Otherwise better policies that merely act larger would make large
@@ -162,4 +168,4 @@ def solved(products: Tensor, n_episodes: int, n_groups: int, action_size: float)
     if deviation == 0.0:
         return Estimate(coefficient, math.copysign(math.inf, coefficient) if coefficient else 0.0)
     t_value = coefficient / deviation
-    return Estimate(coefficient * max(0.0, 1.0 - 1.0 / t_value**2) if t_value else 0.0, t_value)
+    return Estimate(coefficient * (1.0 - 1.0 / t_value**2) if abs(t_value) > SURE else 0.0, t_value)
