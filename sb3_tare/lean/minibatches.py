@@ -46,7 +46,7 @@ class Minibatch(NamedTuple):
 
     :param features: ``[B, k]``, float32
     :param actions: ``[B, A]``, prepared
-    :param old_values: ``[B]``, predicted when the rollout was collected
+    :param old_values: ``[B]``, as the buffer holds them
     :param old_log_probs: ``[B]``, of the policy that collected it
     :param advantages: ``[B]``
     :param returns: ``[B]``

@@ -41,7 +41,7 @@ def clipped_surrogate(log_probs: Tensor, old_log_probs: np.ndarray, advantages: 
     :param log_probs: ``[B]``
     :param old_log_probs: ``[B]``, of the policy that collected the rollout
     :param advantages: ``[B]``, as they enter the loss
-    :param clip_range: ratios count up to this far from 1
+    :param clip_range: distance from 1 at which ratios are clipped
     """
     log_ratios = log_probs.numpy() - old_log_probs
     ratios = torch.from_numpy(log_ratios).exp().numpy()

@@ -36,7 +36,7 @@ class Recorder(Protocol):
 
 
 class DirectRecorder:
-    """Writes into a buffer's arrays what its own methods would, with one copy less.
+    """Writes into a buffer's arrays what its own methods would, copying each once.
 
     :param buffer: of the class ``RolloutBuffer`` itself
     """

@@ -23,7 +23,7 @@ from sb3_tare.settings.groups import DecompositionSettings
 from sb3_tare.utils.nested import Observations
 
 RewardsOf = Callable[[Observations, Tensor], Tensor]
-"""A map from states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable as a network is."""
+"""A map from states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable."""
 
 
 UNIT_EVERY = 10
@@ -116,9 +116,9 @@ class Decomposition:
 
 
 def sampled_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float = 0.0) -> Tensor:
-    """Losses (L * mean reward of the drawn steps - total)^2 / L, one for each episode.
+    """Loss (L * mean reward of the drawn steps - total)^2 / L of each episode.
 
-    The expectation of a loss over draws is (sum of all rewards - total)^2 / L + (L / m) * variance of rewards within the episode.
+    Its expectation over draws is (sum of all rewards - total)^2 / L + (L / m) * variance of rewards within the episode.
 
     :param rewards: ``[E, m]`` of the drawn steps, in units of :func:`unit_of`
     :param lengths: ``[E]`` floating-point, steps L of the whole episode
