@@ -18,7 +18,7 @@ from sb3_tare.lean.networks import ACTIVATIONS
 
 
 class Acted(NamedTuple):
-    """What a policy makes of the observations of N environments.
+    """Actions of a policy in N environments, with their values and log-probabilities.
 
     :param actions: ``[N, ...]``, in the shape of the action space
     :param values: ``[N, 1]``
@@ -31,29 +31,29 @@ class Acted(NamedTuple):
 
 
 class Actor(Protocol):
-    """Whoever acts in a rollout."""
+    """A policy that acts in a rollout."""
 
     def act(self, observations: Any) -> Acted:
-        """Draw actions."""
+        """Draw actions for observations ``[N, ...]``, a tensor or a dictionary of tensors."""
 
     def clipped(self, actions: np.ndarray) -> np.ndarray:
         """Actions ``[N, ...]`` as the environments take them."""
 
 
 def actor_of(policy: ActorCriticPolicy, n_envs: int) -> Actor:
-    """``policy`` acting in ``n_envs`` environments, written out if it can be."""
+    """Actor of ``policy`` in ``n_envs`` environments, written out if it can be."""
     covered = next(policy_obstacles(policy), None) is None
     return WrittenOutActor(policy, n_envs) if covered else GeneralActor(policy)
 
 
 class GeneralActor:
-    """A policy's own ``forward``."""
+    """Draws actions by a policy's own ``forward``."""
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self._policy = policy
 
     def act(self, observations: Any) -> Acted:
-        """Draw actions.
+        """Draw actions for observations ``[N, ...]``, a tensor or a dictionary of tensors.
 
         :raises ValueError: from torch, if a distribution's parameter is NaN
         """
@@ -125,13 +125,14 @@ class WrittenOutActor:
 
 
 Draw = Callable[[np.ndarray], tuple[np.ndarray, Tensor]]
-"""From outputs of the policy ``[N, m]`` to actions and their log-probabilities ``[N]``."""
+"""A map from outputs of the policy ``[N, m]`` to actions ``[N, ...]`` and their log-probabilities ``[N]``."""
 
 
 class GaussianDraw:
     """Draws from Gaussians around means ``[N, A]``.
 
-    :param log_std: ``[A]``
+    :param log_std: ``[A]``, read in place at each call
+    :param n_envs: N
     """
 
     def __init__(self, log_std: Tensor, n_envs: int) -> None:
@@ -140,7 +141,7 @@ class GaussianDraw:
         self._known = b""
 
     def __call__(self, means: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Actions ``[N, A]`` and log-probabilities ``[N]``."""
+        """Draw actions ``[N, A]`` and return them with their log-probabilities ``[N]``."""
         self._noise.normal_()  # as Normal.rsample draws it
         current = self._log_std_array.tobytes()
         with np.errstate(all="ignore"):  # torch does not warn of infinities either
@@ -151,7 +152,7 @@ class GaussianDraw:
 
 
 def draw_categorical(logits: np.ndarray) -> tuple[np.ndarray, Tensor]:
-    """Actions ``[N, 1]`` and their log-probabilities ``[N]``, given logits ``[N, K]``."""
+    """Draw actions ``[N, 1]`` from logits ``[N, K]`` and return them with their log-probabilities ``[N]``."""
     tensor = torch.from_numpy(logits)
     actions = categorical.sample(tensor)
     return actions.numpy(), categorical.evaluate(tensor, actions).log_probs

@@ -17,7 +17,7 @@ class Adam(NamedTuple):
     """Settings of the optimiser, as they are in its param group.
 
     :param learning_rate: of this update
-    :param betas: decay of the two moments
+    :param betas: decay rates of the first and second moments, per step
     :param eps: added to the root of the second moment
     """
 
@@ -27,9 +27,10 @@ class Adam(NamedTuple):
 
 
 def clip_scale(gradients: list[Tensor], max_norm: float) -> float:
-    """What clipping at ``max_norm`` multiplies gradients by, if it is below 1; NaN if they have one.
+    """Factor that clips gradients at ``max_norm``, to be applied where it is not at least 1.
 
-    :param gradients: of each parameter, whose norms' norm is taken, as torch takes it
+    :param gradients: one for each parameter; their norm is the norm of their norms, as torch takes it
+    :return: NaN if a gradient is NaN
     """
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)), 2.0).numpy()
     # torch divides a number by a tensor as the tensor's reciprocal times the number.
@@ -56,9 +57,9 @@ def step_lists_(
     counts: list[Tensor],
     adam: Adam,
 ) -> None:
-    """As :func:`step_`, on one tensor of each kind for each parameter.
+    """Move parameters and both moments like :func:`step_`, given lists with a tensor for each parameter.
 
-    :param counts: scalars, how many steps there have been; the same for each parameter
+    :param counts: scalars, the number of steps before this one, the same for each parameter; each is raised by one
     """
     beta1, beta2 = adam.betas
     torch._foreach_add_(counts, 1)
@@ -73,5 +74,5 @@ def step_lists_(
 
 
 def initial_state(parameter: Tensor) -> dict[str, Tensor]:
-    """What ``torch.optim.Adam`` knows of a parameter before its first step."""
+    """State of ``torch.optim.Adam`` before its first step: a scalar count, and moments ``[...]`` of the parameter's shape."""
     return {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}

@@ -33,7 +33,7 @@ class Categorical(NamedTuple):
 
     @property
     def entropies(self) -> np.ndarray:
-        """``[B]``"""
+        """Entropies ``[B]``."""
         return -(self.log_pmf.clamp(min=LEAST) * self.pmf).sum(-1).numpy()
 
 
@@ -44,16 +44,17 @@ def evaluate(logits: Tensor, actions: Tensor) -> Categorical:
 
 
 def sample(logits: Tensor) -> Tensor:
-    """Actions ``[N, 1]``, with the random numbers that ``torch.distributions.Categorical.sample`` draws."""
+    """Draw actions ``[N, 1]`` from ``logits`` ``[N, K]`` by the random numbers of ``torch.distributions.Categorical``."""
     log_pmf = logits - logits.logsumexp(-1, keepdim=True)
     return torch.multinomial(torch.softmax(log_pmf, -1), 1, True)
 
 
 def pull_back(given: Categorical, log_prob_gradient: Tensor, entropy_gradient: float) -> Tensor:
-    """The loss's gradient by the logits ``[B, K]``.
+    """Gradient ``[B, K]`` of the loss by the logits.
 
+    :param given: result of :func:`evaluate`
     :param log_prob_gradient: ``[B]``, of the loss by the log-probabilities
-    :param entropy_gradient: of the loss by each row's entropy
+    :param entropy_gradient: of the loss by the entropy of any one row
     """
     # log p has three uses; autograd adds their gradients in the reverse order of the uses.
     by_log_pmf = _softmax_backward(-entropy_gradient * given.log_pmf.clamp(min=LEAST), given.pmf, -1, torch.float32)

@@ -1,4 +1,4 @@
-"""Errors that name the first thing that is not a number."""
+"""Errors that name the first thing that is NaN."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from sb3_tare.lean.statistics import Losses
 
 
 def check_parameters(policy: Any) -> None:
-    """:raises ValueError: if a parameter is NaN, naming it"""
+    """Check the parameters of ``policy``.
+
+    :raises ValueError: if one is NaN, naming it
+    """
     names = nan_parameters(policy)
     if names:
         raise ValueError(f"the policy's parameters {', '.join(names)} are NaN")
 
 
 def check_update(model: Any, losses: Losses) -> None:
-    """:raises ValueError: if an update has met or made a NaN, naming the observation, loss or parameter"""
+    """Check an update that is over.
+
+    :param model: a PPO
+    :param losses: of the update
+    :raises ValueError: if the update has met or made a NaN, naming the observation, loss or parameter
+    """
     if not np.isnan(losses.policy + losses.value + losses.entropy).any() and not nan_parameters(model.policy):
         return
     _check_buffer(model.rollout_buffer)
@@ -33,7 +41,12 @@ def check_update(model: Any, losses: Losses) -> None:
 
 
 def check_outputs(outputs: np.ndarray, observations: Tensor, policy: Any) -> None:
-    """:raises ValueError: if the policy's ``outputs`` for ``observations`` have a NaN, naming where it comes from"""
+    """Check what the policy has returned.
+
+    :param outputs: ``[N, m]``
+    :param observations: ``[N, ...]``
+    :raises ValueError: if an output is NaN, naming the observation or the parameters that it comes from
+    """
     if not np.isnan(outputs).any():
         return
     if torch.isnan(observations).any():

@@ -1,4 +1,4 @@
-"""What is written out: exact types, without hooks, and nothing else."""
+"""Policies and optimisers that are written out: those of exact types without hooks, and no others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONS = ("weight_decay", "amsgrad", "maximize", "capturable", "differentiable"
 
 
 def affine_maps(policy: ActorCriticPolicy) -> tuple[list[nn.Linear], list[nn.Linear]]:
-    """The affine layers of actor and critic, from the features on."""
+    """Affine layers of the actor and of the critic, each from the features on."""
     hidden = (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net)
     actor, critic = ([layer for layer in net if isinstance(layer, nn.Linear)] for net in hidden)
     return [*actor, policy.action_net], [*critic, policy.value_net]  # type: ignore[list-item]
@@ -41,7 +41,7 @@ def features_of(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
 
 
 def policy_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:
-    """Why the passes through ``policy`` cannot be written out, most telling first; nothing if they can."""
+    """Reasons why the passes through ``policy`` cannot be written out, most telling first; none if they can."""
     for module in policy.modules():
         yield from _module_obstacles(module)
     if type(policy.action_dist) not in DISTRIBUTIONS or _overridden(policy.action_dist):
@@ -75,7 +75,7 @@ def _global_obstacles() -> Iterator[str]:
 
 
 def optimizer_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:
-    """Why the steps of the policy's optimiser cannot be written out; nothing if they can."""
+    """Reasons why the steps of the policy's optimiser cannot be written out; none if they can."""
     optimizer = policy.optimizer
     if type(optimizer) is not Adam or _overridden(optimizer):
         yield f"{type(optimizer).__name__} is not written out"

@@ -1,4 +1,4 @@
-"""Which loops a PPO is run by, decided from exact types and from the absence of hooks."""
+"""Choice of the loops that run a PPO, from exact types and from the absence of hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRITTEN_OUT, GENERAL, SB3 = "written out", "general", "Stable-Baselines3"
 
 
 class HostLoop(NamedTuple):
-    """How an algorithm collects and learns.
+    """The loops by which an algorithm collects rollouts and updates its policy.
 
     :param rollout: ``"written out"``; ``"general"``, around the policy's or the buffer's own methods; or
         ``"Stable-Baselines3"``
@@ -32,7 +32,7 @@ class HostLoop(NamedTuple):
 
 
 def host_loop(model: Any) -> HostLoop:
-    """The loops for ``model`` as it is now.
+    """Loops for ``model`` as it is now.
 
     :param model: a :class:`~sb3_tare.lean.LeanPPO`
     """

@@ -20,7 +20,8 @@ def advantages_of(
 
     All that does not depend on A is computed for all steps at once.
 
-    :param rewards: ``[T, N]`` float32, as ``values``
+    :param rewards: ``[T, N]`` float32
+    :param values: ``[T, N]`` float32
     :param episode_starts: ``[T, N]`` float32, 1 where a step is the first of its episode
     :param last_values: ``[N]``, of the observations behind the last step
     :param dones: ``[N]`` bool, whether the last step ended its episode

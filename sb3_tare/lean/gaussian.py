@@ -21,11 +21,11 @@ TWO = np.float32(2)
 
 
 class Spread(NamedTuple):
-    """What depends on ``log_std`` alone, ``[A]`` each.
+    """The terms that depend on ``log_std`` alone.
 
-    :param std: sigma
-    :param log: of sigma, which need not be the parameter to the last bit
-    :param twice_variance: 2 sigma^2
+    :param std: ``[A]``, sigma
+    :param log: ``[A]``, log sigma, which need not be the parameter to the last bit
+    :param twice_variance: ``[A]``, 2 sigma^2
     """
 
     std: np.ndarray
@@ -34,7 +34,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, log_std: Tensor) -> Spread:
-        """:param log_std: ``[A]``"""
+        """Terms that belong to ``log_std`` ``[A]``."""
         tensor = log_std.exp()
         std = tensor.numpy()
         return cls(std, tensor.log().numpy(), TWO * (std * std))
@@ -56,7 +56,7 @@ class Gaussian(NamedTuple):
 
     @property
     def entropies(self) -> np.ndarray:
-        """``[1]``, the same for each row."""
+        """Entropy ``[1]``, the same for each row."""
         return (ENTROPY_OF_UNIT + self.spread.log).sum(keepdims=True)
 
 
@@ -69,10 +69,11 @@ def evaluate(means: np.ndarray, spread: Spread, actions: np.ndarray) -> Gaussian
 
 
 def pull_back(given: Gaussian, log_prob_gradient: np.ndarray, entropy_gradient: np.float32) -> tuple[Tensor, Tensor]:
-    """Gradients by the means ``[B, A]`` and by ``log_std`` ``[A]``.
+    """Gradients of the loss by the means, ``[B, A]``, and by ``log_std``, ``[A]``.
 
+    :param given: result of :func:`evaluate`
     :param log_prob_gradient: ``[B]``, of the loss by the log-probabilities
-    :param entropy_gradient: of the loss by each row's entropy
+    :param entropy_gradient: of the loss by the entropy of any one row
     """
     rows, (std, _, twice_variance) = log_prob_gradient[:, None], given.spread
     by_means = (rows / twice_variance) * (TWO * given.deviations)

@@ -34,11 +34,11 @@ class GeneralSteps:
         self._is_discrete = isinstance(model.action_space, spaces.Discrete)
 
     def minibatches(self) -> Iterable[RolloutBufferSamples]:
-        """Those of an epoch."""
+        """Mini-batches of one epoch."""
         return self.model.rollout_buffer.get(self.settings.batch_size)
 
     def take(self, batch: RolloutBufferSamples) -> bool:
-        """A step on ``batch``; False, and no step, where the policy has moved too far."""
+        """Take a step on ``batch``, or return False and take none where the policy has moved too far."""
         settings = self.settings
         actions = batch.actions.long().flatten() if self._is_discrete else batch.actions
         values, log_probs, entropies = self.policy.evaluate_actions(batch.observations, actions)
@@ -87,6 +87,6 @@ def _kl(log_ratios: Tensor) -> Any:
 
 @contextmanager
 def general_steps(model: Any, settings: UpdateSettings, statistics: Statistics) -> Iterator[GeneralSteps]:
-    """Steps without argument checks of distributions, and with Adam's loop over tensors inside of torch."""
+    """Make steps that leave out the distributions' checks of arguments and pass Adam lists of tensors."""
     with unchecked(model.policy), mover_of(model.policy, settings.max_grad_norm) as move:
         yield GeneralSteps(model, settings, statistics, move)

@@ -16,21 +16,21 @@ FLATTENED = ("observations", "actions", "values", "log_probs", "advantages", "re
 
 @runtime_checkable
 class GathersPlainly(Protocol):
-    """What a subclass of ``RolloutBuffer`` declares so that its mini-batches may be gathered without its ``get()``.
+    """Promise of a subclass of ``RolloutBuffer`` that its mini-batches may be gathered without its ``get()``.
 
     Only a method of the buffer's very class counts: one that is inherited says nothing about what a subclass overrides.
     """
 
     def plain_batch_size(self, batch_size: int) -> int | None:
-        """How many rows a mini-batch of ``get(batch_size)`` has; None where ``get`` does more than take rows out.
+        """Number of rows in a mini-batch of ``get(batch_size)``; None where ``get`` does more than take rows out.
 
         A size promises that ``get`` shuffles all rows with one ``np.random.permutation(buffer_size * n_envs)``, cuts that
-        into mini-batches of so many, and calls nobody.
+        into mini-batches of this size, and calls no other method.
         """
 
 
 def plain_batch_size(buffer: RolloutBuffer, batch_size: int) -> int | None:
-    """Rows of a mini-batch, or None where nothing but ``buffer.get()`` knows what a mini-batch is."""
+    """Number of rows in a mini-batch, or None where only ``buffer.get()`` knows what a mini-batch is."""
     if type(buffer) is RolloutBuffer:
         return batch_size
     if "plain_batch_size" in vars(type(buffer)):
@@ -42,11 +42,14 @@ Map = Callable[[Tensor], Tensor]
 
 
 class Minibatch(NamedTuple):
-    """Rows of a rollout.
+    """Some rows of a rollout.
 
     :param features: ``[B, k]``, float32
     :param actions: ``[B, A]``, prepared
-    :param old_values: ``[B]``, as the following
+    :param old_values: ``[B]``, as the buffer holds them
+    :param old_log_probs: ``[B]``, of the policy that collected it
+    :param advantages: ``[B]``
+    :param returns: ``[B]``
     """
 
     features: Tensor
@@ -61,8 +64,8 @@ class Rows:
     """All rows of a full rollout, row = env * T + t.
 
     :param buffer: changed as its own ``get()`` would change it: its arrays are flat from here on
-    :param extract: from observations as the buffer holds them to features ``[T * N, k]``
-    :param prepare: from its actions to those that the policy's distribution takes
+    :param extract: maps observations as the buffer holds them to features ``[T * N, k]``
+    :param prepare: maps its actions to those that the policy's distribution takes, ``[T * N, A]``
     """
 
     def __init__(self, buffer: RolloutBuffer, extract: Map, prepare: Map) -> None:
@@ -78,7 +81,7 @@ class Rows:
         self._columns = [torch.from_numpy(getattr(buffer, name)).flatten() for name in names]
 
     def shuffled(self, batch_size: int) -> Iterator[Minibatch]:
-        """One pass over all rows, in an order drawn from numpy's global generator as ``RolloutBuffer.get()`` draws it."""
+        """Pass once over all rows, in an order drawn from numpy's global generator as ``RolloutBuffer.get()`` draws it."""
         order = torch.from_numpy(np.random.permutation(self.n))  # noqa: NPY002
         columns = [column[order].split(batch_size) for column in (self._actions, *self._columns)]
         for rows, actions, values, log_probs, advantages, returns in zip(order.split(batch_size), *columns, strict=True):

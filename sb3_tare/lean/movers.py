@@ -1,4 +1,4 @@
-"""How a policy moves along the gradient of a loss that autograd differentiates."""
+"""Steps of a policy along the gradient of a loss that autograd differentiates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Move = Callable[[Tensor], None]
 
 @contextmanager
 def mover_of(policy: Any, max_norm: float) -> Iterator[Move]:
-    """What moves ``policy``: Adam on lists of tensors where that is all that its optimiser does, else the optimiser.
+    """Choose who moves ``policy``: Adam on lists of tensors where its optimiser does nothing more, else the optimiser.
 
-    :param max_norm: at which the gradient is clipped
+    :param policy: an actor-critic policy with its optimiser
+    :param max_norm: norm at which the gradient is clipped
     """
     by_optimizer = OptimizerMover(policy, max_norm)
     usual = all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in policy.parameters())
@@ -33,19 +34,23 @@ def mover_of(policy: Any, max_norm: float) -> Iterator[Move]:
 
 
 class OptimizerMover:
-    """The policy's optimiser, as PPO calls it."""
+    """The policy's optimiser, called as PPO calls it.
+
+    :param policy: an actor-critic policy with its optimiser
+    :param max_norm: norm at which the gradient is clipped
+    """
 
     def __init__(self, policy: Any, max_norm: float) -> None:
         self._policy, self._max_norm = policy, max_norm
 
     def __call__(self, loss: Tensor) -> None:
-        """Differentiate, and step."""
+        """Differentiate a scalar loss, and step."""
         self._policy.optimizer.zero_grad()
         loss.backward()
         self.step()
 
     def step(self) -> None:
-        """A step along gradients that are there."""
+        """Step along the gradients that the parameters hold."""
         torch.nn.utils.clip_grad_norm_(self._policy.parameters(), self._max_norm)
         self._policy.optimizer.step()
 
@@ -55,7 +60,9 @@ class ListMover:
 
     Parameters and the optimiser's state change in place, and are always up to date.
 
-    :param otherwise: takes over as soon as a parameter has no gradient, which Adam passes over
+    :param policy: an actor-critic policy with its optimiser
+    :param max_norm: norm at which the gradient is clipped
+    :param otherwise: takes over as soon as a parameter has no gradient: Adam leaves such a parameter out
     """
 
     def __init__(self, policy: Any, max_norm: float, otherwise: OptimizerMover) -> None:
@@ -66,7 +73,7 @@ class ListMover:
         self._move: Move = self._adam
 
     def __call__(self, loss: Tensor) -> None:
-        """Differentiate, and step."""
+        """Differentiate a scalar loss, and step."""
         self._move(loss)
 
     def _adam(self, loss: Tensor) -> None:
@@ -96,7 +103,7 @@ class ListMover:
 
 @contextmanager
 def _foreach(optimizer: Any) -> Iterator[None]:
-    """Have Adam pass lists of tensors to torch where its user left the choice open; each number stays the same."""
+    """Have Adam pass lists of tensors to torch where its user has not chosen; each number stays the same."""
     groups = optimizer.param_groups if type(optimizer) is Adam else []
     open_groups = [group for group in groups if _leaves_open(group)]
     for group in open_groups:

@@ -34,7 +34,7 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
 
 
 class Layer(NamedTuple):
-    """An affine map ``x W' + b`` and where its gradients go.
+    """An affine map ``x W' + b`` and room for its gradients.
 
     :param weight: ``[m, k]``
     :param bias: ``[m]``
@@ -51,7 +51,7 @@ class Layer(NamedTuple):
 class Perceptron:
     """Affine layers with an activation between each two of them, for mini-batches of one size.
 
-    It works in memory of its own that the next mini-batch overwrites, and leaves no graph behind.
+    It works in memory of its own, which the next mini-batch overwrites, and records nothing for autograd.
 
     :param layers: from the inputs on; read in place, so that an optimiser's steps are seen
     :param activation: between layers
@@ -67,7 +67,7 @@ class Perceptron:
         self._inputs: list[Tensor] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The last layer's outputs ``[B, m]`` for ``inputs`` ``[B, k]``."""
+        """Outputs ``[B, m]`` of the last layer for ``inputs`` ``[B, k]``."""
         hidden = inputs
         self._inputs = [inputs, *self.outputs[:-1]]
         for layer, weight, output in zip(self.layers, self._transposed, self.outputs, strict=True):

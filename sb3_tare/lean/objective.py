@@ -24,7 +24,7 @@ class Surrogate(NamedTuple):
     """PPO's clipped objective on a mini-batch.
 
     :param log_ratios: ``[B]``, log pi(a) - log pi_old(a)
-    :param ratios: ``[B]``
+    :param ratios: ``[B]``, r, their exponentials
     :param values: ``[B]``, min(r A, clip(r) A); the loss is minus their mean
     :param gradient: ``[B]``, of the loss by log pi(a)
     """
@@ -36,7 +36,13 @@ class Surrogate(NamedTuple):
 
 
 def clipped_surrogate(log_probs: Tensor, old_log_probs: np.ndarray, advantages: np.ndarray, clip_range: float) -> Surrogate:
-    """:param log_probs: ``[B]``, as the other arrays; ``advantages`` as they enter the loss"""
+    """PPO's clipped objective and its gradient (eq. 7).
+
+    :param log_probs: ``[B]``
+    :param old_log_probs: ``[B]``, of the policy that collected the rollout
+    :param advantages: ``[B]``, as they enter the loss
+    :param clip_range: distance from 1 at which ratios are clipped
+    """
     log_ratios = log_probs.numpy() - old_log_probs
     ratios = torch.from_numpy(log_ratios).exp().numpy()
     clipped = np.minimum(np.maximum(ratios, np.float32(1 - clip_range)), np.float32(1 + clip_range))
@@ -48,7 +54,13 @@ def clipped_surrogate(log_probs: Tensor, old_log_probs: np.ndarray, advantages: 
 
 
 def approximate_kl(log_ratios: np.ndarray) -> np.float32:
-    """Mean of (r - 1) - log r, to the last bit what PPO compares with ``target_kl`` (http://joschu.net/blog/kl-approx.html)."""
+    """Mean of (r - 1) - log r, to the last bit what PPO compares with ``target_kl``.
+
+    Source: http://joschu.net/blog/kl-approx.html
+
+    :param log_ratios: ``[B]``
+    :return: a scalar
+    """
     log_ratio = torch.from_numpy(log_ratios)
     return np.float32(((log_ratio.exp() - 1) - log_ratio).mean().item())
 
@@ -65,7 +77,12 @@ class ValueLoss(NamedTuple):
 
 
 def value_loss(values: np.ndarray, returns: np.ndarray, coefficient: float) -> ValueLoss:
-    """:param values: ``[B]``, as ``returns``"""
+    """Squared error of ``values`` and its gradient.
+
+    :param values: ``[B]``
+    :param returns: ``[B]``
+    :param coefficient: of the value loss in the whole loss
+    """
     errors = values - returns
     return ValueLoss(errors, (TWO / np.float32(len(errors)) * errors) * np.float32(coefficient))
 
@@ -73,7 +90,7 @@ def value_loss(values: np.ndarray, returns: np.ndarray, coefficient: float) -> V
 def clipped_value_loss(
     values: np.ndarray, old_values: np.ndarray, returns: np.ndarray, coefficient: float, clip_range: float
 ) -> ValueLoss:
-    """As :func:`value_loss`, with values that differ from the ``old_values`` ``[B]`` by at most ``clip_range``."""
+    """Like :func:`value_loss`, of values that differ from the ``old_values`` ``[B]`` by at most ``clip_range``."""
     moved = values - old_values
     bound = np.minimum(np.maximum(moved, -np.float32(clip_range)), np.float32(clip_range))
     loss = value_loss(old_values + bound, returns, coefficient)

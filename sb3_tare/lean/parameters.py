@@ -1,4 +1,4 @@
-"""The parameters of an optimiser and their moments as flat vectors, for as long as an update takes."""
+"""The parameters of an optimiser and their moments as flat vectors, for the length of an update."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.optim import Adam
 from sb3_tare.lean.adam import initial_state
 
 ALIGNMENT = 16
-"""Each parameter starts at a multiple of so many numbers (64 bytes), as a tensor of its own does: some kernels of BLAS take
+"""Numbers (64 bytes) of which each parameter's start is a multiple, as that of a tensor of its own: some kernels of BLAS take
 another way through memory that starts elsewhere. The gaps between parameters stay zero."""
 
 
 class ParameterVector:
-    """Copies of all parameters and of what Adam knows of them, each a vector ``[p]``, whose views have the parameters' shapes.
+    """Copies of all parameters, their gradients and Adam's moments, each a vector ``[p]`` with a view for each parameter.
 
     :param parameters: in the order in which their gradients' norms are taken
-    :param optimizer: which has them all, as many steps behind each
+    :param optimizer: of all of them, with the same number of steps taken for each
     """
 
     def __init__(self, parameters: Sequence[Parameter], optimizer: Adam) -> None:
@@ -36,7 +36,7 @@ class ParameterVector:
             self._copy_in(self.second, [state["exp_avg_sq"] for state in states])
 
     def views(self, vector: Tensor) -> list[Tensor]:
-        """The part of a vector ``[p]`` for each parameter, in its shape."""
+        """Parts of a vector ``[p]``, one for each parameter in its shape."""
         return [
             vector[offset : offset + parameter.numel()].view(parameter.shape)
             for offset, parameter in zip(self._offsets, self.parameters, strict=True)

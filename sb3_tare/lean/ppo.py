@@ -35,7 +35,7 @@ class LeanPPO(PPO):
 
     :param lean: False for SB3's own loops
     :raises TypeError: if ``lean`` is not a bool
-    :raises ValueError: in the course of ``learn()``, if an observation, a loss or a parameter is NaN, naming it
+    :raises ValueError: during ``learn()``, if an observation, a loss or a parameter is NaN, naming it
     """
 
     def __init__(self, *args: Any, lean: bool = True, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ class LeanPPO(PPO):
 
     @property
     def host_loop(self) -> HostLoop:
-        """Which loops are in use, and why. Asked before each rollout and each update, since callbacks may change either."""
+        """Loops in use, and why; asked before each rollout and each update, since callbacks may change either."""
         return host_loop(self)
 
     def train(self) -> None:

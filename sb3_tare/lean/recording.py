@@ -1,4 +1,4 @@
-"""How a rollout gets into its buffer."""
+"""Writing a rollout into its buffer."""
 
 from __future__ import annotations
 
@@ -12,21 +12,33 @@ from sb3_tare.lean.gae import advantages_of
 
 
 class Recorder(Protocol):
-    """What of a ``RolloutBuffer`` a rollout needs."""
+    """The methods of a ``RolloutBuffer`` that a rollout needs."""
 
     def add(
         self, obs: Any, action: np.ndarray, reward: np.ndarray, episode_start: Any, value: Tensor, log_prob: Tensor
     ) -> None:
-        """Keep a step of N environments."""
+        """Keep a step of N environments.
+
+        :param obs: ``[N, ...]``, an array or a dictionary of arrays
+        :param action: ``[N, ...]``
+        :param reward: ``[N]``
+        :param episode_start: ``[N]``, whether the step is the first of its episode
+        :param value: ``[N, 1]``
+        :param log_prob: ``[N]``
+        """
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
-        """Fill in advantages and returns."""
+        """Fill in advantages and returns.
+
+        :param last_values: ``[N, 1]``, of the observations behind the last step
+        :param dones: ``[N]`` bool, whether the last step ended its episode
+        """
 
 
 class DirectRecorder:
-    """Writes into a buffer's arrays what its own methods would, copying once.
+    """Writes into a buffer's arrays what its own methods would, copying each once.
 
-    :param buffer: whose class is ``RolloutBuffer`` itself
+    :param buffer: of the class ``RolloutBuffer`` itself
     """
 
     def __init__(self, buffer: RolloutBuffer) -> None:
@@ -36,8 +48,12 @@ class DirectRecorder:
     def add(
         self, obs: Any, action: np.ndarray, reward: np.ndarray, episode_start: Any, value: Tensor, log_prob: Tensor
     ) -> None:
-        """See ``RolloutBuffer.add``.
+        """Keep a step of N environments as ``RolloutBuffer.add`` does.
 
+        :param obs: ``[N, ...]``
+        :param action: ``[N, ...]``
+        :param reward: ``[N]``
+        :param episode_start: ``[N]``, whether the step is the first of its episode
         :param value: ``[N, 1]``
         :param log_prob: ``[N]``
         """
@@ -52,7 +68,11 @@ class DirectRecorder:
         buffer.full = buffer.full or buffer.pos == buffer.buffer_size
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray) -> None:
-        """See ``RolloutBuffer.compute_returns_and_advantage``."""
+        """Fill in advantages and returns as ``RolloutBuffer.compute_returns_and_advantage`` does.
+
+        :param last_values: ``[N, 1]``, of the observations behind the last step
+        :param dones: ``[N]`` bool, whether the last step ended its episode
+        """
         buffer, last = self.buffer, last_values.numpy().flatten()
         buffer.advantages[:] = advantages_of(
             buffer.rewards, buffer.values, buffer.episode_starts, last, dones, buffer.gamma, buffer.gae_lambda
@@ -61,10 +81,10 @@ class DirectRecorder:
 
 
 def is_written_out(buffer: Any) -> bool:
-    """Whether nothing but SB3's own code would run in the buffer, nor on another device."""
+    """Whether the buffer is SB3's own, with no method replaced."""
     return type(buffer) is RolloutBuffer and not any(hasattr(RolloutBuffer, name) for name in vars(buffer))
 
 
 def recorder_of(buffer: Any) -> Recorder:
-    """Whatever fills ``buffer``, itself where it is not exactly SB3's."""
+    """Recorder that fills ``buffer``: the buffer itself where it is not exactly SB3's."""
     return DirectRecorder(buffer) if is_written_out(buffer) else buffer

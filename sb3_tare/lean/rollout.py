@@ -16,12 +16,16 @@ from sb3_tare.lean.recording import recorder_of
 
 
 def collect(self: Any, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int) -> bool:
-    """``OnPolicyAlgorithm.collect_rollouts``, statement by statement.
+    """Collect a rollout as ``OnPolicyAlgorithm.collect_rollouts`` does, statement by statement.
 
-    Names are SB3's, ``self`` included, for callbacks find them in their ``locals``; they find ``actor`` and ``recorder``
-    too. What is written out is decided when all callbacks have seen the rollout begin.
+    Names are SB3's, ``self`` included, since callbacks find them in their ``locals``, along with ``actor`` and
+    ``recorder``. What is written out is decided when all callbacks have seen the rollout begin.
 
     :param self: an on-policy algorithm
+    :param env: N environments
+    :param callback: called at the rollout's start, at each step and at its end
+    :param rollout_buffer: emptied, then filled
+    :param n_rollout_steps: steps of each environment
     :return: False if a callback has stopped the training
     :raises ValueError: if an observation or the policy is NaN
     """

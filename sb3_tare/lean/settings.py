@@ -1,4 +1,4 @@
-"""What an update reads from PPO, when it reads it."""
+"""The arguments of PPO that an update reads at its start."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class UpdateSettings:
-    """The arguments of PPO that its update depends on, as they are at the update's start.
+    """Arguments of PPO on which its update depends, as they are at the update's start.
 
-    Callbacks and schedules may change each of them between two rollouts.
+    Names are those of PPO. Callbacks and schedules may change each of them between two rollouts.
     """
 
     n_epochs: int
@@ -25,7 +25,7 @@ class UpdateSettings:
 
     @classmethod
     def of(cls, model: Any) -> UpdateSettings:
-        """:param model: a PPO"""
+        """Settings of ``model``, a PPO, at this moment."""
         progress = model._current_progress_remaining
         return cls(
             n_epochs=model.n_epochs,
@@ -40,5 +40,5 @@ class UpdateSettings:
         )
 
     def too_far(self, kl: Any) -> bool:
-        """Whether a policy that has moved by ``kl`` ends the update."""
+        """Whether ``kl``, the policy's divergence from the one that collected the rollout, is too large to go on."""
         return self.target_kl is not None and bool(kl > 1.5 * self.target_kl)

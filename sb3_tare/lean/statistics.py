@@ -1,4 +1,4 @@
-"""What an update logs, computed once it is over."""
+"""The numbers that an update logs, computed once it is over."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from sb3_tare.lean.settings import UpdateSettings
 
 @dataclass
 class Statistics:
-    """Rows of each mini-batch of an update, a list entry a mini-batch.
+    """Rows of all mini-batches of an update, one list entry for each mini-batch.
 
     :param surrogates: ``[B]`` each, terms of the clipped objective
-    :param log_ratios: ``[B]`` each, and their exponentials
+    :param log_ratios: ``[B]`` each, log pi(a) - log pi_old(a)
+    :param ratios: ``[B]`` each, their exponentials
     :param errors: ``[B]`` each, of the critic
     :param entropies: ``[B]`` each, or ``[1]`` where all rows have the same
-    :param epochs: how many mini-batches there were before each epoch
+    :param epochs: number of mini-batches before each epoch
     """
 
     surrogates: list[np.ndarray] = field(default_factory=list)
@@ -29,22 +30,22 @@ class Statistics:
     epochs: list[int] = field(default_factory=list)
 
     def add(self, **rows: np.ndarray) -> None:
-        """Rows of one more mini-batch, of each kind."""
+        """Add the rows of one more mini-batch, by field: ``[B]`` each, or ``[1]`` entropies."""
         for kind, array in rows.items():
             getattr(self, kind).append(array)
 
     def last_kl(self) -> float:
-        """Of the last mini-batch, the estimate that is logged."""
+        """Estimate of the last mini-batch's KL divergence, as it is logged."""
         return float(_kl_terms(self.log_ratios[-1]).mean())
 
     def begin_epoch(self) -> None:
-        """Mini-batches from here on belong to another epoch."""
+        """Begin an epoch with the next mini-batch."""
         self.epochs.append(len(self.surrogates))
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over each of an update's M mini-batches, ``[M]`` each, in float64."""
+    """Means over each of an update's M mini-batches, ``[M]`` float64 each: losses, KL divergence, share of clipped ratios."""
 
     policy: np.ndarray
     value: np.ndarray
@@ -54,7 +55,7 @@ class Losses:
 
     @classmethod
     def of(cls, statistics: Statistics, clip_range: float) -> Losses:
-        """The losses that PPO logs, from what they are means of."""
+        """Losses that PPO logs, from the rows that they are means of."""
         outside = [np.abs(rows - 1) > np.float32(clip_range) for rows in statistics.ratios]
         return cls(
             policy=-_means(statistics.surrogates),
@@ -65,7 +66,7 @@ class Losses:
         )
 
     def total(self, settings: UpdateSettings) -> np.ndarray:
-        """``[M]``, what was minimised."""
+        """Whole loss ``[M]`` that was minimised."""
         return self.policy + settings.ent_coef * self.entropy + settings.vf_coef * self.value
 
 

@@ -1,7 +1,7 @@
 """SB3's distributions of actions without torch's checks of their arguments, for one policy and for a while.
 
 The checks pass over every argument of every distribution, and torch can only be told to leave them out for all of the
-process at once. Here a policy's own distribution object changes its class instead.
+process at once. Here the class of a policy's own distribution object is changed instead.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from torch.distributions import Bernoulli, Categorical, Normal
 
 
 class UncheckedDiagGaussian(sb3.DiagGaussianDistribution):
-    """As its base class, unchecked."""
+    """SB3's diagonal Gaussian, unchecked."""
 
     def proba_distribution(self, mean_actions: Tensor, log_std: Tensor) -> Any:
+        """Set means ``[B, A]`` and the logarithm ``[A]`` of the standard deviations."""
         self.distribution = Normal(mean_actions, torch.ones_like(mean_actions) * log_std.exp(), validate_args=False)
         return self
 
 
 class UncheckedStateDependentNoise(sb3.StateDependentNoiseDistribution):
-    """As its base class, unchecked."""
+    """SB3's Gaussian with noise that depends on the state, unchecked."""
 
     def proba_distribution(self, mean_actions: Tensor, log_std: Tensor, latent_sde: Tensor) -> Any:
+        """Set means ``[B, A]``, and noise from ``log_std`` ``[k, A]`` or ``[k, 1]`` and features ``latent_sde`` ``[B, k]``."""
         self._latent_sde = latent_sde if self.learn_features else latent_sde.detach()
         variance = torch.mm(self._latent_sde**2, self.get_std(log_std) ** 2)
         self.distribution = Normal(mean_actions, torch.sqrt(variance + self.epsilon), validate_args=False)
@@ -35,26 +37,29 @@ class UncheckedStateDependentNoise(sb3.StateDependentNoiseDistribution):
 
 
 class UncheckedCategorical(sb3.CategoricalDistribution):
-    """As its base class, unchecked."""
+    """SB3's categorical distribution, unchecked."""
 
     def proba_distribution(self, action_logits: Tensor) -> Any:
+        """Set logits ``[B, K]``."""
         self.distribution = Categorical(logits=action_logits, validate_args=False)
         return self
 
 
 class UncheckedMultiCategorical(sb3.MultiCategoricalDistribution):
-    """As its base class, unchecked."""
+    """SB3's product of categorical distributions, unchecked."""
 
     def proba_distribution(self, action_logits: Tensor) -> Any:
+        """Set logits ``[B, sum(action_dims)]``, those of one action behind those of another."""
         splits = torch.split(action_logits, list(self.action_dims), dim=1)
         self.distribution = [Categorical(logits=split, validate_args=False) for split in splits]
         return self
 
 
 class UncheckedBernoulli(sb3.BernoulliDistribution):
-    """As its base class, unchecked."""
+    """SB3's product of Bernoulli distributions, unchecked."""
 
     def proba_distribution(self, action_logits: Tensor) -> Any:
+        """Set logits ``[B, A]``."""
         self.distribution = Bernoulli(logits=action_logits, validate_args=False)
         return self
 

@@ -16,16 +16,17 @@ from sb3_tare.lean.statistics import Losses, Statistics
 
 
 class Steps(Protocol):
-    """What an update is made of, on whichever path."""
+    """Steps that an update is made of, written out or not."""
 
     def minibatches(self) -> Iterable[Any]:
-        """Those of an epoch."""
+        """Mini-batches of one epoch."""
 
     def take(self, batch: Any) -> bool:
-        """A step on ``batch``; False, and no step, where the policy has moved too far from what collected the rollout."""
+        """Take a step on ``batch``, or return False and take none where the policy is too far from the one that collected."""
 
 
 MakeSteps = Callable[[Any, UpdateSettings, Statistics], AbstractContextManager[Steps]]
+"""A maker of the steps of one update, given a PPO, its settings, and the statistics that the steps fill."""
 
 
 def update(model: Any, make_steps: MakeSteps) -> None:
@@ -62,7 +63,7 @@ def _announce(model: Any, epoch: int, statistics: Statistics) -> None:
 def _log(model: Any, settings: UpdateSettings, losses: Losses, last_epoch: int) -> None:
     """Record PPO's own keys.
 
-    :param last_epoch: where its mini-batches begin; the KL is theirs alone
+    :param last_epoch: first mini-batch of the last epoch, over which alone the KL is averaged
     """
     buffer, policy, record = model.rollout_buffer, model.policy, model.logger.record
     record("train/entropy_loss", losses.entropy.mean())

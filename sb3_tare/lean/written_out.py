@@ -54,12 +54,12 @@ class WrittenOutSteps:
         self._batch_size = plain_batch_size(model.rollout_buffer, settings.batch_size)
 
     def minibatches(self) -> Iterator[Minibatch]:
-        """Those of an epoch."""
+        """Mini-batches of one epoch."""
         assert self._batch_size is not None
         return self._rows.shuffled(self._batch_size)
 
     def take(self, batch: Minibatch) -> bool:
-        """A step on ``batch``; False, and no step, where the policy has moved too far."""
+        """Take a step on ``batch``, or return False and take none where the policy has moved too far."""
         settings, n_rows = self.settings, len(batch.returns)
         actor, critic = self._networks_for(n_rows)
         given = self.head.evaluate(actor.forward(batch.features), batch.actions)
@@ -112,7 +112,7 @@ def _layer(views: dict[Any, tuple[Tensor, Tensor]], linear: nn.Linear) -> Layer:
 
 @contextmanager
 def written_out_steps(model: Any, settings: UpdateSettings, statistics: Statistics) -> Iterator[WrittenOutSteps]:
-    """Steps whose result the policy and its optimiser hold once they are over, however they end."""
+    """Make steps on copies; policy and optimiser get their result when the block ends, even by an error."""
     with torch.no_grad(), np.errstate(all="ignore"):  # torch does not warn of a division by zero either
         steps = WrittenOutSteps(model, settings, statistics)
         try:

@@ -25,16 +25,16 @@ JUDGED_EPISODES = 10
 """Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
 
 PAID_CLIP = 10.0
-"""Scaled rewards that are paid to the policy are clipped here, as ``VecNormalize`` does."""
+"""Size at which scaled rewards are clipped before the policy is trained on them, as by ``VecNormalize``."""
 
 
 class Decomposer:
-    """Memory of finished episodes, the fits to them, and the scale in which the reward is paid.
+    """Memory of finished episodes, fits of the reward to them, and the scale in which the policy is paid.
 
     :param settings: of the decomposition
-    :param host: whose environments are counted
-    :param model: whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
-    :param generator: of what is drawn and kept
+    :param host: gives the action space, the discount and the number of environments
+    :param model: a reward model whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
+    :param generator: decides which episodes are kept and which steps are drawn
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Decomposer:
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
-        """Let a rollout enter, and fit the reward to all finished episodes.
+        """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
-        :param undistorted_rewards: ``[n]`` what steps earned beneath a delay or noise, NaN where nobody tells
+        :param undistorted_rewards: ``[n]``, rewards before a wrapper delayed or disturbed them; NaN where they are unknown
         :param metrics: for the log
         """
         if self.model.extractor is None:
@@ -98,7 +98,7 @@ class Decomposer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over.
 
-        :raises ValueError: if the memory is too small for what was saved, or its observations are others
+        :raises ValueError: if the memory is too small for what was saved, or observations had another size
         """
         self.memory.load_state_dict(state["memory"])
         if self.cost is not None and state["cost"] is not None:
@@ -116,12 +116,12 @@ class Decomposer:
         return [] if self.model.extractor is None else list(self.model.extractor.parameters())
 
     def _environments(self, steps: RewardSteps) -> Tensor:
-        """``[E]`` the environment of each piece; rows of an environment lie one behind the other."""
+        """Environment ``[E]`` of each piece; rows of an environment are consecutive."""
         episodes = steps.episodes
         return episodes.begins // (episodes.n_steps // self.host.model.n_envs)
 
     def _judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        """How much of new totals the reward explains before it has seen them."""
+        """Note the share of the variance of new totals that the reward explains before it is fitted to them."""
         if self.fits.unit > 0.0:
             with torch.no_grad():
                 predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))

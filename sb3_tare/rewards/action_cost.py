@@ -1,7 +1,7 @@
-"""The part of a reward that is exact: what the size of actions costs, solved from sums over whole episodes.
+"""The part of a reward that the size of actions costs, solved in closed form from sums over whole episodes.
 
-A network that is fitted to totals hardly sees it. Noise of actions is independent from step to step, so that the
-shrinkage towards the mean of the episode takes nearly all of it away.
+A network that is fitted to totals hardly finds it: the noise of actions is independent from step to step, so that
+shrinkage towards the episode's mean removes nearly all of its effect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.utils.checks import check_count
 
 RIDGE = (0.003, 0.1)
-"""On the observation's coefficients: times the number of episodes, and constant."""
+"""Ridge penalties on the observation's coefficients: one for each episode, and a constant."""
 MIN_FREEDOM = 10.0
 """Degrees of freedom without which a t-value says little."""
 SURE = 4.0
@@ -27,35 +27,35 @@ SURE = 4.0
 Where few episodes end in a rollout, fixed effects leave some confounding behind, which shows in small t-values.
 """
 MIN_VARIATION = 1e-10
-"""Share of the actions' squared size that must be left when all else is held constant; less is rounding."""
+"""Share of the actions' squared size that must still vary when all else is held constant; less is rounding."""
 MAX_OBSERVATION_DIM = 2_000
-"""The products of larger observations would need gigabytes."""
+"""Most numbers in an observation; the products of larger ones would need gigabytes."""
 
 
 class Estimate(NamedTuple):
-    """Earnings of one unit of |a|^2 in a step."""
+    """Reward of one unit of |a|^2 in a step, as it is estimated."""
 
     coefficient: float
     """Reward units, negative where actions cost; zero where nothing can be said"""
     t_value: float
-    """t-value of the coefficient before it was shrunk"""
+    """The coefficient in units of its standard error, before it is shrunk; zero where nothing can be said"""
 
 
 class ActionCost:
     """The coefficient w of |a|^2 in rewards of steps, by ridge regression on sums over whole episodes.
 
     An episode's total is regressed on the sums over its L steps of |a|^2, of the observation x and of x^2, each divided by
-    sqrt(L). The observations take variance away; only w is used, times 1 - 1 / t^2 for its t-value t, where
-    that is beyond :data:`SURE`.
+    sqrt(L). The observations only explain variance; of the coefficients only w is used, times 1 - 1 / t^2 for its t-value t
+    where that is beyond :data:`SURE`, and zero elsewhere.
 
     *Only episodes that ended in the same rollout are compared* (fixed effects): from the total and from each sum, L times
-    the mean rate a step of all of these is subtracted. Otherwise better policies that merely act larger would make large
-    actions look good. A constant reward a step is gone with that, and needs no column.
+    its mean per step over all of these is subtracted. Otherwise better policies that merely act larger would make large
+    actions look good. This also removes a constant reward per step, which therefore needs no column.
 
-    Kept are sums of products alone, so that the cost does not grow with the number of episodes.
+    Only sums of products are kept, so that memory and time do not grow with the number of episodes.
 
-    :param observation_dim: numbers in an observation that enter the regression, 0 for none of them, as with images
-    :raises ValueError: if that is no whole number, or too large
+    :param observation_dim: numbers in an observation that enter the regression; 0 leaves it out, as with images
+    :raises ValueError: if ``observation_dim`` is no whole number, negative or too large
     """
 
     def __init__(self, observation_dim: int) -> None:
@@ -71,7 +71,7 @@ class ActionCost:
         self._n_episodes, self._n_rollouts = 0, 0
 
     def add(self, finished: FinishedEpisodes, observations: Tensor | None = None) -> None:
-        """Let the episodes that ended in a rollout enter; call it once a rollout.
+        """Add the episodes that ended in a rollout; call it once for each rollout.
 
         :param finished: with actions as they were executed
         :param observations: ``[n, observation_dim]`` of the same rows, standardised; None if ``observation_dim`` is 0
@@ -114,7 +114,7 @@ class ActionCost:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over.
 
-        :raises ValueError: if it was saved with observations of another size
+        :raises ValueError: if it was saved with another ``observation_dim``
         """
         if state["products"].shape != self._products.shape:
             saved = (len(state["products"]) - 2) // 2
@@ -124,27 +124,27 @@ class ActionCost:
 
 
 def action_cost_for(action_space: spaces.Space, observation_dim: int) -> ActionCost | None:
-    """An action cost where actions have a size, in a ``Box``; None where they are discrete."""
+    """An action cost where actions have a size, in a ``Box``; None in other spaces."""
     return ActionCost(observation_dim) if isinstance(action_space, spaces.Box) else None
 
 
 def within_group_rows(sums: Tensor, lengths: Tensor) -> Tensor:
-    """Sums less what the group's mean rate a step predicts, in rows of equal variance.
+    """Sums less what the group's mean per step predicts, scaled to rows of equal variance.
 
     :param sums: ``[E, columns]`` over the steps of each episode
     :param lengths: ``[E]`` steps
-    :return: ``[E, columns]``, (sums - length * rate) / sqrt(length)
+    :return: ``[E, columns]``, (sums - length * mean per step) / sqrt(length)
     """
     steps = lengths.to(sums)[:, None]
     return (sums - steps * (sums.sum(0) / steps.sum())) / steps.sqrt()
 
 
 def solved(products: Tensor, n_episodes: int, n_groups: int, action_size: float) -> Estimate:
-    """The first column's coefficient in a ridge regression of the last column on all others.
+    """Coefficient of the first column in a ridge regression of the last column on all others.
 
     :param products: ``[c, c]`` float64, products of the columns, summed over rows
     :param n_episodes: number of rows
-    :param n_groups: degrees of freedom that centring took
+    :param n_groups: number of groups, each of which costs a degree of freedom by being centred
     :param action_size: sum of squares of the first column before it was centred
     """
     n_columns = len(products) - 1

@@ -1,4 +1,4 @@
-"""Rewards of steps as return decomposition learns them: an exact cost of actions, and a network in a unit of its own."""
+"""Rewards of steps as return decomposition learns them: a solved cost of actions, and a network in a unit of its own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from sb3_tare.utils.moments import RunningMoments
 class DecomposedReward(nn.Module):
     """Rewards ``w |a|^2 + unit * network(s, a)`` of steps, in the environment's units of reward.
 
-    States are standardised by running statistics of their own, and actions are those that the environment executes.
+    States are standardised by running statistics of their own, and actions are those that the environment executes. The
+    cost of actions w, ``action_cost``, and ``unit`` are scalar buffers, zero until they are filled from outside.
 
-    :param network: of a step's state and action alone
+    :param network: maps a step's state and action alone to ``[n]``
     :param observation_dim: numbers in a state
-    :param action_space: of the environment; bounds of a ``Box`` clip actions
+    :param action_space: of the environment; actions in a ``Box`` are clipped to its bounds
     """
 
     sees_reward = False
@@ -43,16 +44,16 @@ class DecomposedReward(nn.Module):
         return torch.maximum(torch.minimum(actions, self.high), self.low)
 
     def in_units(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Network's output ``[n]``, the reward less the cost of actions, in multiples of the unit.
+        """Output ``[n]`` of the network: the reward without the cost of actions, in multiples of the unit.
 
         :param states: ``[n, observation_dim]``
         :param actions: ``[n, action_dim]`` as executed
         """
-        unknown = states.new_full((len(states),), torch.nan)  # which a network that does not see the reward never looks at
+        unknown = states.new_full((len(states),), torch.nan)  # the network does not see the reward
         return self.network(RewardInputs.of_steps(self.moments(states), actions, unknown))
 
     def forward(self, inputs: RewardInputs) -> Tensor:
-        """Rewards ``[n]``."""
+        """Rewards ``[n]`` of steps, in the environment's units."""
         actions = self.executed(inputs.actions)
         learned = self.unit.to(actions) * self.in_units(inputs.observations, actions)
         return learned + self.action_cost.to(actions) * actions.square().sum(dim=1)

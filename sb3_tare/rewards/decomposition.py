@@ -1,11 +1,11 @@
 """Returns of whole episodes decomposed into rewards of steps.
 
-A few steps are drawn of each episode, and their mean reward times the episode's length is fitted to its total. Cf.
+A few steps are drawn from each episode, and their mean reward times the episode's length is fitted to its total. Compare
 randomised return decomposition (Ren et al., 2022) and RUDDER (Arjona-Medina et al., 2019).
 
-With m steps an episode, the fit adds L / m times the variance of rewards within an episode of L steps to the squared
-error: it shrinks rewards towards the episode's mean. How much it shrinks them matters as much as the data, so that it is a
-setting of its own.
+Drawing m of the L steps of an episode adds L / m times the variance of rewards within the episode to the squared error: it
+shrinks rewards towards the episode's mean. How much it shrinks them matters as much as the data, so that it is a setting of
+its own, ``shrinkage``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sb3_tare.settings.groups import DecompositionSettings
 from sb3_tare.utils.nested import Observations
 
 RewardsOf = Callable[[Observations, Tensor], Tensor]
-"""Maps states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable in its parameters."""
+"""A map from states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable."""
 
 
 UNIT_EVERY = 10
-"""Fits after which the unit of rewards is taken from the memory anew. A unit that always moved would disturb the network."""
+"""Fits between two new units of rewards, taken from the memory. A unit that moved at each fit would disturb the network."""
 
 
 class Memory(Protocol):
@@ -41,18 +41,18 @@ class Memory(Protocol):
     """``[E]`` sums of |a|^2"""
 
     def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
-        """``n_steps`` steps of each of ``n_episodes`` episodes, drawn uniformly with replacement."""
+        """Draw ``n_steps`` steps of each of ``n_episodes`` episodes, uniformly and with replacement."""
 
 
 class Decomposition:
     """Fits a network to totals: rewards of steps are w |a|^2 + unit * network(s, a).
 
-    The first term, with ``action_cost`` = w, is solved elsewhere (:mod:`~sb3_tare.rewards.action_cost`) and taken off the
-    totals; a network alone hardly finds it.
+    The coefficient w of the first term, ``action_cost``, is solved elsewhere (:mod:`~sb3_tare.rewards.action_cost`), and
+    the term is subtracted from the totals; a network alone hardly finds it.
 
     :param rewards_of: the network
     :param parameters: of the network, to be fitted
-    :param settings: of the fit
+    :param settings: of the fit; None for the defaults
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Decomposition:
     ) -> None:
         self.settings = settings or DecompositionSettings(return_decomposition=True)
         self.unit = 0.0
-        """Reward units of one unit of the network; zero as long as every total was zero"""
+        """Reward that one unit of the network's output stands for; zero as long as every total was zero"""
         self._rewards_of = rewards_of
         self._optimizer = torch.optim.Adam(parameters, lr=self.settings.decomposition_learning_rate)
         self._n_fits = 0
@@ -68,7 +68,10 @@ class Decomposition:
     def fit(self, memory: Memory, generator: torch.Generator, action_cost: float = 0.0) -> float | None:
         """Take ``decomposition_updates`` steps and return the mean loss over them.
 
-        :return: None, and nothing was done, if no episode has ended yet or every total was zero
+        :param memory: of finished episodes
+        :param generator: of the draws
+        :param action_cost: w, reward of one unit of |a|^2
+        :return: None, with no step taken, if no episode has ended yet or every total was zero
         """
         if self.unit == 0.0 or self._n_fits % UNIT_EVERY == 0:
             self.unit = unit_of(memory.totals - action_cost * memory.squared_actions, memory.lengths)
@@ -86,7 +89,7 @@ class Decomposition:
         return float(torch.stack(losses).mean())
 
     def loss(self, draw: Draw, action_cost: float = 0.0) -> Tensor:
-        """Mean over the drawn episodes, a scalar, differentiable in the network's parameters."""
+        """Mean loss over the drawn episodes, a scalar, differentiable in the network's parameters."""
         rewards = self._rewards_of(draw.states, draw.actions).view(len(draw.lengths), -1)
         totals = (draw.totals - action_cost * draw.squared_actions) / self.unit
         losses = LOSSES[self.settings.shrinkage]
@@ -94,16 +97,16 @@ class Decomposition:
 
     @torch.no_grad()
     def rewards(self, states: Observations, actions: Tensor, action_cost: float = 0.0) -> Tensor:
-        """``[n]`` learned rewards of steps, in units of the extrinsic reward."""
+        """Learned rewards ``[n]`` of steps, in units of the extrinsic reward."""
         learned = self.unit * self._rewards_of(states, actions)
         return learned + action_cost * actions.to(learned).square().flatten(1).sum(1)
 
     def predicted_totals(self, finished: FinishedEpisodes, action_cost: float = 0.0) -> Tensor:
-        """``[E]`` float64, sums of learned rewards over whole episodes, in units of the extrinsic reward."""
+        """Sums ``[E]`` (float64) of learned rewards over whole episodes, in units of the extrinsic reward."""
         return finished.sums(self.rewards(finished.states, finished.actions, action_cost).cpu())
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the network's parameters."""
+        """State of the optimiser, unit and number of fits; the network's parameters are not part of it."""
         return {"optimizer": self._optimizer.state_dict(), "unit": self.unit, "n_fits": self._n_fits}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -113,9 +116,9 @@ class Decomposition:
 
 
 def sampled_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float = 0.0) -> Tensor:
-    """(L * mean reward of the drawn steps - total)^2 / L, of each episode.
+    """Loss (L * mean reward of the drawn steps - total)^2 / L of each episode.
 
-    Over draws its expectation is (sum of all rewards - total)^2 / L + (L / m) * variance of rewards within the episode.
+    Its expectation over draws is (sum of all rewards - total)^2 / L + (L / m) * variance of rewards within the episode.
 
     :param rewards: ``[E, m]`` of the drawn steps, in units of :func:`unit_of`
     :param lengths: ``[E]`` floating-point, steps L of the whole episode
@@ -152,16 +155,16 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
 
 
 def unit_of(totals: Tensor, lengths: Tensor) -> float:
-    """sqrt(mean of total^2 / length): the size of a step's reward if those of an episode were independent.
+    """Size sqrt(mean of total^2 / length) of a step's reward, if those of an episode were independent.
 
     :param totals: ``[E]``
     :param lengths: ``[E]`` steps
-    :return: zero without episodes, too
+    :return: zero if there is no episode or every total is zero
     """
     return math.sqrt(float((totals.double().square() / lengths).mean())) if len(totals) else 0.0
 
 
 def r_squared(predicted: Tensor, totals: Tensor) -> float:
-    """Share of the variance of totals ``[E]`` that predictions explain; NaN where totals do not vary."""
+    """Share of the variance of totals ``[E]`` that predictions ``[E]`` explain; NaN where totals do not vary."""
     variance = (totals - totals.mean()).square().sum() if len(totals) else totals.new_zeros(())
     return float(1.0 - (predicted - totals).square().sum() / variance) if variance > 0 else math.nan

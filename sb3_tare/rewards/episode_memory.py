@@ -1,4 +1,4 @@
-"""A memory of whole episodes, of which a few steps each are drawn."""
+"""A memory of whole episodes, from each of which a few steps can be drawn."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sb3_tare.utils.checks import check_count
 from sb3_tare.utils.nested import Observations
 
 SLACK = 16
-"""There is room for a sixteenth more than the memory holds, so that it need not be tidied after each rollout."""
+"""Share of the memory, one in so many, that is room to spare, so that it need not be tidied after each rollout."""
 
 
 class Draw(NamedTuple):
     """A few steps of each of ``E`` episodes.
 
-    ``m`` steps of an episode lie one behind the other.
+    The ``m`` steps of one episode are consecutive rows.
     """
 
     states: Observations
@@ -32,23 +32,23 @@ class Draw(NamedTuple):
     lengths: Tensor
     """``[E]`` int64, steps of the whole episode"""
     totals: Tensor
-    """``[E]`` float64, what the whole episode paid"""
+    """``[E]`` float64, sum of the extrinsic rewards of the whole episode"""
     squared_actions: Tensor
     """``[E]`` float64, sum of |a|^2 over the whole episode"""
 
 
 class EpisodeMemory:
-    """All finished episodes, and a uniform sample of them once they have more than ``max_steps`` steps.
+    """All finished episodes, or a uniform sample of them once they have more than ``max_steps`` steps.
 
-    Each episode draws a random number when it ends. The memory holds those with the smallest numbers, as many as it has
-    room for, so that it does not matter when an episode ended (reservoir sampling by sorting, Vitter, 1985).
+    Each episode draws a random number when it ends. The memory holds the episodes with the smallest numbers, as many as it
+    has room for, so that it does not matter when an episode ended (reservoir sampling by sorting, Vitter, 1985).
 
-    Floating-point numbers are stored in single precision, images as the bytes they are, each state once.
+    Floating-point numbers are stored in single precision and images as bytes, each state once.
 
     :param generator: of the random numbers; its state is saved with the memory
-    :param max_steps: of all episodes together
-    :param longest: steps of an episode at most, see :class:`~sb3_tare.rewards.open_episodes.OpenEpisodes`
-    :raises ValueError: if a number is no positive whole number, or an episode can be longer than the memory
+    :param max_steps: most steps of all episodes together
+    :param longest: most steps of an episode, see :class:`~sb3_tare.rewards.open_episodes.OpenEpisodes`
+    :raises ValueError: if ``max_steps`` or ``longest`` is no positive whole number, or ``longest`` exceeds ``max_steps``
     """
 
     def __init__(self, generator: torch.Generator, max_steps: int = 1_000_000, longest: int = 1_000) -> None:
@@ -75,13 +75,13 @@ class EpisodeMemory:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the steps, those that wait to be tidied away included."""
+        """Bytes of the stored steps, including those of dropped episodes that are not yet tidied away."""
         return self._rows.n_bytes
 
     def add(
         self, episodes: Episodes, environments: Tensor, states: Observations, actions: Tensor, rewards: Tensor
     ) -> FinishedEpisodes:
-        """Take a rollout's pieces and return the episodes that ended, all of them, kept or not.
+        """Take a rollout's pieces and return all episodes that ended, whether the memory keeps them or not.
 
         :param episodes: pieces, those of one environment in order of time
         :param environments: ``[E]`` int64, where each piece comes from
@@ -176,13 +176,13 @@ class EpisodeMemory:
         return begins
 
     def _live_rows(self) -> Tensor:
-        """``[n]`` rows of the episodes that are kept, in the order in which these entered."""
+        """Rows ``[n]`` of the episodes that are kept, in the order in which these entered."""
         shifts = self._begins - (self.lengths.cumsum(0) - self.lengths)
         return torch.arange(int(self.lengths.sum())) + torch.repeat_interleave(shifts, self.lengths)
 
 
 def _named(finished: FinishedEpisodes) -> dict[str, Tensor]:
-    """Arrays by name; those of a dictionary of states have a slash in theirs."""
+    """Arrays by name; those of a dictionary of states are named ``states/key``."""
     states = finished.states
     named = {f"states/{key}": values for key, values in states.items()} if isinstance(states, dict) else {"states": states}
     return {"actions": finished.actions, **named}

@@ -12,11 +12,11 @@ BLOCK = 1 << 14
 
 
 class GrowingRows:
-    """Named arrays ``[n, ...]`` on the CPU with as many rows each, which doubles its room until it has room for ``limit``.
+    """Named arrays ``[n, ...]`` on the CPU with the same number of rows, whose room doubles up to ``limit`` rows.
 
-    Floating-point numbers are kept in single precision; all else, such as images of bytes, as it comes.
+    Floating-point numbers are kept in single precision; all other types, such as the bytes of images, are kept as they are.
 
-    :param limit: rows at most
+    :param limit: most rows
     """
 
     def __init__(self, limit: int) -> None:
@@ -30,7 +30,7 @@ class GrowingRows:
         return sum(array[: self.size].nbytes for array in self._arrays.values())
 
     def append(self, rows: Mapping[str, Tensor]) -> None:
-        """Add ``[k, ...]`` rows of each array; the first rows decide what arrays there are."""
+        """Add rows ``[k, ...]`` to each array; the first call decides the names, shapes and types of the arrays."""
         n_new = len(next(iter(rows.values())))
         self._reserve(rows, self.size + n_new)
         for name, values in rows.items():
@@ -38,13 +38,13 @@ class GrowingRows:
         self.size += n_new
 
     def take(self, rows: Tensor) -> dict[str, Tensor]:
-        """The given rows ``[k]`` of each array."""
+        """Rows ``[k, ...]`` of each array, given their indices ``[k]``."""
         return {name: array[rows] for name, array in self._arrays.items()}
 
     def keep(self, rows: Tensor) -> None:
-        """Keep the given rows, ``[k]`` in ascending order, and move them to the front, where they lie as they lay."""
+        """Keep the rows with the given indices, ``[k]`` in ascending order, and move them to the front in that order."""
         for array in self._arrays.values():
-            for begin in range(0, len(rows), BLOCK):  # no row moves backwards, so that none is overwritten unread
+            for begin in range(0, len(rows), BLOCK):  # rows move to the front only: none is overwritten unread
                 block = rows[begin : begin + BLOCK]
                 array[begin : begin + len(block)] = array[block]
         self.size = len(rows)

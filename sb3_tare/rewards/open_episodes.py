@@ -1,4 +1,4 @@
-"""Episodes that a rollout's edge cuts go on in the next rollout."""
+"""Joining of episodes that the edges of rollouts cut into pieces."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sb3_tare.utils.nested import Observations, concatenated, map_tensors, take
 
 @dataclass(frozen=True)
 class FinishedEpisodes:
-    """Whole episodes, one behind the other in flat arrays of ``n = sum(lengths)`` rows.
+    """Whole episodes, one after the other in flat arrays of ``n = sum(lengths)`` rows.
 
-    :param states: ``[n, ...]`` what the reward sees of the observations
-    :param actions: ``[n, action_dim]`` as the reward network sees them
+    :param states: ``[n, ...]``, the part of the observations that the reward sees
+    :param actions: ``[n, action_dim]``, as the reward network sees them
     :param lengths: ``[E]`` int64, steps
     :param totals: ``[E]`` float64, sum of the extrinsic rewards
     """
@@ -33,18 +33,18 @@ class FinishedEpisodes:
         return len(self.lengths)
 
     def sums(self, values: Tensor) -> Tensor:
-        """``[E, ...]`` float64, for each episode the sum of ``values`` ``[n, ...]`` over its steps."""
+        """Sums ``[E, ...]`` (float64) of ``values`` ``[n, ...]`` over the steps of each episode."""
         return _sums(values, self.lengths)
 
     @property
     def squared_actions(self) -> Tensor:
-        """``[E]`` float64, sum of |a|^2 over all steps of each episode."""
+        """Sums ``[E]`` (float64) of |a|^2 over the steps of each episode."""
         return self.sums(self.actions.double().square().flatten(1).sum(1))
 
 
 @dataclass(frozen=True)
 class _Pieces:
-    """``K`` pieces of episodes, one behind the other; a piece of no rows only remembers where its episode stands."""
+    """``K`` pieces of episodes, one after the other; a piece without rows only remembers how far its episode has come."""
 
     environments: Tensor
     first_times: Tensor
@@ -67,7 +67,7 @@ class _Pieces:
         return {name: take(getattr(self, name), rows) for name in ("states", "actions", "rewards")}
 
     def joined(self) -> tuple[_Pieces, Tensor]:
-        """Pieces that go on from the one before them made one with it, and ``[K]`` to which each of these belongs."""
+        """Join each piece to the one that it continues; return the results, and ``[K]`` the one that each piece went into."""
         goes_on = torch.zeros(len(self.lengths), dtype=torch.bool)
         same_environment = self.environments[1:] == self.environments[:-1]
         next_times = self.first_times + self.lengths
@@ -89,10 +89,10 @@ class _Pieces:
 class OpenEpisodes:
     """Joins the pieces in which rollouts deliver episodes, and hands each episode over when it ends.
 
-    An episode whose first steps were not seen is left out: nobody knows what they earned. So is one that is not gone on
-    with. One without end is handed over in pieces of ``longest`` steps, with the rewards that were paid in them.
+    An episode whose first steps were not seen is left out, since nobody knows what they earned; so is one that was cut and
+    that no later piece continues. A long one is handed over in parts of ``longest`` steps, each with the rewards paid in it.
 
-    :param longest: steps. Where episodes are longer than this and are paid at their end, it must be at least their length
+    :param longest: steps of a part; where episodes are paid at their end, it must be at least their length
     :raises ValueError: if ``longest`` is no positive whole number
     """
 
@@ -144,7 +144,7 @@ class OpenEpisodes:
         return self._split(whole.select(kept), is_last[kept])
 
     def _split(self, whole: _Pieces, is_last: Tensor) -> FinishedEpisodes:
-        """Hand over what has ended and what is ``longest`` steps long, and keep the rest of what may go on."""
+        """Hand over what has ended and parts of ``longest`` steps, and keep the rest of each episode that may go on."""
         is_cut = whole.ends == int(End.CUT)
         n_whole = whole.lengths // self.longest
         n_parts = torch.where(is_cut, n_whole, -(-whole.lengths // self.longest))
@@ -168,11 +168,11 @@ class OpenEpisodes:
         return FinishedEpisodes(**finished, lengths=lengths, totals=totals)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nested dictionaries of tensors."""
+        """Nested dictionaries of tensors: the episodes under way."""
         return {} if self._open is None else asdict(self._open)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the episodes under way over."""
+        """Take over the episodes under way."""
         self._open = _Pieces(**state) if state else None
 
 

@@ -13,19 +13,19 @@ from sb3_tare.data.episodes import End, Episodes
 from sb3_tare.utils.checks import check_count, check_number
 
 MIN_VARIATION = 1e-6
-"""Less than this share of the mean is rounding."""
+"""Share of the mean return below which a deviation is rounding."""
 
 
 class RunningScale:
-    """Running standard deviation of discounted returns, as ``VecNormalize`` divides rewards by, which forgets.
+    """Running standard deviation of discounted returns, as ``VecNormalize`` divides rewards by, but one that forgets.
 
-    The count of returns that it has seen never exceeds ``rollouts`` times those of the last rollout, so that it follows
+    All returns seen so far weigh no more than ``rollouts`` times those of the last rollout, so that the scale follows
     rewards as they change: older rollouts lose weight by a factor of about 1 - 1 / ``rollouts`` each.
 
     :param n_envs: number of environments
     :param discount: of the returns
-    :param rollouts: that count
-    :raises ValueError: if a number is out of bounds
+    :param rollouts: number of rollouts that the past weighs at most
+    :raises ValueError: if ``n_envs`` or ``rollouts`` is no positive whole number, or ``discount`` is outside of 0 to 1
     """
 
     def __init__(self, n_envs: int, discount: float, rollouts: int = 50) -> None:
@@ -44,9 +44,9 @@ class RunningScale:
         return (deviation if deviation > MIN_VARIATION * size else size) or 1.0
 
     def update(self, rewards: Tensor, episodes: Episodes, environments: Tensor) -> float:
-        """Let a rollout's rewards enter, and return the scale.
+        """Add a rollout's rewards, and return the new scale.
 
-        Where a piece was cut, its return is carried on into the next rollout.
+        The return of a piece that was cut is carried on into the next rollout.
 
         :param rewards: ``[n]``
         :param episodes: pieces, those of one environment in order of time
@@ -67,7 +67,7 @@ class RunningScale:
         self._returns = state["returns"].clone()
 
     def _carried_on(self, rewards: Tensor, episodes: Episodes, environments: Tensor) -> Tensor:
-        """``[n]`` discounted returns; an environment's first piece goes on from the last of the rollout before."""
+        """Discounted returns ``[n]``; an environment's first piece goes on from the last of the rollout before."""
         is_first = torch.ones(len(episodes), dtype=torch.bool)
         is_first[1:] = environments[1:] != environments[:-1]
         carried = torch.where(is_first & (episodes.first_times > 0), self._returns[environments], 0.0)
