@@ -1,5 +1,6 @@
 """Studies: jobs, their results, what runs them, and going on where a study was."""
 
+import csv
 import json
 import math
 import multiprocessing
@@ -431,3 +432,19 @@ def test_a_missing_extra_of_a_task_is_told_before_anything_runs(tmp_path, monkey
 def test_engines_are_the_only_ones_that_name_ray():
     sources = Path(engines.__file__).parent.glob("*.py")
     assert [path.name for path in sources if "import ray" in path.read_text()] == ["cluster.py"]
+
+
+def test_what_the_readme_of_the_study_of_depth_says_is_what_its_results_say():
+    folder = Path(__file__).parents[1] / "examples/results/depth"
+    readme = (folder / "README.md").read_text()
+    with (folder / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        cells = [row["environment"], f"`{row['variant']}`"]
+        for kind in ("training", "evaluation"):
+            mean, low, high = (float(row[f"{kind}{bound}"]) for bound in ("", "_low", "_high"))
+            cells.append(f"{mean:,.0f} ({low:,.0f} to {high:,.0f})")
+        assert f"| {' | '.join(cells)} |" in readme
+    for cost in json.loads((folder / "cost/iterations.json").read_text())["iterations"]:
+        ratio = "{median:.2f} ({min:.2f} to {max:.2f})".format(**cost["ratio"])
+        assert f"| {cost['env']} | `{cost['variant']}` | {cost['seconds']:.2f} | {ratio} |" in readme
