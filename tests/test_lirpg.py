@@ -373,10 +373,8 @@ def test_a_reward_that_is_not_finite_stops_the_run_and_leaves_policy_and_buffer_
 
 def test_its_defaults_are_those_of_the_authors_and_leave_tareppos_alone():
     settings = lirpg().reward_learner.settings
-    chosen = {name: getattr(settings, name) for name in ("architecture", "reward_mode", "learning_rate", "max_grad_norm")}
-    assert chosen == {
-        "architecture": "StateActionTanh", "reward_mode": "replace", "learning_rate": 1e-4, "max_grad_norm": 0.5
-    }  # fmt: skip
+    chosen = {"architecture": "StateActionTanh", "reward_mode": "replace", "learning_rate": 1e-4, "max_grad_norm": 0.5}
+    assert chosen.items() <= settings.flat().items()
     ours, tareppos = (
         model.get_parameters()["reward_learner"]["optimisers"]["reward"]["param_groups"][0]
         for model in (lirpg(), TAREPPO("MlpPolicy", vec_env(), **SMALL))

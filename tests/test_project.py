@@ -58,7 +58,10 @@ def test_what_the_readme_says_of_the_chain_is_what_its_results_say():
         assert sum(right) / len(right) > sum(left) / len(left)
 
 
-GROUPS = {*RewardSettings.groups.values(), *MemorySettings.groups.values(), *LIRPGSettings.groups.values()}
+GROUPS = sorted(
+    {*RewardSettings.groups.values(), *MemorySettings.groups.values(), *LIRPGSettings.groups.values()},
+    key=lambda group: group.__name__,
+)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)

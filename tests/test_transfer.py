@@ -13,7 +13,7 @@ from sb3_tare import TAREAWR, TAREPPO, LearnedReward, RewardLearner
 from sb3_tare.networks.registry import ARCHITECTURES
 from sb3_tare.rewards.wrappers import LearnedRewardWrapper, VecLearnedReward
 
-STEPWISE = ("LSTMf", "MLPMul", "MLPConcat", "StateAction", "StateActionTanh")
+STEPWISE = ("LSTMf", "MLPMul", "MLPConcat", "StateAction", "StateActionTanh", "StateActionUnbounded")
 DISCRETE, DICT = spaces.Discrete(3), spaces.Dict(a=spaces.Box(-1, 1, (2,)), b=spaces.Discrete(3))
 IMAGE = spaces.Box(0, 255, (3, 16, 16), dtype=np.uint8)
 
