@@ -81,8 +81,9 @@ class DirectRecorder:
 
 
 def is_written_out(buffer: Any) -> bool:
-    """Whether the buffer is SB3's own, with no method replaced."""
-    return type(buffer) is RolloutBuffer and not any(hasattr(RolloutBuffer, name) for name in vars(buffer))
+    """Whether the buffer is SB3's own, on the CPU, with no method replaced."""
+    is_own = type(buffer) is RolloutBuffer and not any(hasattr(RolloutBuffer, name) for name in vars(buffer))
+    return is_own and buffer.device.type == "cpu"
 
 
 def recorder_of(buffer: Any) -> Recorder:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from lean_toys import STEPS, Watch, assert_same, learned, made, pair, state_of, toys
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -15,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_tare.lean import GathersPlainly, LeanPPO
+from sb3_tare.lean.recording import is_written_out
 
 
 class OwnForward(ActorCriticPolicy):
@@ -318,3 +320,9 @@ def test_another_default_type_of_torch_goes_the_general_way():
 def test_lean_is_yes_or_no():
     with pytest.raises(TypeError, match="lean must be True or False, got 'no'"):
         made(LeanPPO, lean="no")
+
+
+def test_a_buffer_on_another_device_is_filled_by_its_own_methods():
+    space = spaces.Box(-1.0, 1.0, (2,))
+    assert is_written_out(RolloutBuffer(4, space, space, device="cpu"))
+    assert not is_written_out(RolloutBuffer(4, space, space, device="meta"))
