@@ -25,6 +25,7 @@ from toys import (
     policy_of,
     ppo,
     set_generators,
+    snapshot,
     tare,
     vec_env,
 )
@@ -216,6 +217,23 @@ def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, tmp_pat
     second = TAREPPO.load(tmp_path / "model", env=env, force_reset=False)
     second.learn(4 * ITERATION, reset_num_timesteps=False)
     assert not differences(all_of(whole), all_of(second))
+
+
+def test_what_was_loaded_is_a_copy_that_its_source_does_not_disturb():
+    source, copy = decomposed().learn(N_STEPS), decomposed(decomposition_learning_rate=0.5)
+    copy.reward_learner.load_state_dict(source.reward_learner.state_dict())
+    before = snapshot(copy.reward_learner.state_dict())
+    source.learn(N_STEPS)
+    assert not differences(before, snapshot(copy.reward_learner.state_dict()))
+    groups = copy.reward_learner.state_dict()["decomposition"]["fits"]["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == [0.5]
+
+
+def test_returns_are_discounted_as_the_host_does_it_now():
+    model = decomposed()
+    model.rollout_buffer.gamma = 0.5
+    model.learn(N_STEPS)
+    assert model.reward_learner.trainer.decomposer.scale.discount == 0.5
 
 
 def test_an_exported_reward_pays_what_was_learned(tmp_path):

@@ -65,6 +65,7 @@ class Decomposer:
         if self.model.extractor is None:
             assert isinstance(steps.states, Tensor)
             self.reward.moments.update(steps.states)
+        self.scale.discount = self.host.gamma
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
         finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch.optim import Adam
 
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.optimisers import load_keeping_step_sizes
 
 
 class Optimisers:
@@ -72,8 +72,4 @@ class Optimisers:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a copy of a :meth:`state_dict` over, of those that are in both; step sizes stay those of the settings."""
         for name in self._by_name.keys() & state.keys():
-            optimiser = self._by_name[name]
-            step_sizes = [group["lr"] for group in optimiser.param_groups]
-            optimiser.load_state_dict(deepcopy(state[name]))
-            for group, step_size in zip(optimiser.param_groups, step_sizes, strict=True):
-                group["lr"] = step_size
+            load_keeping_step_sizes(self._by_name[name], state[name])

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from sb3_tare.networks.inputs import RewardInputs
+from sb3_tare.rewards.decomposition import step_rewards
 from sb3_tare.utils.moments import RunningMoments
 
 
@@ -55,5 +56,5 @@ class DecomposedReward(nn.Module):
     def forward(self, inputs: RewardInputs) -> Tensor:
         """Rewards ``[n]`` of steps, in the environment's units."""
         actions = self.executed(inputs.actions)
-        learned = self.unit.to(actions) * self.in_units(inputs.observations, actions)
-        return learned + self.action_cost.to(actions) * actions.square().sum(dim=1)
+        in_units = self.in_units(inputs.observations, actions)
+        return step_rewards(in_units, actions, float(self.unit), float(self.action_cost))

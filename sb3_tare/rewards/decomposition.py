@@ -21,6 +21,7 @@ from sb3_tare.rewards.episode_memory import Draw
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.settings.groups import DecompositionSettings
 from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.optimisers import load_keeping_step_sizes
 
 RewardsOf = Callable[[Observations, Tensor], Tensor]
 """A map from states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable."""
@@ -98,8 +99,7 @@ class Decomposition:
     @torch.no_grad()
     def rewards(self, states: Observations, actions: Tensor, action_cost: float = 0.0) -> Tensor:
         """Learned rewards ``[n]`` of steps, in units of the extrinsic reward."""
-        learned = self.unit * self._rewards_of(states, actions)
-        return learned + action_cost * actions.to(learned).square().flatten(1).sum(1)
+        return step_rewards(self._rewards_of(states, actions), actions, self.unit, action_cost)
 
     def predicted_totals(self, finished: FinishedEpisodes, action_cost: float = 0.0) -> Tensor:
         """Sums ``[E]`` (float64) of learned rewards over whole episodes, in units of the extrinsic reward."""
@@ -111,8 +111,19 @@ class Decomposition:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_keeping_step_sizes(self._optimizer, state["optimizer"])
         self.unit, self._n_fits = state["unit"], state["n_fits"]
+
+
+def step_rewards(in_units: Tensor, actions: Tensor, unit: float, action_cost: float) -> Tensor:
+    """Rewards ``w |a|^2 + unit * network(s, a)`` of steps, ``[n]``, in units of the extrinsic reward.
+
+    :param in_units: ``[n]`` output of the network
+    :param actions: ``[n, action_dim]`` as executed
+    :param unit: reward that one unit of the output stands for
+    :param action_cost: w, reward of one unit of |a|^2
+    """
+    return unit * in_units + action_cost * actions.to(in_units).square().flatten(1).sum(1)
 
 
 def sampled_losses(rewards: Tensor, lengths: Tensor, totals: Tensor, penalty: float = 0.0) -> Tensor:
