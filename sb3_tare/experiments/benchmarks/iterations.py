@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_tare.experiments.benchmarks.speed import take_turns
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.experiments.running.training import make_env
 from sb3_tare.experiments.studies import STUDIES, jobs_of
@@ -40,14 +41,14 @@ def compare(study: str, env: str, rounds: int, warm_up: int) -> list[dict[str, A
     """
     torch.set_num_threads(1)
     models = {job.name: job.variant.build(make_env(job), job.seed) for job in jobs_of(study, 1, envs=[env])}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for index in track(range(rounds + warm_up), description=f"{env}, rounds"):
-        for name in list(models)[:: -1 if index % 2 else 1]:
-            start = time.process_time()
-            models[name].learn(STEPS, reset_num_timesteps=False)
-            seconds[name].append(time.process_time() - start)
-    counted = {name: np.array(all_rounds[warm_up:]) for name, all_rounds in seconds.items()}
-    return [_row(env, name, counted[name], counted[next(iter(models))]) for name in models]
+    seconds = {name: np.array(all_rounds) for name, all_rounds in take_turns(models, _seconds, rounds, warm_up, env).items()}
+    return [_row(env, name, seconds[name], seconds[next(iter(models))]) for name in models]
+
+
+def _seconds(model: BaseAlgorithm) -> float:
+    start = time.process_time()
+    model.learn(STEPS, reset_num_timesteps=False)
+    return time.process_time() - start
 
 
 def _row(env: str, name: str, seconds: np.ndarray, reference: np.ndarray) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -34,6 +34,8 @@ PACKAGES = ("sb3-tare", "stable-baselines3", "torch", "gymnasium", "mujoco")
 """Packages that speed depends on."""
 
 Build = Callable[[VecEnv], PPO]
+Model = TypeVar("Model")
+Measured = TypeVar("Measured")
 
 ALGORITHMS: dict[str, Build] = {
     "PPO": lambda env: PPO("MlpPolicy", env, seed=0, device="cpu"),
@@ -73,6 +75,25 @@ def time_iteration(model: PPO) -> dict[str, float]:
     return {name: seconds / model.n_steps for name, seconds in {**phases, "cpu": cpu}.items()}
 
 
+def take_turns(
+    models: Mapping[str, Model], measure: Callable[[Model], Measured], rounds: int, warm_up: int, env_id: str
+) -> dict[str, list[Measured]]:
+    """Measure one iteration of each model in turn, in both orders by turns.
+
+    :param models: by name
+    :param measure: runs an iteration
+    :param rounds: that are counted
+    :param warm_up: rounds before them
+    :param env_id: for the display
+    :return: for each model what was measured in each counted round
+    """
+    measured: dict[str, list[Measured]] = {name: [] for name in models}
+    for count in track(range(rounds + warm_up), description=f"{env_id}, rounds of iterations"):
+        for name in list(models)[:: -1 if count % 2 else 1]:
+            measured[name].append(measure(models[name]))
+    return {name: all_rounds[warm_up:] for name, all_rounds in measured.items()}
+
+
 def make_env(env_id: str) -> VecEnv:
     """One normalised copy of an environment."""
     return VecNormalize(DummyVecEnv([lambda: Monitor(gym.make(env_id))]))
@@ -82,12 +103,7 @@ def compare(env_id: str, rounds: int, warm_up: int, algorithms: dict[str, Build]
     """Let algorithms take turns on an environment; the first ``warm_up`` rounds are not counted."""
     torch.set_num_threads(1)
     models = {name: build(make_env(env_id)) for name, build in (algorithms or ALGORITHMS).items()}
-    timed: dict[str, list[dict[str, float]]] = {name: [] for name in models}
-    for count in track(range(rounds + warm_up), description=f"{env_id}, rounds of iterations"):
-        for name in sorted(models, reverse=bool(count % 2)):
-            iteration = time_iteration(models[name])
-            if count >= warm_up:
-                timed[name].append(iteration)
+    timed = take_turns(models, time_iteration, rounds, warm_up, env_id)
     medians = {
         name: {phase: float(np.median([each[phase] for each in iterations])) for phase in (*PHASES, "cpu")}
         for name, iterations in timed.items()
