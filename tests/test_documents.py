@@ -1,5 +1,6 @@
 """What the project's documents name is there: commands, files, modules, versions."""
 
+import json
 import os
 import re
 import subprocess
@@ -102,3 +103,16 @@ def test_a_folder_tells_of_each_of_its_modules(folder):
     text = (PACKAGE / folder / "README.md").read_text()
     modules = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__", "__main__"}
     assert not [module for module in sorted(modules) if f"`{module}`" not in text]
+
+
+@pytest.mark.parametrize("document", ["README.md", "examples/results/speed/README.md"])
+def test_what_is_said_of_speed_is_what_was_measured(document):
+    text = (ROOT / document).read_text()
+    for comparison in json.loads((RESULTS / "speed/speed.json").read_text())["algorithms"]:
+        for name, seconds in comparison["seconds_per_step"].items():
+            cells = [f"{seconds[kind] * 1e6:.0f}" for kind in ("rollout", "policy", "reward", "cpu")]
+            ratio = comparison["ratios"].get(name, {}).get("cpu")
+            told = "" if ratio is None else "{median:.2f} ({lower:.2f} to {upper:.2f})".format(**ratio)
+            assert f"| {' | '.join([comparison['env'], name, *cells, told])} |" in text
+    for name, measured in json.loads((RESULTS / "speed/reward_gradients.json").read_text())["gradients"].items():
+        assert f"| {name} | {measured['seconds'] * 1e3:.0f} | {measured['peak_mebibytes']:.0f} |" in text

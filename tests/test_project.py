@@ -29,7 +29,7 @@ def test_the_readme_lists_every_setting_with_its_default():
     assert documented == RewardSettings().flat()
 
 
-@pytest.mark.parametrize("study", ["figure6", "delayed"])
+@pytest.mark.parametrize("study", ["figure6", "delayed", "episodic"])
 def test_the_readmes_returns_are_those_of_the_results(study):
     def returns(row: dict[str, str], kind: str) -> str:
         mean, low, high = (float(row[f"{kind}{bound}"]) for bound in ("", "_low", "_high"))
