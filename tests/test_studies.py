@@ -293,6 +293,10 @@ def test_two_environments_whose_results_would_share_a_file_are_an_error(tmp_path
         run(jobs, tmp_path, Here(), Console(quiet=True))
 
 
+def test_settings_can_be_chosen_on_other_seeds_than_those_that_report():
+    assert [job.seed for job in jobs_of("shrinkage", 2, ["tare_decomposed"], ["Hopper-v5"], first_seed=100)] == [100, 101]
+
+
 @pytest.mark.parametrize("protocol", [{"evaluations": 0}, {"evaluations": 257}, {"evaluation_episodes": 0}])
 def test_a_protocol_that_cannot_work_is_an_error(protocol):
     with pytest.raises(ValueError, match=rf"{next(iter(protocol))} must be .*got {next(iter(protocol.values()))}"):
@@ -394,6 +398,7 @@ def test_ctrl_c_says_that_finished_runs_are_kept(tmp_path, monkeypatch, capsys):
         (["run", "figure6", "--envs", "Hoper-v5"], ["Hopper"]),
         (["run", "figure6", "--set", "n_steps"], ["NAME=JSON"]),
         (["run", "figure6", "--seeds", "0"], ["at least 1"]),
+        (["run", "figure6", "--first-seed", "-1"], ["--first-seed must be at least 0, got -1"]),
         (["report", "nowhere"], ["no whole result"]),
     ],
 )

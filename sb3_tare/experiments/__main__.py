@@ -65,7 +65,8 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("study", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
     parser.add_argument("--envs", nargs="+", default=[], metavar="ID", help="instead of the study's")
     parser.add_argument("--variants", nargs="+", default=[], choices=VARIANTS, metavar="NAME", help="instead of the study's")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds: 0, 1, ... (default: 5)")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="the seeds count up from it (default: 0)")
     parser.add_argument("--steps", type=int, help="environment steps of a run, instead of the study's")
     parser.add_argument("--evaluations", type=int, default=20, help="over a run (default: 20)")
     parser.add_argument("--evaluation-episodes", type=int, default=10, help="in each evaluation (default: 10)")
@@ -91,6 +92,8 @@ def _add_list(commands: Any) -> None:
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.seeds < 1 or arguments.jobs < 1:
         raise ValueError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}")
+    if arguments.first_seed < 0:
+        raise ValueError(f"--first-seed must be at least 0, got {arguments.first_seed}")
     jobs = jobs_of(
         arguments.study,
         arguments.seeds,
@@ -98,6 +101,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.envs,
         arguments.steps,
         dict(map(_assignment, arguments.set)),
+        first_seed=arguments.first_seed,
         evaluations=arguments.evaluations,
         evaluation_episodes=arguments.evaluation_episodes,
     )

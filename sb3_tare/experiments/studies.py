@@ -82,6 +82,12 @@ STUDIES: dict[str, Study] = {
         ("Hopper-v5", "HalfCheetah-v5"),
         steps=100_000,
     ),
+    "shrinkage": Study(
+        "How far decomposed rewards are shrunk towards the mean of their episode",
+        ("tare_decomposed", "tare_decomposed_16_steps", "tare_decomposed_256_steps", "tare_decomposed_unbiased"),
+        ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
+        steps=300_000,
+    ),
     "episodic": Study(
         "Returns that are paid when the episode ends, and nothing before",
         ("ppo", "tare_decomposed"),
@@ -104,20 +110,24 @@ def jobs_of(
     envs: Sequence[str] = (),
     steps: int | None = None,
     changes: Mapping[str, Any] | None = None,
+    first_seed: int = 0,
     **protocol: int,
 ) -> list[Job]:
     """The runs of a study, seed by seed, so that an unfinished study has as much of each variant.
 
     :param name: of the study
-    :param seeds: how many: 0, 1, ...
+    :param seeds: how many
     :param variants: instead of the study's
     :param envs: instead of the study's
     :param steps: instead of the study's
     :param changes: keyword arguments that every variant's algorithm gets beside its own
+    :param first_seed: from which the seeds count up
     :param protocol: further fields of :class:`~sb3_tare.experiments.running.jobs.Job`
     """
     study = STUDIES[name]
-    grid = product(range(seeds), dict.fromkeys(envs or study.envs), dict.fromkeys(variants or study.variants))
+    grid = product(
+        range(first_seed, first_seed + seeds), dict.fromkeys(envs or study.envs), dict.fromkeys(variants or study.variants)
+    )
     return [
         Job(
             study=name,

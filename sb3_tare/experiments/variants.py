@@ -94,6 +94,10 @@ VARIANTS: dict[str, Variant] = {
     "tare_default_two_narrow_layers": _tare(architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}),
     "tare_decomposed": _tare(preset="decomposition"),
     "tare_decomposed_without_cost": _tare(preset="decomposition", action_cost=False),
+    # Fewer steps of each episode shrink rewards more. All of these draw 2,048 steps a mini-batch.
+    "tare_decomposed_16_steps": _tare(preset="decomposition", decomposition_steps=16, decomposition_episodes=128),
+    "tare_decomposed_256_steps": _tare(preset="decomposition", decomposition_steps=256, decomposition_episodes=8),
+    "tare_decomposed_unbiased": _tare(preset="decomposition", shrinkage="none"),
     "lirpg": Variant("LIRPG"),
     "lirpg_lstmbmul": Variant(
         "LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul", "architecture_kwargs": {"lstm_layers": 2}}}
