@@ -1,0 +1,25 @@
+"""Choice of the loops that run an AWR, from exact types and from the absence of hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sb3_tare.awr.coverage import optimizer_obstacles, policy_obstacles
+from sb3_tare.lean.dispatch import GENERAL, WRITTEN_OUT, HostLoop
+
+PLAIN = "plain"
+
+
+def host_loop(model: Any) -> HostLoop:
+    """Loops for ``model``, an AWR, as it is now.
+
+    Beside the names of :class:`~sb3_tare.lean.dispatch.HostLoop`, ``"plain"``: the policy's own methods and autograd,
+    observations read from the memory for each mini-batch.
+    """
+    if not model.lean:
+        return HostLoop(PLAIN, PLAIN, "lean=False")
+    policy_reason = next(policy_obstacles(model.policy), None)
+    if policy_reason is not None:
+        return HostLoop(GENERAL, GENERAL, policy_reason)
+    update_reason = next(optimizer_obstacles(model.policy), None)
+    return HostLoop(WRITTEN_OUT, WRITTEN_OUT if update_reason is None else GENERAL, update_reason or "")
