@@ -49,7 +49,7 @@ def optimizer_obstacles(policy: AWRPolicy) -> Iterator[str]:
         (group, *_) = optimizer.param_groups
         if not group.get("fused") or group["differentiable"] or isinstance(group["lr"], Tensor):
             yield "SGD is not fused, differentiable, or has a tensor as its step size"
-        buffers = [optimizer.state[parameter].get("momentum_buffer") for parameter in group["params"]]
+        buffers = [optimizer.state.get(parameter, {}).get("momentum_buffer") for parameter in group["params"]]
         if len({buffer is None for buffer in buffers}) != 1:
             yield "some parameters have gathered momentum and others have not"
 

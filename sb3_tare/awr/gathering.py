@@ -32,7 +32,7 @@ def gathered(observations_at: Callable[[np.ndarray], Observations], rows: np.nda
     """
     if is_gathered(space, len(rows)):
         table = in_chunks(lambda chunk: chunk, observations_at, rows)
-        return lambda numbers: table[numbers]
+        return lambda numbers: table.index_select(0, numbers.to(table.device))
     return lambda numbers: observations_at(rows[numbers.numpy()])
 
 

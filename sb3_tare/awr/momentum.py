@@ -25,7 +25,7 @@ class MomentumVector(FlatLayout):
         super().__init__(group["params"])
         self.optimizer = optimizer
         self._options = {name: group[name] for name in OPTIONS}
-        buffers = [optimizer.state[parameter].get("momentum_buffer") for parameter in self.parameters]
+        buffers = [optimizer.state.get(parameter, {}).get("momentum_buffer") for parameter in self.parameters]
         self._is_first = buffers[0] is None and group["momentum"] != 0
         self._stepped = False
         momentum = torch.zeros(self.size) if buffers[0] is None else self.vector_of(buffers)

@@ -70,8 +70,14 @@ class WrittenOutSampler:
 
     def __init__(self, policy: AWRPolicy, n_envs: int) -> None:
         self.policy, self._n_envs = policy, n_envs
-        self._tensors = [*policy.parameters(), *policy.buffers()]
         self._activation = ACTIVATIONS[policy.activation_fn].apply
+        self._shape: tuple[int, ...] = policy.action_space.shape  # type: ignore[assignment]
+        moments: Any = next(iter(policy.normalizer.moments.children()), None)
+        self._statistics = [] if moments is None else [moments.mean, moments.deviation]
+        own = [policy.log_std] if isinstance(policy.action_space, spaces.Box) else []
+        layers = affine_maps(policy)[0]
+        self._tensors = [*self._statistics, *own, *(tensor for layer in layers for tensor in (layer.bias, layer.weight))]
+        self._vectors = torch.empty(n_envs, *self._statistics[0].shape) if self._statistics else torch.empty(0)
         self._look()
 
     @torch.no_grad()
@@ -95,17 +101,18 @@ class WrittenOutSampler:
         policy = self.policy
         self._places = [tensor.data_ptr() for tensor in self._tensors]
         self._layers = [(layer.bias.detach(), layer.weight.detach().t()) for layer in affine_maps(policy)[0]]
-        self._moments = next(iter(policy.normalizer.moments.children()), None)
-        self._shape: tuple[int, ...] = policy.action_space.shape  # type: ignore[assignment]
+        self._standardise = [tensor.numpy() for tensor in self._statistics]
         self._draw = _draw_of(policy, self._n_envs)
 
     def _features(self, observations: np.ndarray) -> Tensor:
-        """Features ``[N, k]`` as the policy's extractor makes them, in memory of their own."""
-        if self._moments is None:
+        """Features ``[N, k]`` as the policy's extractor makes them."""
+        if not self._statistics:
             return features_of(self.policy, torch.from_numpy(observations))
-        moments: Any = self._moments
-        rows = torch.from_numpy(observations).float()
-        return torch.div(rows - moments.mean, moments.deviation).flatten(1)
+        vectors, (mean, deviation) = self._vectors.numpy(), self._standardise
+        vectors[...] = observations
+        vectors -= mean
+        vectors /= deviation
+        return self._vectors.flatten(1)
 
 
 Draw = Callable[[np.ndarray], np.ndarray]

@@ -44,8 +44,8 @@ class ActorSteps:
     def __call__(self, rows: Tensor) -> Tensor:
         """Take a step on the steps numbered ``rows`` ``[B]``; return the loss before it."""
         outputs = self._network.forward(self._features(rows))
-        given = self._head.evaluate(outputs, self._actions[rows])
-        loss, by_log_probs = losses.weighted_regression(given.log_probs, self._weights[rows])
+        given = self._head.evaluate(outputs, self._actions.index_select(0, rows))
+        loss, by_log_probs = losses.weighted_regression(given.log_probs, self._weights.index_select(0, rows))
         by_outputs = self._head.pull_back(given, by_log_probs, np.float32(-self._ent_coef) / np.float32(len(rows)))
         if self._bound_coef > 0.0:
             bound, by_means = losses.bound_loss(outputs, self._bound_coef)
@@ -75,7 +75,7 @@ class CriticSteps:
     def __call__(self, rows: Tensor) -> Tensor:
         """Take a step on the steps numbered ``rows`` ``[B]``; return the loss before it."""
         outputs = self._network.forward(self._features(rows)).numpy()[:, 0]
-        loss, gradient = losses.value_loss(outputs, self._returns[rows].numpy(), self._scale, self._unit)
+        loss, gradient = losses.value_loss(outputs, self._returns.index_select(0, rows).numpy(), self._scale, self._unit)
         self._network.backward(torch.from_numpy(gradient[:, None]))
         self.vector.step()
         return loss
