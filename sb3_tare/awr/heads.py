@@ -25,7 +25,9 @@ def head_of(policy: Any, gradients: dict[Tensor, tuple[Tensor, Tensor]]) -> Head
         return MultiCategoricalHead(policy.action_dist.action_dims)
     if isinstance(space, spaces.Discrete):
         return CategoricalHead()
-    return GaussianHead(*gradients[policy.log_std]) if policy.log_std in gradients else FixedGaussianHead(policy.log_std.detach())
+    return (
+        GaussianHead(*gradients[policy.log_std]) if policy.log_std in gradients else FixedGaussianHead(policy.log_std.detach())
+    )
 
 
 class FixedGaussianHead:
@@ -63,7 +65,7 @@ class MultiCategorical:
     @property
     def entropies(self) -> np.ndarray:
         """Entropies ``[B]``."""
-        return np.sum([part.entropies for part in self.parts], axis=0, dtype=np.float32)
+        return np.stack([part.entropies for part in self.parts]).sum(0)
 
 
 class MultiCategoricalHead:

@@ -93,7 +93,11 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str]]
     "three hidden layers": ({}, net(8, 5, 6), WRITTEN_OUT),
     "layers for the critic alone": ({}, {"policy_kwargs": {"net_arch": {"pi": [], "vf": [6]}}}, WRITTEN_OUT),
     "a learned deviation": ({}, {"learn_std": True, "ent_coef": 0.01}, WRITTEN_OUT),
-    "a learned deviation, no bound loss": ({"actions": box(3, bound=1.0)}, {"learn_std": True, "bound_coef": 0.0}, WRITTEN_OUT),
+    "a learned deviation, no bound loss": (
+        {"actions": box(3, bound=1.0)},
+        {"learn_std": True, "bound_coef": 0.0},
+        WRITTEN_OUT,
+    ),
     "weights that are clipped": ({}, {"temperature": 0.05, "max_weight": 1.5}, WRITTEN_OUT),
     "schedules": ({}, {"learning_rate": lambda left: 1e-2 * left, "critic_learning_rate": lambda left: left}, WRITTEN_OUT),
     "no momentum": ({}, sgd(momentum=0.0), WRITTEN_OUT),
@@ -487,7 +491,7 @@ def test_a_nan_in_the_actor_is_an_error_that_names_it_when_it_acts_or_learns(nam
 def test_a_nan_in_the_critic_is_an_error_that_names_it(lean):
     model = learned(n_iterations=1, lean=lean)
     broken(model, "value_net.bias")
-    with pytest.raises(FloatingPointError, match="critic.*not finite.*value_net.bias"):
+    with pytest.raises(FloatingPointError, match=r"critic.*not finite.*value_net\.bias"):
         model.train_critic(model.replay_buffer.paths(), 3)
 
 
@@ -507,11 +511,15 @@ def test_gradients_of_the_losses_are_autograds(n_rows):
     generator = torch.Generator().manual_seed(n_rows)
     log_probs, weights, outputs, returns = torch.randn(4, n_rows, generator=generator)
     means = 2.0 * torch.randn(n_rows, 3, generator=generator)
+
+    def squared_error(x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * ((99.0 * x - returns) / 100.0).square().mean()
+
     cases = [
         (weighted_regression(log_probs, weights), log_probs, lambda x: -(weights * x).mean()),
         (bound_loss(means, 7.0), means, lambda x: 7.0 * plain_bound_loss(x)),
-        (value_loss(outputs.numpy(), returns.numpy(), 99.0, 100.0), outputs, lambda x: 0.5 * ((99.0 * x - returns) / 100.0).square().mean()),
-    ]  # fmt: skip
+        (value_loss(outputs.numpy(), returns.numpy(), 99.0, 100.0), outputs, squared_error),
+    ]
     for given, at, loss in cases:
         variable = at.clone().requires_grad_()
         value = loss(variable)
