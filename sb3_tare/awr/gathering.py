@@ -1,4 +1,4 @@
-"""What a phase reads of a memory's observations: gathered once where they are vectors, mini-batch by mini-batch elsewhere."""
+"""Observations that a phase reads of a memory: gathered once where they are vectors, for each mini-batch elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sb3_tare.awr.evaluation import in_chunks
 from sb3_tare.utils.nested import Observations
 
 MAX_NUMBERS = 2**26
-"""Numbers (256 MiB of them) that observations which are gathered once may have; larger memories are read as they are needed."""
+"""Numbers (256 MiB of them) that observations may have to be gathered once; larger memories are read as they are needed."""
 
 RowsAt = Callable[[Tensor], Any]
 """A map from numbers ``[m]`` of some of a phase's n steps, int64 on the CPU, to a tensor ``[m, ...]`` or a dictionary."""
@@ -24,9 +24,10 @@ RowsAt = Callable[[Tensor], Any]
 def gathered(observations_at: Callable[[np.ndarray], Observations], rows: np.ndarray, space: spaces.Space) -> RowsAt:
     """Rows of a memory by their number among the ``rows`` of a phase.
 
-    Images, dictionaries and discrete observations are never gathered: their features are many times as large as they are.
+    Vectors are gathered once. Images, dictionaries and discrete observations are not: what is made of them is many times as
+    large as they are, so that it is made of a mini-batch at a time.
 
-    :param observations_at: gives observations, or what is made of them, of the memory's rows
+    :param observations_at: gives observations, or what is made of them, at rows of the memory
     :param rows: ``[n]`` the memory's rows that the phase learns from
     :param space: of observations
     """

@@ -15,7 +15,7 @@ class Loss(NamedTuple):
     """A loss of a mini-batch.
 
     :param value: scalar
-    :param gradient: of the loss, by what it is a function of
+    :param gradient: ``[B, ...]`` of the loss, by what it is a function of
     """
 
     value: Tensor

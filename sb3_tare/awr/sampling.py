@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,9 +124,11 @@ def _draw_of(policy: AWRPolicy, n_envs: int) -> Draw:
     space = policy.action_space
     if isinstance(space, spaces.Box):
         return GaussianDraw(policy.log_std.detach(), n_envs).actions
-    sizes = policy.action_dist.action_dims if isinstance(space, spaces.MultiDiscrete) else [int(space.n)]  # type: ignore
-    return lambda logits: np.concatenate([_choices(part) for part in torch.from_numpy(logits).split(list(sizes), dim=1)], 1)
+    return partial(_draw_choices, space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else None)
 
 
-def _choices(logits: Tensor) -> np.ndarray:
-    return categorical.sample(logits).numpy()
+def _draw_choices(sizes: list[int] | None, logits: np.ndarray) -> np.ndarray:
+    """Draw actions ``[N, A]`` from ``logits`` ``[N, K]``, those of actions of so many choices, or of one action."""
+    tensor = torch.from_numpy(logits)
+    parts = [tensor] if sizes is None else tensor.split(sizes, dim=1)
+    return torch.cat([categorical.sample(part) for part in parts], dim=1).numpy()

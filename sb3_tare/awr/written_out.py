@@ -82,7 +82,7 @@ class CriticSteps:
 
 
 def features_of(model: Any, rows: np.ndarray) -> RowsAt:
-    """Features ``[m, k]`` of steps by their number among a memory's ``rows`` ``[n]``: normalised, flat, one-hot if discrete."""
+    """Features ``[m, k]`` of steps by their number among ``rows`` ``[n]`` of the memory: normalised, one-hot if discrete."""
     policy, memory, env = model.policy, model.replay_buffer, model.get_vec_normalize_env()
 
     def features_at(chosen: np.ndarray) -> Tensor:
@@ -106,7 +106,13 @@ def _network(maps: Sequence[nn.Linear], learned: dict[Tensor, tuple[Tensor, Tens
 
 @contextmanager
 def written_out(steps: type[ActorSteps] | type[CriticSteps], model: Any, paths: Paths, target: Tensor) -> Iterator[Any]:
-    """Make steps on copies; policy and optimiser get their result when the block ends, even by an error."""
+    """Make steps on copies; policy and optimiser get their result when the block ends, even by an error.
+
+    :param steps: class of the steps
+    :param model: an AWR whose policy is written out
+    :param paths: the n steps that it learns from
+    :param target: ``[n]``, weights of the actor's steps or returns of the critic's
+    """
     with torch.no_grad(), np.errstate(all="ignore"):  # torch does not warn of infinities either
         made = steps(model, paths, target)
         try:
