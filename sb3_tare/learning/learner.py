@@ -24,9 +24,15 @@ from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
+from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.numbered import readable_zip
+
+ANNOUNCEMENT = (
+    "The policy is paid learned rewards, into which the totals of whole episodes are decomposed, in place of the extrinsic ones "
+    "(preset='decomposition')."
+)
 
 
 class RewardLearner(BaseCallback):
@@ -54,6 +60,7 @@ class RewardLearner(BaseCallback):
         self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._in_rollout = False
+        self._has_told = False
 
     @property
     def _attached(self) -> Attached:
@@ -130,6 +137,14 @@ class RewardLearner(BaseCallback):
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()
             self._suspended = None
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say once what the policy is paid, where that is not what its user sees the environment pay."""
+        if max(self.verbose, self.model.verbose) >= 1 and self.settings.decomposition.return_decomposition:
+            if not self._has_told:
+                print(ANNOUNCEMENT)
+            self._has_told = True
 
     def _on_rollout_start(self) -> None:
         if self._in_rollout:
@@ -220,13 +235,17 @@ class RewardLearner(BaseCallback):
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
         :param changes: settings that differ from the saved ones
-        :raises ValueError: if the file is in a newer or unknown format, or holds no reward learner
+        :raises ValueError: if the file is in a newer or unknown format, holds no reward learner, or one of return consistency
         """
         file = readable_zip(path, "reward_learner.pth", "RewardLearner", "give a file that RewardLearner.save wrote")
         data, params, _ = load_from_zip_file(file, device=device, custom_objects=custom_objects)
         assert data is not None
-        preset = cls.settings_class.presets.get(changes.get("preset", ""), {})
-        learner = cls(**{**data["reward_kwargs"], **preset, **changes})
+        presets = cls.settings_class.presets
+        saved = data["reward_kwargs"] if "reward_kwargs" in (custom_objects or {}) else settings_in(data, bool(presets))
+        if "preset" in changes:
+            replaced = presets.get(saved.get("preset", ""), {}).items()
+            saved = {key: value for key, value in saved.items() if (key, value) not in replaced}
+        learner = cls(**{**saved, **presets.get(changes.get("preset", ""), {}), **changes})
         learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
         return learner
 

@@ -16,12 +16,11 @@ from sb3_tare.data.rollout import Part, RewardSteps, Rollout
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.decomposing import Decomposer
-from sb3_tare.learning.fitting import fit_critic, make_consistent
+from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.gradients import Batch, PolicyGradients
-from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 
@@ -58,7 +57,6 @@ class RewardTrainer:
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
-        self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
@@ -176,19 +174,14 @@ class RewardTrainer:
             cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
-    def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
-        """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
+    def finish(self, labelled: Sequence[Labelled], share: float) -> None:
+        """Train the second critic after the policy's updates.
 
-        :param collected: in this iteration
         :param labelled: what the policy was trained on, as it was last labelled
         :param share: of the labelled steps that each of the critic's passes takes
         """
-        if self.settings.consistency.return_consistency > 0:
-            self.memory.add(collected.reward)
         if self.reward_model.unit.scale > 0:
             fit_critic(self, labelled, share)
-            if self.settings.consistency.return_consistency > 0:
-                make_consistent(self)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
         self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
 
@@ -201,7 +194,6 @@ class RewardTrainer:
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
-            "memory": self.memory.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
@@ -211,7 +203,7 @@ class RewardTrainer:
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
-        self.optimisers.load_state_dict(state["optimisers"])  # consistency may be taken up or dropped
+        self.optimisers.load_state_dict(state["optimisers"])
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         whole = state["waiting_whole"]
@@ -221,7 +213,6 @@ class RewardTrainer:
             rollout = Rollout.from_state_dict(waiting, self.host.device)
             lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
             self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
-        self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
 
