@@ -400,7 +400,7 @@ def test_schedules_go_on_as_those_of_ppo():
     [
         {},
         {"validation": "next_rollout"},
-        {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2},
+        {"preset": "decomposition", "decomposition_updates": 2},
         {"interleave": True, "features": "own"},
     ],
     ids=str,
@@ -439,7 +439,7 @@ def test_without_a_seed_two_runs_differ():
         {"validation": "next_rollout"},
         {"curvature": "hessian"},
         {"interleave": True},
-        {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2},
+        {"preset": "decomposition", "decomposition_updates": 2},
     ],
     ids=str,
 )
@@ -648,7 +648,7 @@ def test_every_reward_network_learns(architecture, reward_mode):
         {"critic_epochs": 0},
         {"critic_batch_size": 7},
         {"cg_steps": 1, "damping": 0.0},
-        {"architecture": "StateAction", "return_consistency": 0.5, "consistency_window": 10, "consistency_updates": 2},
+        {"preset": "decomposition", "decomposition_updates": 2},
     ],
     ids=str,
 )

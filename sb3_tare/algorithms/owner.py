@@ -14,7 +14,7 @@ from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.continuation import Continuable
 from sb3_tare.utils.formats import is_older
-from sb3_tare.utils.numbered import File, readable_zip, stamp_in
+from sb3_tare.utils.numbered import File, stamp_in
 
 
 class OwnsRewardLearner(Continuable):
@@ -51,7 +51,7 @@ class OwnsRewardLearner(Continuable):
             that was learned by return consistency
         """
         if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_older(stamp_in(path)):
-            data, _, _ = load_from_zip_file(readable_zip(path), device="cpu", custom_objects=custom_objects)
+            data, _, _ = load_from_zip_file(cls._readable(path), device="cpu", custom_objects=custom_objects)
             assert data is not None
             kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))
         return super().load(path, env, device, custom_objects, **kwargs)

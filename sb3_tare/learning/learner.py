@@ -30,8 +30,8 @@ from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.numbered import readable_zip
 
 ANNOUNCEMENT = (
-    "The policy is paid learned rewards, into which the totals of whole episodes are decomposed, in place of the extrinsic ones "
-    "(preset='decomposition')."
+    "The policy is paid learned rewards in place of the extrinsic ones: the totals of whole episodes, decomposed into rewards "
+    "of steps (preset='decomposition')."
 )
 
 

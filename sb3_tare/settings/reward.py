@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
-
 from sb3_tare.settings.flat import FlatSettings
 from sb3_tare.settings.groups import (
     AdvantageSettings,
@@ -75,8 +73,8 @@ class LearnerSettings(FlatSettings):
             self._check_decomposition()
         elif self.preset == "decomposition":
             raise ValueError(
-                "return_decomposition=False leaves nothing that preset='decomposition' would learn by: preset='implicit' learns "
-                "by the implicit gradient alone"
+                "return_decomposition=False leaves preset='decomposition', the default, nothing to learn by: take "
+                "preset='implicit', the implicit gradient alone"
             )
 
     def _check_decomposition(self) -> None:
@@ -86,15 +84,15 @@ class LearnerSettings(FlatSettings):
         for name, (value, works) in needed.items():
             if value != works:
                 raise ValueError(
-                    f"return_decomposition=True needs {name}={works!r}, got {value!r}: leave it to preset='decomposition', the "
-                    f"default, or learn by the implicit gradient alone with preset='implicit', which takes {name}={value!r}"
+                    f"return_decomposition=True needs {name}={works!r}, got {value!r}: preset='decomposition', the default, "
+                    f"sets all that goes with it, and preset='implicit', the implicit gradient alone, takes {name}={value!r}"
                 )
         if getattr(network, "sees_reward", True) or getattr(network, "context", "episode") != "step":
             raise ValueError(
-                f"return_decomposition=True needs a reward network that sees the state and action of a step alone, which "
-                f"{network.__name__} does not say of itself: preset='decomposition', the default, takes StateActionUnbounded, and "
-                "preset='implicit' takes any network; a class of your own has the attributes sees_reward = False and context "
-                "= 'step'"
+                f"return_decomposition=True needs an architecture that sees the state and action of a step alone, which "
+                f"{network.__name__} does not say of itself: preset='decomposition', the default, takes StateActionUnbounded, "
+                "and preset='implicit', the implicit gradient alone, takes any; a class of your own has the attributes "
+                "sees_reward = False and context = 'step'"
             )
 
 
