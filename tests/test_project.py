@@ -16,7 +16,7 @@ import pytest
 
 from sb3_tare import AWR, RewardKwargs, RewardSettings
 from sb3_tare.algorithms.lirpg import LIRPGKwargs, LIRPGSettings
-from sb3_tare.algorithms.tare_awr import MemoryKwargs, MemorySettings
+from sb3_tare.algorithms.memory_settings import MemoryKwargs, MemorySettings
 from sb3_tare.experiments.benchmarks import awr_speed
 
 ROOT = Path(__file__).parents[1]

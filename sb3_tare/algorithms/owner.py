@@ -43,6 +43,7 @@ class OwnsRewardLearner(Continuable):
         env: Any = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> Self:
         """Load what :meth:`save` wrote; arguments are those of SB3. Settings of older files keep their meaning.
@@ -54,7 +55,7 @@ class OwnsRewardLearner(Continuable):
             data, _, _ = load_from_zip_file(cls._readable(path), device="cpu", custom_objects=custom_objects)
             assert data is not None
             kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))
-        return super().load(path, env, device, custom_objects, **kwargs)
+        return super().load(path, env, device, custom_objects, *args, **kwargs)
 
     def _continuation_state(self) -> dict[str, Any]:
         return {**super()._continuation_state(), "times": self.reward_learner.times}

@@ -19,6 +19,7 @@ from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_f
 
 from sb3_tare.hosts.host import Host
 from sb3_tare.hosts.on_policy import OnPolicyHost
+from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
@@ -50,6 +51,7 @@ class RewardLearner(BaseCallback):
 
     model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
     settings_class: ClassVar[type[LearnerSettings]] = RewardSettings
+    decomposer_class: ClassVar[type[Decomposer]] = Decomposer
 
     def __init__(self, verbose: int = 0, **reward_kwargs: Unpack[RewardKwargs]) -> None:
         if not isinstance(verbose, int):
@@ -97,7 +99,7 @@ class RewardLearner(BaseCallback):
         host = self._host(model)
         host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
-        trainer = RewardTrainer(self.settings, host, seed)
+        trainer = RewardTrainer(self.settings, host, seed, decomposer_class=self.decomposer_class)
         if self._loaded is not None:
             state, times = self._loaded
             trainer.load_state_dict(state)
@@ -182,8 +184,11 @@ class RewardLearner(BaseCallback):
             next(suspended, None)
 
     def _updates(self) -> Generator[None, None, None]:
+        yield from self._attached.iteration.updates(self._attached.host.record())
+        self._log()
+
+    def _log(self) -> None:
         iteration = self._attached.iteration
-        yield from iteration.updates(self._attached.host.record())
         for name, value in {**self.trainer.metrics.means(), "seconds": iteration.clock.seconds}.items():
             self.logger.record(f"reward/{name}", value)
 

@@ -43,10 +43,16 @@ class RewardTrainer:
     :param host: adapter of the algorithm
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
+    :param decomposer_class: of return decomposition, where the settings ask for it
     """
 
     def __init__(
-        self, settings: LearnerSettings, host: Host[Any], seed: int, objective: RewardObjective = along_hypergradient
+        self,
+        settings: LearnerSettings,
+        host: Host[Any],
+        seed: int,
+        objective: RewardObjective = along_hypergradient,
+        decomposer_class: type[Decomposer] = Decomposer,
     ) -> None:
         self.settings = settings
         self.host = host
@@ -61,7 +67,7 @@ class RewardTrainer:
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
         if settings.decomposition.return_decomposition:
-            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator)
+            self.decomposer = decomposer_class(settings.decomposition, host, self.reward_model, self.generator)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -93,6 +99,13 @@ class RewardTrainer:
         rewards = self.reward_model(steps)
         if self.decomposer is not None:
             rewards = self.decomposer.paid(rewards)
+        return self.checked(rewards)
+
+    def checked(self, rewards: Tensor) -> Tensor:
+        """Learned rewards ``[n]`` as the policy is trained on them, centred if the settings ask for it.
+
+        :raises FloatingPointError: if one is not finite
+        """
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
