@@ -219,7 +219,9 @@ def test_an_exported_reward_says_what_the_memory_was_relabelled_with(tmp_path):
     executed = network.executed(torch.as_tensor(drawn))
     expected = decomposer.fits.rewards(states, executed, float(network.action_cost))
     actions = model.policy.unscale_action(drawn.clip(-1.0, 1.0))
-    found = LearnedReward.load(tmp_path / "reward").relabel(observations, actions, np.zeros(9), [9])
+    loaded = LearnedReward.load(tmp_path / "reward")
+    assert loaded.action_space == space
+    found = loaded.relabel(observations, actions, np.zeros(9), [9])
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-6)
 
 

@@ -149,14 +149,14 @@ def test_before_an_episode_has_ended_nothing_is_paid_and_nothing_learned():
 def test_constant_totals_are_spread_evenly_over_their_steps():
     model = decomposed(vec_env(2, lambda: Paying(horizon=20))).learn(N_STEPS)
     assert logged(model)["learned_mean"] * logged(model)["decomposition_scale"] == pytest.approx(1.0, abs=0.2)
-    assert not not_finite(all_of(model))
+    assert not not_finite(policy_of(model))
 
 
 def test_rewards_that_are_all_zero_are_left_at_zero():
     model = decomposed(vec_env(2, lambda: Paying(0.0))).learn(N_STEPS)
     assert logged(model)["learned_std"] == 0.0
     assert "decomposition_loss" not in logged(model)
-    assert not not_finite(all_of(model))
+    assert not not_finite(policy_of(model))
 
 
 def test_episodes_that_never_end_enter_in_parts_of_a_thousand_steps():
