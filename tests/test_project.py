@@ -126,7 +126,7 @@ def test_an_episode_is_inspected_and_drawn(tmp_path):
 
 def test_the_readmes_programs_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
 
