@@ -86,7 +86,7 @@ def test_the_reward_sees_exactly_the_policys_features_and_its_steps_leave_the_co
         seed=0,
         device="cpu",
         policy_kwargs=convolution(),
-        reward_kwargs={"validation": "next_rollout", "architecture": "StateAction"},
+        reward_kwargs={**IMPLICIT, "validation": "next_rollout", "architecture": "StateAction"},
     )
     policy, reward_model = model.policy, model.reward_learner.trainer.reward_model
     assert policy.pi_features_extractor is policy.vf_features_extractor is policy.features_extractor
@@ -181,7 +181,7 @@ def mean_return(model: TAREPPO, task: str) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "steps", "reward_kwargs"), [(EMPTY, 24 * 2048, {}), (DOOR_KEY, 56 * 2048, {"reward_coef": 0.1})]
+    ("task", "steps", "reward_kwargs"), [(EMPTY, 24 * 2048, {}), (DOOR_KEY, 56 * 2048, {**IMPLICIT, "reward_coef": 0.1})]
 )
 def test_tareppo_finds_the_goal(task, steps, reward_kwargs):
     """With the settings of tare_ppo.yml, but for the number of steps."""
