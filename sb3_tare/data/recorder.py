@@ -145,5 +145,5 @@ class Recorder:
 
 
 def undistorted_rewards(infos: list[dict[str, Any]]) -> list[float]:
-    """What each environment's step earned beneath a delay or noise, ``[N]``; NaN where nobody tells."""
+    """Rewards ``[N]`` that each environment's step earned beneath a delay or noise; NaN where nobody tells."""
     return [next((float(info[key]) for key in UNDISTORTED if key in info), np.nan) for info in infos]

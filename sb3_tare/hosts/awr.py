@@ -128,7 +128,7 @@ class AWRHost(Host[ActorUpdate]):
 
     @property
     def undistorted_rewards(self) -> Tensor:
-        """What the steps since :meth:`begin` earned, ``[T, N]``; NaN where nobody tells."""
+        """Rewards ``[T, N]`` that the steps since :meth:`begin` earned beneath a delay or noise; NaN where nobody tells."""
         return torch.tensor(self._undistorted, dtype=torch.float64).view(-1, self.model.n_envs)
 
     def record(self) -> ActorUpdate:

@@ -46,7 +46,7 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
 
 
 def stamp_in(path: File) -> dict[str, Any] | None:
-    """What a zip file tells of its kind, format and version; None if it has no number.
+    """Kind, format and version that a zip file tells; None if it has no number.
 
     :raises ValueError: if it is no zip file, or is in a newer or unknown format
     """
