@@ -16,7 +16,7 @@ import pytest
 
 from sb3_tare import RewardKwargs, RewardSettings
 from sb3_tare.algorithms.lirpg import LIRPGKwargs, LIRPGSettings
-from sb3_tare.algorithms.tare_awr import MemoryKwargs, MemorySettings
+from sb3_tare.algorithms.memory_settings import MemoryKwargs, MemorySettings
 from sb3_tare.experiments.benchmarks import awr_speed
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +126,7 @@ def test_an_episode_is_inspected_and_drawn(tmp_path):
 
 def test_the_readmes_programs_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
 

@@ -83,11 +83,14 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         """Values ``[n]`` and advantages ``[n]``, TD(lambda) return minus value, of the policy's critic as it is now."""
         with self._timed("returns"):
             baseline = self.baseline(paths)
-            rewards = self.replay_buffer.rewards_at(paths.rows, self._vec_normalize_env)
             advantages = generalised_advantages(
-                rewards, baseline, paths.episodes, self.gamma, self.td_lambda, discounted_sum_by_doubling
+                self.rewards_of(paths), baseline, paths.episodes, self.gamma, self.td_lambda, discounted_sum_by_doubling
             )
         return baseline.values, advantages
+
+    def rewards_of(self, paths: Paths) -> Tensor:
+        """Rewards ``[n]`` that critic and actor are trained on."""
+        return self.replay_buffer.rewards_at(paths.rows, self._vec_normalize_env)
 
     def baseline(self, paths: Paths) -> Baseline:
         """Values of the policy's critic, as it is now, along paths of the memory."""

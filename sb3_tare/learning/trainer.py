@@ -16,12 +16,11 @@ from sb3_tare.data.rollout import Part, RewardSteps, Rollout
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.decomposing import Decomposer
-from sb3_tare.learning.fitting import fit_critic, make_consistent
+from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.gradients import Batch, PolicyGradients
-from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 
@@ -44,10 +43,16 @@ class RewardTrainer:
     :param host: adapter of the algorithm
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
+    :param decomposer_class: of return decomposition, where the settings ask for it
     """
 
     def __init__(
-        self, settings: LearnerSettings, host: Host[Any], seed: int, objective: RewardObjective = along_hypergradient
+        self,
+        settings: LearnerSettings,
+        host: Host[Any],
+        seed: int,
+        objective: RewardObjective = along_hypergradient,
+        decomposer_class: type[Decomposer] = Decomposer,
     ) -> None:
         self.settings = settings
         self.host = host
@@ -58,12 +63,11 @@ class RewardTrainer:
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
-        self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
         if settings.decomposition.return_decomposition:
-            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator)
+            self.decomposer = decomposer_class(settings.decomposition, host, self.reward_model, self.generator)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -95,6 +99,13 @@ class RewardTrainer:
         rewards = self.reward_model(steps)
         if self.decomposer is not None:
             rewards = self.decomposer.paid(rewards)
+        return self.checked(rewards)
+
+    def checked(self, rewards: Tensor) -> Tensor:
+        """Learned rewards ``[n]`` as the policy is trained on them, centred if the settings ask for it.
+
+        :raises FloatingPointError: if one is not finite
+        """
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
@@ -176,19 +187,14 @@ class RewardTrainer:
             cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
-    def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
-        """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
+    def finish(self, labelled: Sequence[Labelled], share: float) -> None:
+        """Train the second critic after the policy's updates.
 
-        :param collected: in this iteration
         :param labelled: what the policy was trained on, as it was last labelled
         :param share: of the labelled steps that each of the critic's passes takes
         """
-        if self.settings.consistency.return_consistency > 0:
-            self.memory.add(collected.reward)
         if self.reward_model.unit.scale > 0:
             fit_critic(self, labelled, share)
-            if self.settings.consistency.return_consistency > 0:
-                make_consistent(self)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
         self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
 
@@ -201,7 +207,6 @@ class RewardTrainer:
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
-            "memory": self.memory.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
@@ -211,7 +216,7 @@ class RewardTrainer:
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
-        self.optimisers.load_state_dict(state["optimisers"])  # consistency may be taken up or dropped
+        self.optimisers.load_state_dict(state["optimisers"])
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         whole = state["waiting_whole"]
@@ -221,7 +226,6 @@ class RewardTrainer:
             rollout = Rollout.from_state_dict(waiting, self.host.device)
             lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
             self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
-        self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
 
