@@ -72,9 +72,11 @@ class RewardTrainer:
         """Begin an iteration: read the host's steps, with all that the reward needs of them once the policy has moved on.
 
         :param record: what the host noted
+        :raises RuntimeError: if others have edited what the learned reward would undo
         """
         self.metrics.clear()
         part = self.host.read(record)
+        self.advantages.check(part)
         self.reward_model.observe(self.host.collected(part).reward.rewards)
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
