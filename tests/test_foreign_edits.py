@@ -128,7 +128,7 @@ def test_each_half_of_a_rollout_is_lent_with_the_edits_of_its_rows():
 def test_a_reward_in_place_of_the_extrinsic_one_refuses_what_it_would_undo(edit):
     model = tare(walks(), reward_mode="replace", critics=1)
     before = policy_of(model)
-    with pytest.raises(RuntimeError, match="differ from the host's own estimate.*reward_mode='add'"):
+    with pytest.raises(RuntimeError, match=r"differ from the host's own estimate.*reward_mode='add'"):
         model.learn(N_STEPS, callback=editing(edit))
     assert not differences(before, policy_of(model))
 

@@ -12,7 +12,6 @@ from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.rollout import Baseline, Part
 from sb3_tare.settings import LearnerSettings
 
-
 EDIT_TOLERANCE = 1e-4
 """Largest difference between two estimates, relative to the largest advantage, that kernels may make and nobody has to."""
 

@@ -44,6 +44,8 @@ class RewardTrainer:
     :param host: adapter of the algorithm
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
+    :raises TypeError: if the curvature needs a KL divergence that there is none of for the policy's actions
+    :raises ValueError: if it needs second derivatives of a layer that torch cannot differentiate twice
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class RewardTrainer:
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
+        if settings.schedule.n_reward_updates > 0:
+            self._try_gradients()
         self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
@@ -82,7 +86,7 @@ class RewardTrainer:
         part = replace(part, reward=replace(part.reward, unit=unit))
         if self.decomposer is not None:
             self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics)
-        if isinstance(part, Rollout):
+        if isinstance(part, Rollout) and self.settings.schedule.n_reward_updates > 0:
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
         if self.settings.critic.critics == 1:
             return part
@@ -226,6 +230,21 @@ class RewardTrainer:
         self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
+
+    def _try_gradients(self) -> None:
+        """Take the gradients of a reward step once, on steps that nobody has taken.
+
+        :raises TypeError: if the curvature needs a KL divergence that there is none of
+        :raises ValueError: if it needs second derivatives that there are none of
+        """
+        obstacle = self.gradients.derivatives.obstacle
+        if obstacle and self.settings.gradient.curvature != "identity":
+            raise ValueError(
+                f"curvature={self.settings.gradient.curvature!r} needs second derivatives, which torch has not for the layer "
+                f"{obstacle}: set curvature='identity', which needs none, or use another layer"
+            )
+        probe = self.gradients.probe()
+        reward_weights(self.gradients, probe, probe, probe, cg_steps=1)
 
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""
