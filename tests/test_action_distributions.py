@@ -54,10 +54,9 @@ def mixture(outputs: Tensor) -> distributions.Distribution:
 
 
 def learned_squash(outputs: Tensor) -> distributions.Distribution:
-    plain = distributions.Normal(torch.zeros_like(outputs[:, :2]), torch.ones_like(outputs[:, :2]))
-    return distributions.TransformedDistribution(
-        plain, [distributions.AffineTransform(outputs[:, :2], positive(outputs[:, 2:]))]
-    )
+    loc, scale = outputs.chunk(2, dim=1)
+    unit = distributions.Normal(torch.zeros_like(loc), torch.ones_like(loc))
+    return distributions.TransformedDistribution(unit, [distributions.AffineTransform(loc, positive(scale))])
 
 
 WITH_KL: dict[str, Make] = {
@@ -146,14 +145,15 @@ def plain(distribution: distributions.Distribution) -> sb3.Distribution:
     return wrapped.proba_distribution(torch.zeros(1))
 
 
+def innermost(distribution: distributions.Distribution) -> distributions.Distribution:
+    return innermost(distribution.base_dist) if hasattr(distribution, "base_dist") else distribution
+
+
 @pytest.mark.parametrize("name", WITH_KL)
 def test_the_divergence_is_that_of_torch(name):
-    first, second = (WITH_KL[name](normal(N, 4, seed=seed)) for seed in (0, 1))
-    base = [
-        getattr(getattr(each, "base_dist", each), "base_dist", getattr(each, "base_dist", each)) for each in (first, second)
-    ]
-    expected = distributions.kl_divergence(*base).reshape(N, -1).sum(dim=1).mean()
-    torch.testing.assert_close(kl_divergence(*(parameters_of(plain(each)) for each in (first, second))), expected)
+    pair = [WITH_KL[name](normal(N, 4, seed=seed)) for seed in (0, 1)]
+    expected = distributions.kl_divergence(*map(innermost, pair)).reshape(N, -1).sum(dim=1).mean()
+    torch.testing.assert_close(kl_divergence(*(parameters_of(plain(each)) for each in pair)), expected)
 
 
 def test_squashing_does_not_change_the_divergence():
@@ -168,9 +168,7 @@ def test_every_family_is_known_by_its_names_alone():
 
 
 @pytest.mark.parametrize("curvature", ["fisher", "hessian"])
-@pytest.mark.parametrize(
-    "name", ["Beta", "scaled Beta", "MultivariateNormal", "Independent", "squashed", "Independent squashed"]
-)
+@pytest.mark.parametrize("name", ["Beta", "scaled Beta", "MultivariateNormal", "Independent squashed"])
 def test_a_reward_is_learned_for_actions_of_torchs_distributions(name, curvature):
     model = tare(vec_env(), OwnDistributionPolicy, host(WITH_KL[name]), curvature=curvature).learn(3 * 64)
     assert not not_finite(policy_of(model))

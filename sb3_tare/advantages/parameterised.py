@@ -67,9 +67,9 @@ class Advantages:
         edited = [name for name, edits in lost.items() if float(edits.abs().max()) > EDIT_TOLERANCE * size]
         if edited:
             raise RuntimeError(
-                f"{' and '.join(edited)} in the rollout buffer differ from the host's own estimate: something edits them or the "
-                "values that they are computed from, or changes the discounts after that, which a learned reward in place of "
-                "the extrinsic one would undo. Set reward_mode='add', which carries such edits through, or let an environment "
+                f"{' and '.join(edited)} in the rollout buffer differ from the host's own estimate: something edits them or "
+                "the values that they are computed from, or changes the discounts after that, which a learned reward in place "
+                "of the extrinsic one would undo. Set reward_mode='add', which carries such edits through, or let an environment "
                 "wrapper change rewards instead"
             )
 

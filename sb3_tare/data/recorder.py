@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,12 +103,13 @@ class Recorder:
             if terminal_observation is not None:
                 check_finite(terminal_observation, "terminal observation")
                 if infos[env].get("TimeLimit.truncated", False):
-                    self._terminal_observations[len(self._rewards), int(env)] = terminal_observation
+                    # Copies, as an environment may write all that it returns into the same arrays each time.
+                    self._terminal_observations[len(self._rewards), int(env)] = deepcopy(terminal_observation)
         self._rewards.append(rewards.copy())
         self._original_rewards.append(self._rewards[-1] if original_rewards is None else original_rewards.copy())
         self._undistorted_rewards.append([_undistorted(info) for info in infos])
         self._dones.append(dones.copy())
-        self._last_observations = observations
+        self._last_observations = deepcopy(observations)
 
     def record(self) -> Record:
         """The rollout recorded since :meth:`begin`.

@@ -35,7 +35,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Edits:
-    """What others have made of a host's own estimates: a callback in place, or a rollout buffer with an estimator of its own.
+    """Edits by others of a host's own estimates: by a callback in place, or by a rollout buffer's own estimator.
 
     :param advantages: ``[n]`` float64, the buffer's advantages less the host's estimate of them
     :param returns: ``[n]`` float64, the buffer's returns less the sum of its advantages and values

@@ -102,4 +102,4 @@ def _are_fixed_bijections(transforms: Sequence[Any]) -> bool:
 def _distribution(component: dict[str, Tensor]) -> Distribution:
     family = next(each for each, names in FAMILIES.items() if names.keys() == component.keys())
     arguments = {FAMILIES[family][name]: value for name, value in component.items()}
-    return family(**arguments, validate_args=False)
+    return family(**arguments, validate_args=False)  # type: ignore[arg-type]

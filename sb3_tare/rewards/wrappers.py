@@ -13,6 +13,7 @@ know what follows; for networks that look at later steps there is :meth:`~sb3_ta
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class VecLearnedReward(VecEnvWrapper):
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Give the environments their actions ``[N, ...]``."""
-        self._actions = actions
+        self._actions = np.copy(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -123,7 +124,7 @@ class _Payer:
 
     def begin(self, observations: Any) -> None:
         """All copies start an episode."""
-        self.observations = observations
+        self.observations = deepcopy(observations)  # an environment may write all that it returns into the same array
         self.times[:] = 0
         for steps in self.steps:
             steps.clear()
@@ -134,7 +135,7 @@ class _Payer:
         """Learned rewards of a step of all copies and what they are paid, ``[N]`` each."""
         learned = self._along_episodes(actions, rewards) if self.keeps_past else self._at_once(actions, rewards)
         self.times = np.where(dones, 0, self.times + 1)
-        self.observations = next_observations
+        self.observations = deepcopy(next_observations)
         for env in np.flatnonzero(dones):
             self.steps[env].clear()
         extrinsic_coef, learned_coef = self.coefs
