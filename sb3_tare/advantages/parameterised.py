@@ -69,8 +69,8 @@ class Advantages:
             raise RuntimeError(
                 f"{' and '.join(edited)} in the rollout buffer differ from the host's own estimate: something edits them or "
                 "the values that they are computed from, or changes the discounts after that, which a learned reward in place "
-                "of the extrinsic one would undo. Set reward_mode='add', which carries such edits through, or let an environment "
-                "wrapper change rewards instead"
+                "of the extrinsic one would undo. Set reward_mode='add', which carries such edits through, or let an "
+                "environment wrapper change rewards instead"
             )
 
     def extrinsic(self, part: Part) -> Tensor:

@@ -21,11 +21,18 @@ from sb3_tare.awr.memory import PathMemory, Paths
 from sb3_tare.awr.policy import AWRPolicy
 from sb3_tare.awr.updates import bound_loss, descend, shuffled_batches, standardised
 from sb3_tare.data.rollout import Baseline
+from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.policy.objectives import advantage_weights
 from sb3_tare.utils.nested import Observations
 
 SAMPLES_PER_ITERATION = 2048
 """Steps collected in an iteration unless ``train_freq`` says otherwise; gradient steps are given for as many."""
+
+
+_REMEDY = (
+    "rewards or observations of very large size are the usual cause: scale them, with VecNormalize or a wrapper of the "
+    "environment; where neither is large, lower learning_rate, critic_learning_rate or max_weight"
+)
 
 
 class AdvantageWeightedRegression(OffPolicyAlgorithm):
@@ -102,7 +109,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
 
         batches = shuffled_batches(len(returns), self.batch_size, n_steps)
         with self._timed("critic"), self._training():
-            mean_loss = descend(self.policy.critic_optimizer, loss, batches, "critic", "lower critic_learning_rate")
+            mean_loss = descend(self.policy.critic_optimizer, loss, batches, "critic", _REMEDY)
         self.logger.record("train/critic_loss", mean_loss)
         self.logger.record("train/explained_variance", float(explained_variance(values.cpu().numpy(), returns.cpu().numpy())))
 
@@ -116,7 +123,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         batches = shuffled_batches(len(weights), self.batch_size, n_steps)
         with self._timed("actor"), self._training():
             loss = self.actor_loss(paths, weights)
-            mean_loss = descend(self.policy.actor_optimizer, loss, batches, "actor", "lower learning_rate or max_weight")
+            mean_loss = descend(self.policy.actor_optimizer, loss, batches, "actor", _REMEDY)
         self.logger.record_mean("train/actor_loss", mean_loss)
         self.logger.record_mean("train/advantage_mean", float(advantages.mean()))
         self.logger.record_mean("train/advantage_std", float(advantages.std()))
@@ -182,6 +189,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     def _training(self) -> Iterator[None]:
         self.policy.set_training_mode(True)
         try:
-            yield
+            with own_distribution(self.policy):
+                yield
         finally:
             self.policy.set_training_mode(False)

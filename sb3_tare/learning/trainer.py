@@ -20,6 +20,7 @@ from sb3_tare.learning.fitting import fit_critic, make_consistent
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
+from sb3_tare.policy.derivatives import unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
@@ -144,7 +145,8 @@ class RewardTrainer:
             advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
             trained = Batch(labelled.sample.policy, advantages.detach())
             curved = self._curved(trained, held_out, validation)
-            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
+            with unhooked(self.host.policy):
+                weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
             self.step_along(weights, advantages)
             self.metrics.note_solution(solution)
 
@@ -177,10 +179,12 @@ class RewardTrainer:
         steps.
         """
         learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-        for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
-            cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-            self.metrics.note(**{f"alignment_{name}": float(cosine)})
+        batches = {"learned": learned, "extrinsic": self._extrinsic_batch(labelled.appraised)}
+        with unhooked(self.host.policy):
+            held_out = self.gradients.gradient(self._extrinsic_batch(validation))
+            for name, batch in batches.items():
+                cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
+                self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
     def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
@@ -244,7 +248,8 @@ class RewardTrainer:
                 f"{obstacle}: set curvature='identity', which needs none, or use another layer"
             )
         probe = self.gradients.probe()
-        reward_weights(self.gradients, probe, probe, probe, cg_steps=1)
+        with unhooked(self.host.policy):
+            reward_weights(self.gradients, probe, probe, probe, cg_steps=1)
 
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""

@@ -61,7 +61,7 @@ def probed_steps(policy: Any) -> PolicySteps:
     space.seed(0)
     observations, _ = policy.obs_to_tensor(_stacked([space.sample() for _ in range(N_PROBED)]))
     devices = [policy.device] if policy.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), resting(policy):
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), resting(policy), own_distribution(policy):
         distribution = policy.get_distribution(observations)
         actions = distribution.get_actions()
         return PolicySteps(observations, actions, distribution.log_prob(actions))
@@ -77,6 +77,30 @@ def resting(module: nn.Module) -> Iterator[None]:
     finally:
         for submodule, training in modes.items():
             submodule.training = training
+
+
+@contextmanager
+def unhooked(module: nn.Module) -> Iterator[None]:
+    """Take the hooks off the module's parameters, which are there to see the host's gradients and no others, meanwhile."""
+    hooks = {parameter: parameter._backward_hooks for parameter in module.parameters() if parameter._backward_hooks}
+    for parameter in hooks:
+        parameter._backward_hooks = None
+    try:
+        yield
+    finally:
+        for parameter, hooked in hooks.items():
+            parameter._backward_hooks = hooked
+
+
+@contextmanager
+def own_distribution(policy: Any) -> Iterator[None]:
+    """Give the policy's action distribution back as it was, without the graph that would keep the policy from being copied."""
+    attributes = dict(vars(policy.action_dist))
+    try:
+        yield
+    finally:
+        vars(policy.action_dist).clear()
+        vars(policy.action_dist).update(attributes)
 
 
 def _stacked(samples: Sequence[Any]) -> Any:
@@ -95,7 +119,7 @@ def _obstacle(policy: Any, steps: PolicySteps, kernels: Callable[[], AbstractCon
     def log_probs() -> Tensor:
         return policy.get_distribution(steps.observations).log_prob(steps.actions)
 
-    with resting(policy), kernels(), torch.enable_grad():
+    with resting(policy), own_distribution(policy), unhooked(policy), kernels(), torch.enable_grad():
         error = _lacking(log_probs, list(policy.parameters()))
         if error is None:
             return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from sb3_tare.data.rollout import DistributionParameters, PolicySteps
 from sb3_tare.policy.curvature import Curvature, Evaluated
-from sb3_tare.policy.derivatives import Derivatives, derivatives_of, probed_steps, resting
+from sb3_tare.policy.derivatives import Derivatives, derivatives_of, own_distribution, probed_steps, resting
 from sb3_tare.policy.distributions import detached
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.policy.products import LinearMap, flat_gradient
@@ -73,8 +74,9 @@ class PolicyGradients:
         """
         steps = batch.steps
         masks = {} if steps.action_masks is None else {"action_masks": steps.action_masks}
-        with resting(self.host.policy), self.derivatives.kernels(), replaced(self.host.policy, own, parameters):
-            distribution = self.host.policy.get_distribution(steps.observations, **masks)
+        policy, kernels = self.host.policy, self.derivatives.kernels
+        with resting(policy), own_distribution(policy), kernels(), replaced(policy, own, parameters):
+            distribution = copy(policy.get_distribution(steps.observations, **masks))
             log_probs = distribution.log_prob(steps.actions)
         return Evaluated(self.host.objective, log_probs, distribution, batch.advantages, steps.old_log_probs, steps.behaviour)
 

@@ -54,9 +54,12 @@ class LearnedRewardWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
         """Step the environment, and pay the learned reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         learned, paid = self._payer.pay(
-            np.asarray(action)[None], np.array([reward]), _batched(observation), np.array([terminated or truncated])
+            np.asarray(action)[None],
+            np.array([float(np.asarray(reward).item())]),
+            _batched(observation),
+            np.array([terminated or truncated]),
         )
-        return observation, float(paid[0]), terminated, truncated, _told(info, reward, learned[0])
+        return observation, float(paid[0]), terminated, truncated, _told(info, np.asarray(reward).item(), learned[0])
 
 
 class VecLearnedReward(VecEnvWrapper):
