@@ -25,7 +25,7 @@ class ObservationNormalizer(nn.Module):
     def __init__(self, observation_space: spaces.Space) -> None:
         super().__init__()
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
-        boxes = {_module_name(key): space for key, space in named.items() if _is_vector(space)}
+        boxes: dict[str, Any] = {_module_name(key): space for key, space in named.items() if _is_vector(space)}
         self.moments = nn.ModuleDict({name: _moments_for(box) for name, box in boxes.items()})
         self._integers = {name: box.shape for name, box in boxes.items() if _is_whole(box)}
 

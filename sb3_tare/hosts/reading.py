@@ -81,7 +81,7 @@ def _own_baseline(model: Any, record: Record) -> Baseline:
 
 
 def _edits(rollout: Rollout, buffer: Any) -> Edits | None:
-    """What the buffer's advantages and returns are beside the host's own, exact in float64; None if they are those."""
+    """Differences of the buffer's advantages and returns from the host's own, exact in float64; None if there are none."""
     critic, reward = rollout.policy_critic, rollout.reward
     own = generalised_advantages(reward.rewards, critic, reward.episodes, buffer.gamma, buffer.gae_lambda)
     advantages, returns = (_rows(array, own.device) for array in (buffer.advantages, buffer.returns))

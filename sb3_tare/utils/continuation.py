@@ -76,7 +76,7 @@ class Continuable:
 
         :raises ValueError: if the file is in a newer or unknown format, or is of an algorithm of another package
         """
-        remedy = "load it with the class that saved it"
+        remedy = "load it with the class that saved it, or take its weights over with set_parameters(path, exact_match=False)"
         return super().load(readable_zip(path, "_continuation", "model", remedy), *args, **kwargs)  # type: ignore[misc]
 
     def set_parameters(self, load_path_or_dict: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
