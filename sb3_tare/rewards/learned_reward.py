@@ -205,9 +205,9 @@ class LearnedReward:
         for normalised, seen in pairs:
             if normalised.shape != seen.shape:
                 raise ValueError(
-                    f"this reward was learned from observations of shape {seen.shape}, made behind VecNormalize of such of "
-                    f"shape {normalised.shape}, as VecFrameStack(VecNormalize(...)) does: it cannot be used in an environment's "
-                    "own units. Learn it in VecNormalize(VecFrameStack(...)), or with VecNormalize(..., norm_obs=False)"
+                    f"this reward was learned from observations of shape {seen.shape}, made of such of shape "
+                    f"{normalised.shape} in VecNormalize, as VecFrameStack(VecNormalize(...)) does: it cannot be used in an "
+                    "environment's own units. Learn it in VecNormalize(VecFrameStack(...)), or with norm_obs=False"
                 )
 
     def save(self, path: str | Path) -> None:
