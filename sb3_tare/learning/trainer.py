@@ -20,6 +20,7 @@ from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
+from sb3_tare.policy.derivatives import unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
@@ -44,6 +45,8 @@ class RewardTrainer:
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
     :param decomposer_class: of return decomposition, where the settings ask for it
+    :raises TypeError: if the curvature needs a KL divergence that there is none of for the policy's actions
+    :raises ValueError: if it needs second derivatives of a layer that torch cannot differentiate twice
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class RewardTrainer:
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
+        if settings.schedule.n_reward_updates > 0:
+            self._try_gradients()
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
@@ -76,15 +81,17 @@ class RewardTrainer:
         """Begin an iteration: read the host's steps, with all that the reward needs of them once the policy has moved on.
 
         :param record: what the host noted
+        :raises RuntimeError: if others have edited what the learned reward would undo
         """
         self.metrics.clear()
         part = self.host.read(record)
+        self.advantages.check(part)
         self.reward_model.observe(self.host.collected(part).reward.rewards)
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
         if self.decomposer is not None:
             self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics)
-        if isinstance(part, Rollout):
+        if isinstance(part, Rollout) and self.settings.schedule.n_reward_updates > 0:
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
         if self.settings.critic.critics == 1:
             return part
@@ -149,7 +156,8 @@ class RewardTrainer:
             advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
             trained = Batch(labelled.sample.policy, advantages.detach())
             curved = self._curved(trained, held_out, validation)
-            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
+            with unhooked(self.host.policy):
+                weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
             self.step_along(weights, advantages)
             self.metrics.note_solution(solution)
 
@@ -182,10 +190,12 @@ class RewardTrainer:
         steps.
         """
         learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-        for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
-            cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-            self.metrics.note(**{f"alignment_{name}": float(cosine)})
+        batches = {"learned": learned, "extrinsic": self._extrinsic_batch(labelled.appraised)}
+        with unhooked(self.host.policy):
+            held_out = self.gradients.gradient(self._extrinsic_batch(validation))
+            for name, batch in batches.items():
+                cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
+                self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
     def finish(self, labelled: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates.
@@ -228,6 +238,22 @@ class RewardTrainer:
             self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
+
+    def _try_gradients(self) -> None:
+        """Take the gradients of a reward step once, on steps that nobody has taken.
+
+        :raises TypeError: if the curvature needs a KL divergence that there is none of
+        :raises ValueError: if it needs second derivatives that there are none of
+        """
+        obstacle = self.gradients.derivatives.obstacle
+        if obstacle and self.settings.gradient.curvature != "identity":
+            raise ValueError(
+                f"curvature={self.settings.gradient.curvature!r} needs second derivatives, which torch has not for the layer "
+                f"{obstacle}: set curvature='identity', which needs none, or use another layer"
+            )
+        probe = self.gradients.probe()
+        with unhooked(self.host.policy):
+            reward_weights(self.gradients, probe, probe, probe, cg_steps=1)
 
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""
