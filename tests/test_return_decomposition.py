@@ -197,6 +197,28 @@ def test_behind_vecnormalize_totals_are_the_environments_own():
     assert float(memory.totals.abs().max()) > 1.0
 
 
+def test_behind_vecnormalize_old_steps_look_like_new_ones_in_the_same_state():
+    seen, env = set(), VecNormalize(episodic(1))
+
+    def note(_: Any) -> None:
+        seen.add(tuple(env.get_original_obs()[0]))
+
+    model = decomposed(env).learn(N_STEPS, callback=Watch(rollout_start=note, step=note))
+    decomposer = model.reward_learner.trainer.decomposer
+    states = decomposer.memory.sample(8, 4, torch.Generator().manual_seed(0)).states
+    assert {tuple(state) for state in states.numpy()} <= seen
+    np.testing.assert_allclose(decomposer._seen(states), env.normalize_obs(states.numpy()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_first", [True, False])
+def test_a_memory_does_not_mix_normalised_observations_with_others(at_first):
+    plain, normalised = episodic(), VecNormalize(episodic())
+    model = decomposed(normalised if at_first else plain).learn(ITERATION)
+    model.set_env(plain if at_first else normalised)
+    with pytest.raises(RuntimeError, match="VecNormalize came or went"):
+        model.learn(N_STEPS, reset_num_timesteps=False)
+
+
 # Kinds of hosts, observations and actions
 
 
@@ -264,11 +286,12 @@ def test_it_takes_every_kind_of_observation(space, policy, features):
 
 
 @pytest.mark.parametrize("settings", [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}], ids=str)
-def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, tmp_path):
+@pytest.mark.parametrize("wrap", [lambda env: env, VecNormalize], ids=["plain", "VecNormalize"])
+def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, wrap, tmp_path):
     set_generators(start := generators())
-    whole = decomposed(episodic(1, horizon=16, p_end=0.0), **settings).learn(8 * ITERATION)
+    whole = decomposed(wrap(episodic(1, horizon=16, p_end=0.0)), **settings).learn(8 * ITERATION)
     set_generators(start)
-    first = decomposed(episodic(1, horizon=16, p_end=0.0), **settings)
+    first = decomposed(wrap(episodic(1, horizon=16, p_end=0.0)), **settings)
     env = first.get_env()
     first.learn(4 * ITERATION)
     first.save(tmp_path / "model")

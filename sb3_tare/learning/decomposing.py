@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_tare.data.recorder import Record
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
+from sb3_tare.hosts.on_policy import OnPolicyHost
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -20,6 +22,7 @@ from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
+from sb3_tare.utils.nested import Observations
 
 JUDGED_EPISODES = 10
 """Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
@@ -30,6 +33,9 @@ PAID_CLIP = 10.0
 
 class Decomposer:
     """Memory of finished episodes, fits of the reward to them, and the scale in which the policy is paid.
+
+    Vectors of observations are kept as they were before ``VecNormalize``, whose statistics move: what is drawn is normalised
+    by those of today, so that an old step looks like a new one in the same state.
 
     :param settings: of the decomposition
     :param host: gives the action space, the discount and the number of environments
@@ -54,13 +60,15 @@ class Decomposer:
         self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
+        self._keeps_originals: bool | None = None
 
-    def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
+    def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
-        :param undistorted_rewards: ``[n]``, rewards before a wrapper delayed or disturbed them; NaN where they are unknown
+        :param record: of the same steps
         :param metrics: for the log
+        :raises RuntimeError: if ``VecNormalize`` came or went since the memory's first rollout
         """
         if self.model.extractor is None:
             assert isinstance(steps.states, Tensor)
@@ -68,13 +76,16 @@ class Decomposer:
         self.scale.discount = self.host.gamma
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
-        finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)
+        kept = self._kept_states(steps.states, record.original_observations)
+        finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
         self._fit(finished, metrics)
         with torch.no_grad():
             rewards = self.model(steps)
         self.scale.update(rewards, steps.episodes, environments)
         metrics.note(decomposition_scale=self.scale.scale)
-        metrics.note_correlation("correlation_undistorted", rewards.cpu(), torch.from_numpy(undistorted_rewards))
+        metrics.note_correlation(
+            "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
+        )
 
     def paid(self, rewards: Tensor) -> Tensor:
         """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them."""
@@ -88,6 +99,7 @@ class Decomposer:
             "fits": self.fits.state_dict(),
             "scale": self.scale.state_dict(),
             "judged": self._judged,
+            "keeps_originals": self._keeps_originals,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -101,6 +113,7 @@ class Decomposer:
         self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
         self._judged = state["judged"].cpu()
+        self._keeps_originals = state.get("keeps_originals", False)
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
@@ -117,9 +130,30 @@ class Decomposer:
             metrics.note(decomposition_loss=loss)
         metrics.note(decomposition_episodes=len(self.memory))
 
-    def _in_units(self, states: Any, actions: Tensor) -> Tensor:
+    def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:
+        """States ``[n, ...]`` as the memory keeps them, of all steps of a rollout in the order of its rows."""
+        if self._keeps_originals not in (None, original is not None):
+            kinds = ("as the reward sees them", "from before VecNormalize")
+            raise RuntimeError(
+                f"the reward's memory of episodes keeps observations {kinds[original is None]}, and those of this rollout are "
+                f"{kinds[original is not None]}: VecNormalize came or went, or an older version saved the memory. Keep the "
+                "environment as it was, or start with a new RewardLearner"
+            )
+        self._keeps_originals = original is not None
+        return states if original is None else torch.from_numpy(np.concatenate(original.swapaxes(0, 1)))
+
+    def _seen(self, states: Observations) -> Observations:
+        """What the reward sees of states ``[n, ...]`` of the memory, on the model's device."""
+        if self._keeps_originals:
+            assert isinstance(states, Tensor)
+            assert isinstance(self.host, OnPolicyHost)
+            states = self.host.normalised(states)
         device = self.host.device
-        states = {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
+        return {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
+
+    def _in_units(self, states: Observations, actions: Tensor) -> Tensor:
+        device = self.host.device
+        states = self._seen(states)
         return self.reward.in_units(self.model.features(states), actions.to(device)).cpu()
 
     def _extractors(self) -> list[torch.nn.Parameter]:
@@ -143,12 +177,12 @@ class Decomposer:
     def _solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
         if self.cost is None:
             return
-        states = finished.states
         observations = None
         if self.cost.observation_dim > 0:
+            states = self._seen(finished.states)
             assert isinstance(states, Tensor)
             with torch.no_grad():
-                observations = self.reward.moments(states.to(self.host.device)).cpu()
+                observations = self.reward.moments(states).cpu()
         self.cost.add(finished, observations)
         estimate = self.cost.estimate()
         self.reward.action_cost.fill_(estimate.coefficient)

@@ -90,7 +90,7 @@ class RewardTrainer:
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
         if self.decomposer is not None:
-            self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics)
+            self.decomposer.learn_from(part.reward, record, self.metrics)
         if isinstance(part, Rollout) and self.settings.schedule.n_reward_updates > 0:
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
         if self.settings.critic.critics == 1:
