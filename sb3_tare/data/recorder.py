@@ -97,7 +97,7 @@ class Recorder:
         """
         check_finite(rewards, "reward")
         check_finite(observations, "observation")
-        for env in dones.nonzero()[0]:
+        for env in dones.nonzero()[0] if dones.any() else ():
             terminal_observation = infos[env].get("terminal_observation")
             if terminal_observation is not None:
                 check_finite(terminal_observation, "terminal observation")
@@ -145,4 +145,7 @@ class Recorder:
 
 
 def _undistorted(info: dict[str, Any]) -> float:
-    return next((float(info[key]) for key in UNDISTORTED if key in info), np.nan)
+    for key in UNDISTORTED:
+        if key in info:
+            return float(info[key])
+    return np.nan

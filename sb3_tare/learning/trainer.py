@@ -92,9 +92,7 @@ class RewardTrainer:
 
         :raises FloatingPointError: if one is not finite
         """
-        rewards = self.reward_model(steps)
-        if self.decomposer is not None:
-            rewards = self.decomposer.paid(rewards)
+        rewards = self.reward_model(steps) if self.decomposer is None else self.decomposer.paid(steps)
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
@@ -170,11 +168,12 @@ class RewardTrainer:
         Both are cosines of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out
         steps.
         """
-        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
+        learned = self.host.standardise(labelled.differentiable.detach(), labelled.advantages)
+        extrinsic = self._extrinsic_batch(labelled.appraised)
         held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-        for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
-            cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-            self.metrics.note(**{f"alignment_{name}": float(cosine)})
+        both = self.gradients.gradients(extrinsic.steps, (learned, extrinsic.advantages))
+        for name, gradient in zip(("learned", "extrinsic"), both, strict=True):
+            self.metrics.note(**{f"alignment_{name}": float(cosine_similarity(gradient, held_out, dim=0))})
 
     def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
