@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch.optim import Adam
 from sb3_tare.lean import adam
 from sb3_tare.lean.coverage import optimizer_obstacles
 
-Move = Callable[[Tensor], None]
-"""A step of the policy's parameters that makes a scalar loss smaller."""
+Move = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
+"""A step of the policy's parameters that makes a loss smaller, given tensors that it depends on and its gradients by them."""
 
 
 @contextmanager
@@ -43,10 +43,10 @@ class OptimizerMover:
     def __init__(self, policy: Any, max_norm: float) -> None:
         self._policy, self._max_norm = policy, max_norm
 
-    def __call__(self, loss: Tensor) -> None:
-        """Differentiate a scalar loss, and step."""
+    def __call__(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Differentiate a loss, given its gradients by ``tensors``, and step."""
         self._policy.optimizer.zero_grad()
-        loss.backward()
+        _backward(tensors, gradients)
         self.step()
 
     def step(self) -> None:
@@ -72,14 +72,14 @@ class ListMover:
         self._settings = adam.Adam(group["lr"], group["betas"], group["eps"])
         self._move: Move = self._adam
 
-    def __call__(self, loss: Tensor) -> None:
-        """Differentiate a scalar loss, and step."""
-        self._move(loss)
+    def __call__(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Differentiate a loss, given its gradients by ``tensors``, and step."""
+        self._move(tensors, gradients)
 
-    def _adam(self, loss: Tensor) -> None:
+    def _adam(self, tensors: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
         for parameter in self._parameters:
             parameter.grad = None
-        loss.backward()
+        _backward(tensors, slopes)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if len(gradients) < len(self._parameters):
             self._move = self._otherwise
@@ -99,6 +99,12 @@ class ListMover:
                 state.update(adam.initial_state(parameter))
         first, second, counts = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
         return first, second, counts
+
+
+def _backward(tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Give parameters their gradients, as a loss with ``gradients`` by ``tensors`` would; constants have no part in it."""
+    moving = [(tensor, gradient) for tensor, gradient in zip(tensors, gradients, strict=True) if tensor.requires_grad]
+    torch.autograd.backward(*zip(*moving, strict=True))
 
 
 @contextmanager
