@@ -21,12 +21,11 @@ Move = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
 def mover_of(policy: Any, max_norm: float) -> Iterator[Move]:
     """Choose who moves ``policy``: Adam on lists of tensors where its optimiser does nothing more, else the optimiser.
 
-    :param policy: an actor-critic policy with its optimiser
+    :param policy: an actor-critic policy in float32 on the CPU with its optimiser
     :param max_norm: norm at which the gradient is clipped
     """
     by_optimizer = OptimizerMover(policy, max_norm)
-    usual = all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in policy.parameters())
-    if usual and next(optimizer_obstacles(policy), None) is None:
+    if next(optimizer_obstacles(policy), None) is None:
         yield ListMover(policy, max_norm, by_optimizer)
     else:
         with _foreach(policy.optimizer):
