@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 import torch
@@ -102,8 +103,8 @@ class ListMover:
 
 def _backward(tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     """Give parameters their gradients, as a loss with ``gradients`` by ``tensors`` would; constants have no part in it."""
-    moving = [(tensor, gradient) for tensor, gradient in zip(tensors, gradients, strict=True) if tensor.requires_grad]
-    torch.autograd.backward(*zip(*moving, strict=True))
+    moving = [tensor.requires_grad for tensor in tensors]
+    torch.autograd.backward([*compress(tensors, moving)], [*compress(gradients, moving)])
 
 
 @contextmanager
