@@ -1,4 +1,4 @@
-"""What algorithms with leaner loops share: their rollouts, and their word on which loops are in use."""
+"""Rollouts, and word of which loops are in use: all that algorithms with leaner loops share."""
 
 from __future__ import annotations
 
