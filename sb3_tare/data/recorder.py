@@ -109,7 +109,7 @@ class Recorder:
         """
         check_finite(rewards, "reward")
         check_finite(observations, "observation")
-        for env in dones.nonzero()[0]:
+        for env in dones.nonzero()[0] if dones.any() else ():
             terminal_observation = infos[env].get("terminal_observation")
             if terminal_observation is not None:
                 check_finite(terminal_observation, "terminal observation")
@@ -161,7 +161,14 @@ class Recorder:
 
 def undistorted_rewards(infos: list[dict[str, Any]]) -> list[float]:
     """Rewards ``[N]`` that each environment's step earned beneath a delay or noise; NaN where nobody tells."""
-    return [next((float(info[key]) for key in UNDISTORTED if key in info), np.nan) for info in infos]
+    return [_undistorted(info) for info in infos]
+
+
+def _undistorted(info: dict[str, Any]) -> float:
+    for key in UNDISTORTED:
+        if key in info:
+            return float(info[key])
+    return np.nan
 
 
 def _numbers(rewards: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ passes through the policy and none through the reward network, which is then dif
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,9 +32,15 @@ def reward_weights(
     :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    parameters = gradients.actor_parameters(gradients.evaluate(validation).value)
-    curvature = gradients.curvature_product(curved, parameters)
-    return implicit_weights(PolicyUpdate.of(gradients, training, validation, parameters), curvature, cg_steps)
+    held_out = gradients.evaluate(validation)
+    objective = held_out.value
+    parameters = gradients.actor_parameters(objective)
+    if curved.steps is validation.steps:  # one pass through the policy serves both
+        curvature = gradients.curvature.product(replace(held_out, advantages=curved.advantages), parameters)
+    else:
+        curvature = gradients.curvature_product(curved, parameters)
+    update = PolicyUpdate.of(gradients, training, validation, parameters)
+    return implicit_weights(replace(update, validation=lambda theta: objective), curvature, cg_steps)
 
 
 def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps: int = 10) -> Estimate:

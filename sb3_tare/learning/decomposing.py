@@ -61,6 +61,7 @@ class Decomposer:
         self.scale = RunningScale(host.model.n_envs, host.gamma)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
         self._keeps_originals: bool | None = None
+        self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
 
     def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
@@ -81,14 +82,20 @@ class Decomposer:
         self._fit(finished, metrics)
         with torch.no_grad():
             rewards = self.model(steps)
+        self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
         metrics.note(decomposition_scale=self.scale.scale)
         metrics.note_correlation(
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
         )
 
-    def paid(self, rewards: Tensor) -> Tensor:
-        """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them."""
+    def paid(self, steps: RewardSteps) -> Tensor:
+        """Learned rewards ``[n]`` of steps in the scale of their discounted returns, as the policy is trained on them.
+
+        Those of the rollout that was just learned from are at hand.
+        """
+        (known, at_hand), self._fresh = self._fresh, (None, None)
+        rewards = self.model(steps) if at_hand is None or steps is not known else at_hand
         return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
 
     def state_dict(self) -> dict[str, Any]:

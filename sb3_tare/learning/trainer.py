@@ -103,9 +103,7 @@ class RewardTrainer:
 
         :raises FloatingPointError: if one is not finite
         """
-        rewards = self.reward_model(steps)
-        if self.decomposer is not None:
-            rewards = self.decomposer.paid(rewards)
+        rewards = self.reward_model(steps) if self.decomposer is None else self.decomposer.paid(steps)
         return self.checked(rewards)
 
     def checked(self, rewards: Tensor) -> Tensor:
@@ -189,13 +187,13 @@ class RewardTrainer:
         Both are cosines of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out
         steps.
         """
-        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        batches = {"learned": learned, "extrinsic": self._extrinsic_batch(labelled.appraised)}
+        learned = self.host.standardise(labelled.differentiable.detach(), labelled.advantages)
+        extrinsic = self._extrinsic_batch(labelled.appraised)
         with unhooked(self.host.policy):
             held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-            for name, batch in batches.items():
-                cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-                self.metrics.note(**{f"alignment_{name}": float(cosine)})
+            both = self.gradients.gradients(extrinsic.steps, (learned, extrinsic.advantages))
+        for name, gradient in zip(("learned", "extrinsic"), both, strict=True):
+            self.metrics.note(**{f"alignment_{name}": float(cosine_similarity(gradient, held_out, dim=0))})
 
     def finish(self, labelled: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates.

@@ -82,8 +82,13 @@ class PolicyGradients:
 
     def gradient(self, batch: Batch) -> Tensor:
         """Ascent direction ``[p]`` of the objective in the actor's parameters."""
-        objective = self.evaluate(batch).value
-        return flat_gradient(objective, self.actor_parameters(objective)).detach()
+        return self.gradients(batch.steps, [batch.advantages])[0]
+
+    def gradients(self, steps: PolicySteps, choices: Sequence[Tensor]) -> list[Tensor]:
+        """Ascent direction ``[p]`` for each choice of advantages ``[n]``, by one pass of the steps through the policy."""
+        evaluated = self.evaluate(Batch(steps, choices[0]))
+        objectives = [replace(evaluated, advantages=advantages).value for advantages in choices]
+        return [flat_gradient(each, self.actor_parameters(each)).detach() for each in objectives]
 
     def behaviour(self, steps: PolicySteps) -> DistributionParameters | None:
         """Action distributions of the policy as it is now, for the KL term of eq. 3; None where no curvature needs them."""
