@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -63,7 +64,10 @@ def probed_steps(policy: Any) -> PolicySteps:
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), resting(policy), own_distribution(policy):
         distribution = policy.get_distribution(observations)
-        actions = distribution.get_actions()
+        has_drawn_noise = isinstance(
+            distribution, StateDependentNoiseDistribution
+        )  # long ago, by a policy that may have moved
+        actions = distribution.get_actions(deterministic=has_drawn_noise)
         return PolicySteps(observations, actions, distribution.log_prob(actions))
 
 
