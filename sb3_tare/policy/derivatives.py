@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -64,10 +63,10 @@ def probed_steps(policy: Any) -> PolicySteps:
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), resting(policy), own_distribution(policy):
         distribution = policy.get_distribution(observations)
-        has_drawn_noise = isinstance(
-            distribution, StateDependentNoiseDistribution
-        )  # long ago, by a policy that may have moved
-        actions = distribution.get_actions(deterministic=has_drawn_noise)
+        has_drawn = hasattr(
+            distribution, "exploration_mat"
+        )  # gSDE's noise, perhaps of a policy that has moved to other numbers
+        actions = distribution.get_actions(deterministic=has_drawn)
         return PolicySteps(observations, actions, distribution.log_prob(actions))
 
 
