@@ -93,6 +93,10 @@ VARIANTS: dict[str, Variant] = {
     "tare_default_two_layers": _tare(architecture_kwargs={"lstm_layers": 2}),
     "tare_default_two_narrow_layers": _tare(architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}),
     "tare_decomposed": _tare(preset="decomposition"),
+    # Half of the episodes of a mini-batch are recent; the extrinsic reward has a share where new totals are not foreseen; both.
+    "tare_decomposed_recent": _tare(preset="decomposition", decomposition_recent=0.5),
+    "tare_decomposed_trusted": _tare(preset="decomposition", guard_correlation=0.3),
+    "tare_decomposed_guarded": _tare(preset="decomposition", decomposition_recent=0.5, guard_correlation=0.3),
     "tare_decomposed_without_cost": _tare(preset="decomposition", action_cost=False),
     # Fewer steps of each episode shrink rewards more. All of these draw 2,048 steps a mini-batch.
     "tare_decomposed_16_steps": _tare(preset="decomposition", decomposition_steps=16, decomposition_episodes=128),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
+from sb3_tare.learning.guarding import Guard
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -53,6 +54,7 @@ class Decomposer:
         parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
         self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self.guard = Guard(settings.guard_correlation, host) if settings.guard_correlation > 0 else None
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
@@ -79,12 +81,20 @@ class Decomposer:
         with torch.no_grad():
             rewards = self.model(steps)
         self.scale.update(rewards, steps.episodes, environments)
+        if self.guard is not None:
+            self.guard.observe(steps, environments, self.host.gamma)
+            metrics.note(decomposition_trust=self.guard.trust.weight)
         metrics.note(decomposition_episodes=len(self.memory), decomposition_scale=self.scale.scale)
         metrics.note_correlation("correlation_undistorted", rewards.cpu(), torch.from_numpy(undistorted_rewards))
 
-    def paid(self, rewards: Tensor) -> Tensor:
-        """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them."""
-        return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+    def paid(self, rewards: Tensor, extrinsic: Tensor) -> Tensor:
+        """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them.
+
+        :param rewards: ``[n]``, learned
+        :param extrinsic: ``[n]``, which a guard pays as far as it does not trust the learned ones
+        """
+        learned = (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+        return learned if self.guard is None else self.guard.mixed(learned, extrinsic.to(learned), PAID_CLIP)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers."""
@@ -94,6 +104,7 @@ class Decomposer:
             "fits": self.fits.state_dict(),
             "scale": self.scale.state_dict(),
             "judged": self._judged,
+            "guard": None if self.guard is None else self.guard.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -107,6 +118,9 @@ class Decomposer:
         self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
         self._judged = state["judged"].cpu()
+        guard = state.get("guard")  # files from before there were guards have none
+        if self.guard is not None and guard is not None:
+            self.guard.load_state_dict(guard)
 
     def _in_units(self, states: Any, actions: Tensor) -> Tensor:
         device = self.host.device
@@ -126,6 +140,8 @@ class Decomposer:
         if self.fits.unit > 0.0:
             with torch.no_grad():
                 predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
+            if self.guard is not None:
+                self.guard.judge(predicted, finished.totals, metrics)
             self._judged = torch.cat([self._judged, torch.stack([predicted, finished.totals], dim=1)])
         if len(self._judged) >= JUDGED_EPISODES:
             metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))

@@ -94,7 +94,7 @@ class RewardTrainer:
         """
         rewards = self.reward_model(steps)
         if self.decomposer is not None:
-            rewards = self.decomposer.paid(rewards)
+            rewards = self.decomposer.paid(rewards, steps.original_rewards)
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():

@@ -19,6 +19,10 @@ SLACK = 16
 """Share of the memory, one in so many, that is room to spare, so that it need not be tidied after each rollout."""
 
 
+NEWEST = 32
+"""Episodes that are recent at least."""
+
+
 class Draw(NamedTuple):
     """A few steps of each of ``E`` episodes.
 
@@ -95,14 +99,19 @@ class EpisodeMemory:
             self._store(finished)
         return finished
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
         """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
 
+        :param recent: share of the episodes that are drawn from the newest tenth of the memory instead, or from its newest
+            :data:`NEWEST` where these are more
         :raises ValueError: if the memory is empty
         """
         if not len(self):
             raise ValueError("no episode has ended yet: nothing can be drawn from the memory")
-        chosen = torch.randint(len(self), (n_episodes,), generator=generator)
+        n_recent = round(recent * n_episodes)
+        newest = min(len(self), max(len(self) // 10, NEWEST))
+        late = len(self) - newest + torch.randint(newest, (n_recent,), generator=generator)
+        chosen = torch.cat([torch.randint(len(self), (n_episodes - n_recent,), generator=generator), late])
         lengths = self.lengths[chosen]
         places = torch.rand(n_episodes, n_steps, dtype=torch.float64, generator=generator)
         rows = self._begins[chosen, None] + (places * lengths[:, None]).long()
