@@ -95,9 +95,9 @@ STUDIES: dict[str, Study] = {
     ),
     "safety": Study(
         "Small tasks on which a reward decomposed from totals may turn against its task, and what guards it",
-        ("ppo", "tare_decomposed", "tare_decomposed_guarded"),
+        ("ppo", "tare_trial", "tare_trial_recent", "tare_trial_guarded", "tare_trial_both"),
         (*(f"sb3_tare/{name}-v0" for name in TRIALS), "CartPole-v1"),
-        steps=16_384,
+        steps=8_192,
     ),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",

@@ -15,7 +15,7 @@ class Turn(Trial):
     :param turn: steps of all episodes together before the change
     """
 
-    def __init__(self, turn: int = 8_000) -> None:
+    def __init__(self, turn: int = 4_000) -> None:
         super().__init__(1, spaces.Discrete(2))
         self.turn = turn
         self.age = 0
