@@ -5,17 +5,10 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-from toys import Watch
 
-from sb3_tare import TAREPPO
 from sb3_tare.envs import TRIALS
-
-torch.set_num_threads(1)
 
 
 def total(name, policy, seed=0, episodes=30):
@@ -89,7 +82,7 @@ def test_a_pair_pays_and_a_single_costs():
 
 def test_blind_pays_who_goes_on_at_the_right_rate():
     right = total("Blind", lambda _, time, __: int((time + 1) * 3 // 10 > time * 3 // 10))
-    assert total("Blind", always(1)) < 0 < total("Blind", coin) < 30 < 40 < right
+    assert total("Blind", always(1)) < total("Blind", coin) < 5 < 40 < right
 
 
 def test_the_right_answer_turns():
@@ -117,8 +110,10 @@ def test_an_ignored_alarm_costs_more_than_answers_differ():
 
 def test_one_slip_of_an_episode_costs_half_of_it_and_the_next_ones_nothing():
     following = total("Slip", lambda observation, _, __: observation.clip(-1.0, 0.9))
+    always_slipping = total("Slip", always(np.ones(1, dtype=np.float32)))
     assert following > 150
-    assert following - 100 > total("Slip", lambda observation, _, __: observation) > following - 130
+    assert -150 < always_slipping < 0
+    assert following - 130 < total("Slip", lambda observation, _, __: observation) < following - 30
 
 
 def test_changes_of_the_action_cost_more_than_they_follow():

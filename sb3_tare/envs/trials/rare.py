@@ -33,10 +33,8 @@ class Alarm(Trial):
 
     def earn(self, action: Any) -> tuple[float, bool]:
         """Pay the right answer, and punish who ignores the alarm."""
-        if self.is_on:
-            reward = 0.0 if action == 2 else -30.0
-        else:
-            reward = float(action == (1 if self.cue > 0 else 0))
+        answers, heeds = action == int(self.cue > 0), action == 2
+        reward = -30.0 * (not heeds) if self.is_on else float(answers)
         self._draw()
         return reward, False
 
