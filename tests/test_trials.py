@@ -9,6 +9,11 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from sb3_tare.envs import TRIALS
+from sb3_tare.experiments.running.training import train
+from sb3_tare.experiments.studies import jobs_of
+
+HOST = {"n_steps": 512, "learning_rate": 1e-3}
+"""Arguments of PPO with which the study's results were made."""
 
 
 def total(name, policy, seed=0, episodes=30):
@@ -124,3 +129,26 @@ def test_changes_of_the_action_cost_more_than_they_follow():
 def test_an_action_of_another_space_is_refused():
     with pytest.raises(ValueError, match=r"action must be in Discrete\(2\), got 5"):
         TRIALS["Key"]().step(5)
+
+
+# Learning
+
+
+def returns_of(name, variant):
+    """Mean return of a run's training episodes in the last fifth of its steps, from the study ``safety``."""
+    (job,) = jobs_of("safety", 1, [variant], [name], changes=HOST, first_seed=100, evaluations=1, evaluation_episodes=1)
+    episodes = train(job)["episodes"]
+    late = np.array(episodes["timesteps"]) > 0.8 * job.steps
+    return float(np.mean(np.array(episodes["returns"])[late]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), GUARDED)
+def test_a_guarded_reward_stays_with_its_task(name, least):
+    assert returns_of(name, "tare_trial_both") > least
+
+
+@pytest.mark.slow
+def test_without_a_guard_it_turns_against_what_it_cannot_see():
+    """The failure that the guard is for: a random walk earns about zero, and PPO 29."""
+    assert returns_of("sb3_tare/Blind-v0", "tare_trial") < 22
