@@ -15,6 +15,9 @@ from sb3_tare.experiments.studies import jobs_of
 HOST = {"n_steps": 512, "learning_rate": 1e-3}
 """Arguments of PPO with which the study's results were made."""
 
+GUARDED = [("sb3_tare/Corridor-v0", -60), ("sb3_tare/Goal-v0", 0.7), ("sb3_tare/Blind-v0", 22), ("sb3_tare/Smooth-v0", -550)]
+"""Trials and the least return of a guarded run; ``examples/results/safety`` has -9, 0.85, 31 and -319."""
+
 
 def total(name, policy, seed=0, episodes=30):
     """Mean return of a policy, a function of observation, time and a generator."""

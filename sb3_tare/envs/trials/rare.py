@@ -89,7 +89,7 @@ class Smooth(Trial):
         self.cue = self.np_random.uniform(-1.0, 1.0, 2)
 
     def see(self) -> Numbers | list[float]:
-        """What is to be followed, and the action before."""
+        """Numbers to follow, and the action before."""
         return [*self.cue, *self.before]
 
     def earn(self, action: Any) -> tuple[float, bool]:

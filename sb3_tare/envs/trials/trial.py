@@ -1,4 +1,4 @@
-"""What all trials share: a clock, a time limit, and observations of a few numbers."""
+"""The frame of all trials: a clock, a time limit, and observations of a few numbers."""
 
 from __future__ import annotations
 
