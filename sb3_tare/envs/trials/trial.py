@@ -62,5 +62,5 @@ class Trial(gym.Env[Numbers, Any]):
 
 
 def drifting(value: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """The next value of a slow random signal in [-1, 1], of any shape."""
+    """The next ``[k]`` of ``k`` slow random signals in [-1, 1], whose last ``value`` is ``[k]``."""
     return np.clip(0.95 * value + 0.2 * generator.standard_normal(value.shape), -1.0, 1.0)
