@@ -7,7 +7,7 @@ import pytest
 import torch
 from builders import generator
 from test_return_decomposition import FAST, N_STEPS, Episodic, episodic, logged
-from toys import ITERATION, all_of, differences, generators, policy_of, set_generators, tare, vec_env
+from toys import ITERATION, all_of, differences, generators, policy_of, set_generators, tare, tare_awr, vec_env
 
 from sb3_tare import TAREPPO, RewardLearner
 from sb3_tare.rewards.trust import LEAST, REMEMBERED, Trust
@@ -135,3 +135,9 @@ def test_a_guarded_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
 def test_shares_outside_of_zero_to_one_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be"):
         RewardLearner(preset="decomposition", **{name: value})
+
+
+@pytest.mark.parametrize("name", ["guard_correlation", "decomposition_recent"])
+def test_awr_refuses_what_needs_rollouts(name):
+    with pytest.raises(ValueError, match=f"{name}=0.5 needs a host that collects rollouts, which AWR does not"):
+        tare_awr(preset="decomposition", **{name: 0.5})

@@ -197,8 +197,8 @@ class StepSettings:
 class DecompositionSettings:
     """Return decomposition: rewards of steps that sum to what whole episodes paid, for networks that do not see the reward.
 
-    Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"`` sets what
-    goes with it.
+    Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"``, the
+    default, switches it on and sets what goes with it.
 
     :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes before each update of
         the policy, and paid in their place
@@ -207,14 +207,16 @@ class DecompositionSettings:
     :param decomposition_updates: steps of Adam before each update of the policy
     :param decomposition_learning_rate: Adam step size
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
-    :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept
+    :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
+        not with AWR, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
     :param guard_correlation: correlation of predicted with paid totals, over new episodes of one policy, from which on the
-        learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 leaves this guard out
+        learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 leaves this guard out;
+        not with AWR
     :raises ValueError: for a value out of its range
     """
 
@@ -248,30 +250,3 @@ class DecompositionSettings:
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
         check_number("decomposition_recent", self.decomposition_recent, at_least=0.0, at_most=1.0)
         check_number("guard_correlation", self.guard_correlation, at_least=0.0, at_most=1.0)
-
-
-@dataclass(frozen=True)
-class ConsistencySettings:
-    """Return consistency, for networks that do not see the reward.
-
-    :param return_consistency: step size, relative to ``learning_rate``, of Adam steps that make the learned reward sum
-        to the extrinsic one over windows of episodes; 0 leaves them out
-    :param consistency_window: steps in a window; well above the reward's delay
-    :param consistency_rollouts: rollouts kept to draw windows from
-    :param consistency_updates: steps for each rollout
-    :param consistency_batch_size: windows in a step
-    :raises ValueError: for a value out of its range
-    """
-
-    return_consistency: float = 0.0
-    consistency_window: int = 200
-    consistency_rollouts: int = 20
-    consistency_updates: int = 20
-    consistency_batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        check_number("return_consistency", self.return_consistency, at_least=0.0)
-        check_count("consistency_window", self.consistency_window, least=1)
-        check_count("consistency_rollouts", self.consistency_rollouts, least=1)
-        check_count("consistency_updates", self.consistency_updates, least=1)
-        check_count("consistency_batch_size", self.consistency_batch_size, least=1)
