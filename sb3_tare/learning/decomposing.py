@@ -13,6 +13,7 @@ from sb3_tare.data.recorder import Record
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
 from sb3_tare.hosts.on_policy import OnPolicyHost
+from sb3_tare.learning.guarding import Guard
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -59,6 +60,7 @@ class Decomposer:
         parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
         self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self.guard = Guard(settings.guard_correlation, host) if settings.guard_correlation > 0 else None
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
         self._keeps_originals: bool | None = None
         self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
@@ -84,6 +86,9 @@ class Decomposer:
             rewards = self.model(steps)
         self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
+        if self.guard is not None:
+            self.guard.observe(steps, environments, self.host.gamma)
+            metrics.note(decomposition_trust=self.guard.trust.weight)
         metrics.note(decomposition_scale=self.scale.scale)
         metrics.note_correlation(
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
@@ -92,11 +97,13 @@ class Decomposer:
     def paid(self, steps: RewardSteps) -> Tensor:
         """Learned rewards ``[n]`` of steps in the scale of their discounted returns, as the policy is trained on them.
 
-        Those of the rollout that was just learned from are at hand.
+        Those of the rollout that was just learned from are at hand. As far as a guard does not trust them, it pays the
+        extrinsic ones.
         """
         (known, at_hand), self._fresh = self._fresh, (None, None)
         rewards = self.model(steps) if at_hand is None or steps is not known else at_hand
-        return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+        learned = (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+        return learned if self.guard is None else self.guard.mixed(learned, steps.original_rewards.to(learned), PAID_CLIP)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers."""
@@ -107,6 +114,7 @@ class Decomposer:
             "scale": self.scale.state_dict(),
             "judged": self._judged,
             "keeps_originals": self._keeps_originals,
+            "guard": None if self.guard is None else self.guard.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -121,6 +129,9 @@ class Decomposer:
         self.scale.load_state_dict(state["scale"])
         self._judged = state["judged"].cpu()
         self._keeps_originals = state.get("keeps_originals", False)
+        guard = state.get("guard")  # files from before there were guards have none
+        if self.guard is not None and guard is not None:
+            self.guard.load_state_dict(guard)
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
@@ -176,6 +187,8 @@ class Decomposer:
         if self.fits.unit > 0.0:
             with torch.no_grad():
                 predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
+            if self.guard is not None:
+                self.guard.judge(predicted, finished.totals, metrics)
             self._judged = torch.cat([self._judged, torch.stack([predicted, finished.totals], dim=1)])
         if len(self._judged) >= JUDGED_EPISODES:
             metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))

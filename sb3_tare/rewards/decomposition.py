@@ -41,8 +41,8 @@ class Memory(Protocol):
     squared_actions: Tensor
     """``[E]`` sums of |a|^2"""
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
-        """Draw ``n_steps`` steps of each of ``n_episodes`` episodes, uniformly and with replacement."""
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float) -> Draw:
+        """Draw ``n_steps`` steps of each of ``n_episodes`` episodes, with replacement; a share of them are ``recent``."""
 
 
 class Decomposition:
@@ -84,7 +84,12 @@ class Decomposition:
         self._n_fits += 1
         losses = []
         for _ in range(self.settings.decomposition_updates):
-            draw = memory.sample(self.settings.decomposition_episodes, self.settings.decomposition_steps, generator)
+            draw = memory.sample(
+                self.settings.decomposition_episodes,
+                self.settings.decomposition_steps,
+                generator,
+                self.settings.decomposition_recent,
+            )
             loss = self.loss(draw, action_cost)
             self._optimizer.zero_grad()
             loss.backward()

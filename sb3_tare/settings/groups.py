@@ -207,11 +207,16 @@ class DecompositionSettings:
     :param decomposition_updates: steps of Adam before each update of the policy
     :param decomposition_learning_rate: Adam step size
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
+    :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
+        not with AWR, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
+    :param guard_correlation: correlation of predicted with paid totals, over new episodes of one policy, from which on the
+        learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 leaves this guard out;
+        not with AWR
     :raises ValueError: for a value out of its range
     """
 
@@ -221,9 +226,11 @@ class DecompositionSettings:
     decomposition_updates: int = 50
     decomposition_learning_rate: float = 1e-3
     decomposition_memory: int = 1_000_000
+    decomposition_recent: float = 0.0
     shrinkage: str = "steps"
     shrinkage_penalty: float = 16.0
     action_cost: bool = True
+    guard_correlation: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("return_decomposition", self.return_decomposition, (True, False))
@@ -241,3 +248,5 @@ class DecompositionSettings:
             )
         check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
+        check_number("decomposition_recent", self.decomposition_recent, at_least=0.0, at_most=1.0)
+        check_number("guard_correlation", self.guard_correlation, at_least=0.0, at_most=1.0)

@@ -74,9 +74,11 @@ class DecompositionKwargs(TypedDict, total=False):
     decomposition_updates: int
     decomposition_learning_rate: float
     decomposition_memory: int
+    decomposition_recent: float
     shrinkage: Literal["steps", "penalty", "none"]
     shrinkage_penalty: float
     action_cost: bool
+    guard_correlation: float
 
 
 class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, total=False):
