@@ -50,6 +50,8 @@ class PolicySteps:
     :param old_log_probs: ``[n]`` under the policy that acted; None where the host's objective does not look at it
     :param action_masks: ``[n, ...]``, or None on hosts without
     :param behaviour: parameters of the action distributions under the policy that acted, where the curvature needs them
+    :param features: ``[n, features_dim]`` that stand in place of the observations for the policy as it is now; None: the
+        policy makes them
     """
 
     observations: Observations
@@ -57,6 +59,7 @@ class PolicySteps:
     old_log_probs: Tensor | None = None
     action_masks: Tensor | None = None
     behaviour: DistributionParameters | None = None
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -53,11 +53,12 @@ class OnPolicyHost(Host[Record]):
 
     :param model: a PPO, MaskablePPO, TRPO or A2C, or of a subclass
     :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
+    :param chunk_rows: likewise
     :raises TypeError: if no reward can be learned for ``model``
     """
 
-    def __init__(self, model: Any, policy_features: bool = True) -> None:
-        super().__init__(model, policy_features)
+    def __init__(self, model: Any, policy_features: bool = True, chunk_rows: int | None = None) -> None:
+        super().__init__(model, policy_features, chunk_rows)
         self._kind = _kind_of(model)
         self._recorder = Recorder(model.n_envs)
 

@@ -31,9 +31,13 @@ def reward_weights(
     :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    parameters = gradients.actor_parameters(gradients.evaluate(validation).value)
-    curvature = gradients.curvature_product(curved, parameters)
-    return implicit_weights(PolicyUpdate.of(gradients, training, validation, parameters), curvature, cg_steps)
+    parameters, gradient = gradients.ascent(validation)
+    solution = _solution(gradients.curvature_product(curved, parameters), gradient, cg_steps)
+    weights = [
+        share * _weights_along(solution.x, PolicyUpdate.of(gradients, chunk, validation, parameters))
+        for chunk, share in gradients.chunks(training)
+    ]
+    return Estimate(torch.cat(weights), solution)
 
 
 def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps: int = 10) -> Estimate:
@@ -44,11 +48,17 @@ def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps
     :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    parameters = update.parameters
-    gradient = flat_gradient(update.validation(parameters), parameters)
-    solution = conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
-    training = update.training(parameters, update.advantages)
-    return Estimate(mixed_product(training, update.advantages, parameters, solution.x), solution)
+    solution = _solution(curvature, flat_gradient(update.validation(update.parameters), update.parameters), cg_steps)
+    return Estimate(_weights_along(solution.x, update), solution)
+
+
+def _solution(curvature: LinearMap | None, gradient: Tensor, cg_steps: int) -> Solution:
+    return conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
+
+
+def _weights_along(x: Tensor, update: PolicyUpdate) -> Tensor:
+    training = update.training(update.parameters, update.advantages)
+    return mixed_product(training, update.advantages, update.parameters, x)
 
 
 def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:

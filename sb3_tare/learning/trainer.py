@@ -12,7 +12,8 @@ from torch.nn.functional import cosine_similarity
 
 from sb3_tare.advantages.parameterised import Advantages
 from sb3_tare.data.labelled import Appraised, Labelled
-from sb3_tare.data.rollout import Part, RewardSteps, Rollout
+from sb3_tare.data.rollout import Part, PolicySteps, RewardSteps, Rollout
+from sb3_tare.hosts.held import holds_features
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.decomposing import Decomposer
@@ -20,7 +21,7 @@ from sb3_tare.learning.fitting import fit_critic, make_consistent
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
-from sb3_tare.policy.gradients import Batch, PolicyGradients
+from sb3_tare.policy.gradients import Batch, PolicyGradients, evaluation_mode
 from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
@@ -57,7 +58,8 @@ class RewardTrainer:
         self.advantages = Advantages(settings, host)
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
-        self.gradients = PolicyGradients(host, curvature, excluded)
+        self.gradients = PolicyGradients(host, curvature, excluded, host.chunk_rows)
+        self._holds_features = holds_features(settings.gradient.hold_features, host.policy)
         self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
@@ -131,13 +133,13 @@ class RewardTrainer:
         :param validation: held-out steps
         :raises FloatingPointError: if the gradient is not finite, before anything is changed
         """
-        held_out = self._extrinsic_batch(validation)
+        held_out, training_steps = self._extrinsic_batch(validation), self._held(labelled.sample)
         for n_taken in range(self.settings.schedule.n_reward_updates):
             if n_taken > 0:
                 labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
             advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
-            trained = Batch(labelled.sample.policy, advantages.detach())
-            curved = self._curved(trained, held_out, validation)
+            trained = Batch(training_steps, advantages.detach())
+            curved = self._drawn(self._curved(trained, held_out, validation))
             weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
             self.step_along(weights, advantages)
             self.metrics.note_solution(solution)
@@ -170,9 +172,10 @@ class RewardTrainer:
         Both are cosines of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out
         steps.
         """
-        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
+        extrinsic = self._extrinsic_batch(labelled.appraised)
+        learned = Batch(extrinsic.steps, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
         held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-        for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
+        for name, batch in (("learned", learned), ("extrinsic", extrinsic)):
             cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
@@ -232,7 +235,15 @@ class RewardTrainer:
 
     def _extrinsic_batch(self, appraised: Appraised) -> Batch:
         """The sample with the advantages of its extrinsic rewards."""
-        return Batch(appraised.sample.policy, self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic))
+        extrinsic = self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic)
+        return Batch(self._held(appraised.sample), extrinsic)
+
+    def _held(self, sample: Rollout) -> PolicySteps:
+        """The policy's side of a sample, with the features of the policy as it is now where these are held fixed."""
+        if not self._holds_features:
+            return sample.policy
+        with evaluation_mode(self.host.policy):
+            return replace(sample.policy, features=self.host.actor_features(sample.policy.observations))
 
     def _curved(self, trained: Batch, held_out: Batch, validation: Appraised) -> Batch:
         """Steps that the curvature is measured on, with the parameterised advantages of eq. 11 where it needs any."""
@@ -242,6 +253,12 @@ class RewardTrainer:
             return held_out
         advantages = self.label(_sample_alone(validation)).differentiable.detach()
         return Batch(held_out.steps, self.host.standardise(advantages))
+
+
+    def _drawn(self, batch: Batch) -> Batch:
+        """No more than ``curvature_samples`` steps of a batch, drawn at random where there are more."""
+        most, n = self.settings.gradient.curvature_samples, len(batch.steps)
+        return batch if n <= most else batch.take(torch.randperm(n, generator=self.generator)[:most].sort().values)
 
 
 def _sample_alone(appraised: Appraised) -> Appraised:

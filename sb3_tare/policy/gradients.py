@@ -14,6 +14,7 @@ from sb3_tare.policy.curvature import Curvature, Evaluated
 from sb3_tare.policy.distributions import detached
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.policy.products import LinearMap, flat_gradient
+from sb3_tare.utils.nested import take
 
 
 class PolicyHost(Protocol):
@@ -34,6 +35,10 @@ class Batch(NamedTuple):
     steps: PolicySteps
     advantages: Tensor
 
+    def take(self, rows: Tensor) -> Batch:
+        """The given ``[m]`` rows, in their order."""
+        return Batch(self.steps.take(rows), take(self.advantages, rows))
+
 
 class PolicyGradients:
     """Reads the policy through its public ``get_distribution`` and leaves its gradients, modes and generators alone.
@@ -41,12 +46,16 @@ class PolicyGradients:
     :param host: whose policy and objective are looked at
     :param curvature: of the objective
     :param excluded: names of parameters that do not enter gradients
+    :param chunk_rows: steps of a batch that gradients are taken on at a time, which bounds memory; None: all of them
     """
 
-    def __init__(self, host: PolicyHost, curvature: Curvature, excluded: Sequence[str] = ()) -> None:
+    def __init__(
+        self, host: PolicyHost, curvature: Curvature, excluded: Sequence[str] = (), chunk_rows: int | None = None
+    ) -> None:
         self.host = host
         self.curvature = curvature
         self.excluded = excluded
+        self.chunk_rows = chunk_rows
         self._actor_names: dict[tuple[str, ...], list[str]] = {}
 
     def evaluate(self, batch: Batch, parameters: Sequence[Tensor] = (), own: Sequence[Tensor] = ()) -> Evaluated:
@@ -55,16 +64,34 @@ class PolicyGradients:
         :param parameters: tensors that stand in place of the policy's ``own`` ones meanwhile
         """
         steps = batch.steps
-        masks = {} if steps.action_masks is None else {"action_masks": steps.action_masks}
         with evaluation_mode(self.host.policy), replaced(self.host.policy, own, parameters):
-            distribution = self.host.policy.get_distribution(steps.observations, **masks)
+            distribution = _distribution(self.host.policy, steps)
             log_probs = distribution.log_prob(steps.actions)
         return Evaluated(self.host.objective, log_probs, distribution, batch.advantages, steps.old_log_probs, steps.behaviour)
 
     def gradient(self, batch: Batch) -> Tensor:
         """Ascent direction ``[p]`` of the objective in the actor's parameters."""
-        objective = self.evaluate(batch).value
-        return flat_gradient(objective, self.actor_parameters(objective)).detach()
+        return self.ascent(batch)[1]
+
+    def ascent(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """The actor's parameters, and the direction ``[p]`` in which the objective of ``batch`` ascends in them."""
+        total: Tensor | None = None
+        for chunk, share in self.chunks(batch):
+            objective = self.evaluate(chunk).value
+            parameters = self.actor_parameters(objective)
+            gradient = share * flat_gradient(objective, parameters).detach()
+            total = gradient if total is None else total + gradient
+        assert total is not None
+        return parameters, total
+
+    def chunks(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        """Yield ``chunk_rows`` steps of a batch at a time, with their share of it: objectives are means over steps."""
+        n = len(batch.steps)
+        if self.chunk_rows is None or n <= self.chunk_rows:
+            yield batch, 1.0
+            return
+        for rows in torch.arange(n).split(self.chunk_rows):
+            yield batch.take(rows), len(rows) / n
 
     def behaviour(self, steps: PolicySteps) -> DistributionParameters | None:
         """Action distributions of the policy as it is now, for the KL term of eq. 3; None where no curvature needs them."""
@@ -88,6 +115,17 @@ class PolicyGradients:
             used = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None]
             self._actor_names[tuple(trainable)] = [name for name in used if name not in self.excluded]
         return [trainable[name] for name in self._actor_names[tuple(trainable)]]
+
+
+def _distribution(policy: Any, steps: PolicySteps) -> Any:
+    """Action distribution of the policy; of features, where they are given, as SB3's ``get_distribution`` goes on from them."""
+    masks = steps.action_masks
+    if steps.features is None:
+        return policy.get_distribution(steps.observations, **({} if masks is None else {"action_masks": masks}))
+    distribution = policy._get_action_dist_from_latent(policy.mlp_extractor.forward_actor(steps.features))
+    if masks is not None:
+        distribution.apply_masking(masks)
+    return distribution
 
 
 @contextmanager

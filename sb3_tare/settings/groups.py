@@ -157,6 +157,14 @@ class GradientSettings:
     :param damping: added to the curvature's diagonal (0.1 as sb3-contrib's TRPO)
     :param cg_steps: steps of conjugate gradient (table 1: 10)
     :param actor_parameters: those that enter the gradient: ``"all"`` of the actor's, or ``"without_log_std"``
+    :param curvature_samples: steps that the curvature is measured on, drawn at random where there are more, as by
+        sb3-contrib's TRPO with ``sub_sampling_factor``. Products with the curvature are most of a large rollout's reward
+        phase; the default leaves rollouts of up to 4,096 steps whole
+    :param hold_features: hold what the policy's feature extractor makes of observations fixed, so that gradients are those
+        of the layers behind it: observations pass through it once for each update of the policy, in place of some sixty
+        times. None: where observations are images; what this changes is measured in ``examples/results/speed``
+    :param chunk_rows: observations that pass through an extractor at a time, which bounds memory; gradients of the policy
+        are summed over as many steps at a time too. None: 256 where observations are images, else all at once
     :raises ValueError: for a value out of its range
     """
 
@@ -166,6 +174,9 @@ class GradientSettings:
     damping: float = 0.1
     cg_steps: int = 10
     actor_parameters: str = "all"
+    curvature_samples: int = 4096
+    hold_features: bool | None = None
+    chunk_rows: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("curvature", self.curvature, ("fisher", "hessian", "identity"))
@@ -174,6 +185,10 @@ class GradientSettings:
         check_number("damping", self.damping, at_least=0.0)
         check_count("cg_steps", self.cg_steps, least=1)
         check_choice("actor_parameters", self.actor_parameters, ("all", "without_log_std"))
+        check_count("curvature_samples", self.curvature_samples, least=2)
+        check_choice("hold_features", self.hold_features, (None, True, False))
+        if self.chunk_rows is not None:
+            check_count("chunk_rows", self.chunk_rows, least=1, otherwise=" or None")
 
 
 @dataclass(frozen=True)

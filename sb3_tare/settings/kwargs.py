@@ -55,6 +55,9 @@ class GradientKwargs(TypedDict, total=False):
     damping: float
     cg_steps: int
     actor_parameters: Literal["all", "without_log_std"]
+    curvature_samples: int
+    hold_features: bool | None
+    chunk_rows: int | None
 
 
 class StepKwargs(TypedDict, total=False):

@@ -24,6 +24,19 @@ def concatenated(parts: Sequence[Any]) -> Any:
     return torch.cat(list(parts))
 
 
+def in_chunks(function: Callable[[Any], Tensor], values: Any, rows: int | None) -> Tensor:
+    """Apply ``function`` to tensors ``[n, ...]``, or dictionaries of them, a few rows at a time.
+
+    :param function: of ``[m, ...]``, which returns a tensor ``[m, ...]``
+    :param rows: at a time; None: all of them
+    :return: its results for all rows, one behind the other
+    """
+    n_rows = len(next(iter(values.values())) if isinstance(values, dict) else values)
+    if rows is None or n_rows <= rows:
+        return function(values)
+    return torch.cat([function(take(values, chunk)) for chunk in torch.arange(n_rows).split(rows)])
+
+
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Apply ``function`` to every tensor of a nested structure."""
     if isinstance(value, Tensor):
