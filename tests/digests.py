@@ -25,7 +25,7 @@ from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecNormalize
-from toys import ITERATION, SMALL, TINY_NET, Toy, awr, flat, tare, tare_awr, vec_env
+from toys import EACH_ROLLOUT, ITERATION, SMALL, TINY_NET, Toy, awr, flat, tare, tare_awr, vec_env
 
 from sb3_tare import LIRPG, RewardLearner
 
@@ -53,7 +53,7 @@ def normalized(n_envs: int = 2) -> VecNormalize:
 
 
 def with_callback(algorithm: Any, env: Any = None, **host: Any) -> tuple[Any, RewardLearner]:
-    learner = RewardLearner()
+    learner = RewardLearner(**EACH_ROLLOUT)
     policy_kwargs = dict(TINY_NET)
     model = algorithm("MlpPolicy", normalized() if env is None else env, seed=0, policy_kwargs=policy_kwargs, **host)
     return model, learner

@@ -27,6 +27,8 @@ BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
 TINY_NET = {"net_arch": [16]}
 """``policy_kwargs``; A2C writes its optimiser into them, so that it must be given a copy."""
+EACH_ROLLOUT = {"reward_every": 0}
+"""A reward phase for each rollout, although the toys' rollouts are short."""
 AS_HOST = {"validation": "next_rollout", "n_reward_updates": 0}
 """The whole rollout trains the policy, on a learned reward that is and stays zero."""
 
@@ -148,6 +150,7 @@ def tare(env: Any = None, policy: Any = "MlpPolicy", host: Mapping[str, Any] = S
     :param host: arguments of PPO that differ from ``SMALL``
     :param reward_kwargs: settings of its reward learner
     """
+    reward_kwargs = {**EACH_ROLLOUT, **reward_kwargs}
     return TAREPPO(policy, vec_env() if env is None else env, reward_kwargs=reward_kwargs, **{**SMALL, **host})
 
 

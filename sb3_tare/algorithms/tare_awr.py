@@ -53,6 +53,7 @@ class MemorySettings(RewardSettings):
     """
 
     groups: ClassVar[Mapping[str, type[Any]]] = {**RewardSettings.groups, "sample": SampleSettings}
+    own_defaults: ClassVar[Mapping[str, Any]] = {"reward_every": 0}
 
     sample: SampleSettings
 
@@ -64,6 +65,11 @@ class MemorySettings(RewardSettings):
             raise ValueError(
                 "return_decomposition=True needs a host that collects rollouts, which AWR does not: use TAREPPO, or leave it "
                 "out"
+            )
+        if self.schedule.reward_every != 0:
+            raise ValueError(
+                f"reward_every={self.schedule.reward_every} pools short rollouts, which AWR's memory has no need of: leave it "
+                "out, and set train_freq"
             )
         if self.critic.critics != 2:
             raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sb3_tare.data.episodes import Episodes, Selection
-from sb3_tare.utils.nested import Observations, map_tensors, take
+from sb3_tare.utils.nested import Observations, concatenated, map_tensors, take
 
 DistributionParameters = list[dict[str, Tensor]]
 """Parameters of a policy's action distribution, a dictionary for each independent component."""
@@ -168,6 +168,22 @@ class Rollout(Part):
             policy=PolicySteps(**state["policy"]),
         )
         return rollout.to(device)
+
+
+def joined(rollouts: Sequence[Rollout]) -> Rollout:
+    """Rollouts one behind the other, with learned rewards and their values in the unit of the last.
+
+    Pieces of episodes stay cut where a rollout's edge cut them; rows in what the host keeps mean nothing any more.
+    """
+    unit = rollouts[-1].reward.unit
+    return concatenated([_in_unit(rollout, unit) for rollout in rollouts])
+
+
+def _in_unit(rollout: Rollout, unit: Unit) -> Rollout:
+    own, critic = rollout.reward.unit.scale, rollout.reward_critic
+    if critic is not None and own > 0:  # else its values are zero in any unit
+        critic = map_tensors(critic, lambda values: values * (unit.scale / own))
+    return replace(rollout, reward=replace(rollout.reward, unit=unit), reward_critic=critic)
 
 
 def _mapped(steps: Steps, function: Callable[[Tensor], Tensor], **given: Any) -> Steps:

@@ -80,6 +80,11 @@ class Host(ABC, Generic[RecordT]):
         return self.model.gamma
 
     @property
+    def rollout_steps(self) -> int | None:
+        """Steps of a rollout that is gone after the policy's update; None where they stay in a memory."""
+        return None
+
+    @property
     @abstractmethod
     def gae_lambda(self) -> float:
         """The lambda of its own advantages."""

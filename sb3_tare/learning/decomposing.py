@@ -35,10 +35,16 @@ class Decomposer:
     :param host: gives the action space, the discount and the number of environments
     :param model: a reward model whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
     :param generator: decides which episodes are kept and which steps are drawn
+    :param fit_every: least number of steps between two fits
     """
 
     def __init__(
-        self, settings: DecompositionSettings, host: Host[Any], model: RewardModel, generator: torch.Generator
+        self,
+        settings: DecompositionSettings,
+        host: Host[Any],
+        model: RewardModel,
+        generator: torch.Generator,
+        fit_every: int = 0,
     ) -> None:
         assert isinstance(model.network, DecomposedReward)
         self.settings = settings
@@ -53,10 +59,13 @@ class Decomposer:
         parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
         self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self.fit_every = fit_every
+        self._not_fitted = 0
+        """Steps collected since the last fit"""
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
-        """Add a rollout to the memory, and fit the reward to the episodes in it.
+        """Add a rollout to the memory, and fit the reward to the episodes in it, where the last fit is far enough back.
 
         :param steps: the rollout
         :param undistorted_rewards: ``[n]``, rewards before a wrapper delayed or disturbed them; NaN where they are unknown
@@ -72,10 +81,9 @@ class Decomposer:
         if len(finished):
             self._judge(finished, metrics)
             self._solve_action_cost(finished, metrics)
-        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
-        self.reward.unit.fill_(self.fits.unit)
-        if loss is not None:
-            metrics.note(decomposition_loss=loss)
+        self._not_fitted += steps.episodes.n_steps
+        if self._not_fitted >= self.fit_every:
+            self._fit(metrics)
         with torch.no_grad():
             rewards = self.model(steps)
         self.scale.update(rewards, steps.episodes, environments)
@@ -94,6 +102,7 @@ class Decomposer:
             "fits": self.fits.state_dict(),
             "scale": self.scale.state_dict(),
             "judged": self._judged,
+            "not_fitted": self._not_fitted,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -107,6 +116,14 @@ class Decomposer:
         self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
         self._judged = state["judged"].cpu()
+        self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
+
+    def _fit(self, metrics: Metrics) -> None:
+        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
+        self.reward.unit.fill_(self.fits.unit)
+        if loss is not None:  # there was something to fit to
+            self._not_fitted = 0
+            metrics.note(decomposition_loss=loss)
 
     def _in_units(self, states: Any, actions: Tensor) -> Tensor:
         device = self.host.device

@@ -20,6 +20,7 @@ from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.fitting import fit_critic, make_consistent
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
+from sb3_tare.learning.pool import Pool
 from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.gradients import Batch, PolicyGradients, evaluation_mode
 from sb3_tare.rewards.consistency import WindowMemory
@@ -65,7 +66,9 @@ class RewardTrainer:
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
         if settings.decomposition.return_decomposition:
-            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator)
+            every = settings.schedule.reward_every
+            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator, every)
+        self.pool = Pool(settings.schedule.reward_every)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -155,13 +158,26 @@ class RewardTrainer:
 
     def wait(self, labelled: Labelled) -> None:
         """Keep what the policy was just updated on until the updated policy has collected its validation."""
-        self._waiting, self._waiting_policy = labelled.sample, self._signature()
+        self.keep(labelled.sample)
         self._waiting_whole = None if labelled.part is labelled.sample else labelled.advantages
+
+    def keep(self, rollout: Rollout) -> None:
+        """Let steps that the policy was updated on wait for their reward step."""
+        self._waiting, self._waiting_whole = rollout, None
+        self.sign()
+
+    def sign(self) -> None:
+        """Remember the policy as it is now: what is kept goes with it."""
+        self._waiting_policy = self._signature()
+
+    def is_signed(self) -> bool:
+        """Whether the policy is the one that was last remembered."""
+        return torch.allclose(self._signature(), self._waiting_policy)
 
     def take_waiting(self) -> Labelled | None:
         """Hand out the part that waits, labelled by the reward as it is now; None if the policy is another one by now."""
         waiting, self._waiting = self._waiting, None
-        if waiting is None or not torch.allclose(self._signature(), self._waiting_policy):
+        if waiting is None or not self.is_signed():
             return None
         labelled = self.label(self.appraise(waiting, waiting))
         return labelled if self._waiting_whole is None else replace(labelled, advantages=self._waiting_whole)
@@ -179,17 +195,18 @@ class RewardTrainer:
             cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
-    def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
+    def finish(self, collected: Part, labelled: Sequence[Labelled], to_fit: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
 
         :param collected: in this iteration
         :param labelled: what the policy was trained on, as it was last labelled
-        :param share: of the labelled steps that each of the critic's passes takes
+        :param to_fit: what the critic is fitted to; nothing where the reward phase waits for more steps
+        :param share: of the steps to fit that each of the critic's passes takes
         """
         if self.settings.consistency.return_consistency > 0:
             self.memory.add(collected.reward)
-        if self.reward_model.unit.scale > 0:
-            fit_critic(self, labelled, share)
+        if self.reward_model.unit.scale > 0 and to_fit:
+            fit_critic(self, to_fit, share)
             if self.settings.consistency.return_consistency > 0:
                 make_consistent(self)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
@@ -204,6 +221,7 @@ class RewardTrainer:
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
+            "pool": self.pool.state_dict(),
             "memory": self.memory.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
@@ -220,13 +238,17 @@ class RewardTrainer:
         whole = state["waiting_whole"]
         self._waiting_whole = None if whole is None else whole.to(self.host.device)
         self._waiting = None
-        if waiting is not None and self.settings.schedule.validation != "split":
-            rollout = Rollout.from_state_dict(waiting, self.host.device)
-            lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
-            self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
+        if waiting is not None and self.settings.schedule.validation != "split" and self._is_enough(waiting):
+            self._waiting = Rollout.from_state_dict(waiting, self.host.device)
+        pooled = state.get("pool", [])  # files written before there were pools have none
+        self.pool.load_state_dict([parts for parts in pooled if all(map(self._is_enough, parts))], self.host.device)
         self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
+
+    def _is_enough(self, saved: Mapping[str, Any]) -> bool:
+        """Whether a saved rollout has all that these settings need; others may not have kept it."""
+        return bool(saved["policy"]["behaviour"]) or not self.gradients.curvature.needs_behaviour(self.host.objective)
 
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""

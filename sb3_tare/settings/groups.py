@@ -126,6 +126,9 @@ class ScheduleSettings:
     :param swap: after the first part has trained the policy and the second the reward, exchange them (appendix F)
     :param interleave: a reward step after each of the host's epochs, in place of one after all of them
     :param n_reward_updates: gradient steps on the reward after each policy update; 0 leaves it as it is
+    :param reward_every: least number of environment steps between two reward phases: rollouts of fewer are pooled until
+        there are as many, as a phase costs nearly as much for 128 steps as for 2,048 and tells less. In return decomposition,
+        least number between two fits, which is 2048 with its preset. 0: a phase for each rollout
     :raises ValueError: for a value out of its range, or a combination that cannot work
     """
 
@@ -133,12 +136,14 @@ class ScheduleSettings:
     swap: bool = True
     interleave: bool = False
     n_reward_updates: int = 1
+    reward_every: int = 512
 
     def __post_init__(self) -> None:
         check_choice("validation", self.validation, ("split", "next_rollout"))
         check_choice("swap", self.swap, (True, False))
         check_choice("interleave", self.interleave, (True, False))
         check_count("n_reward_updates", self.n_reward_updates, least=0)
+        check_count("reward_every", self.reward_every, least=0)
         if self.interleave and self.validation == "next_rollout":
             raise ValueError(
                 "interleave=True needs its validation episodes at once, so it goes with validation='split', not with "
@@ -219,7 +224,7 @@ class DecompositionSettings:
         the policy, and paid in their place
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
-    :param decomposition_updates: steps of Adam before each update of the policy
+    :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected
     :param decomposition_learning_rate: Adam step size
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with

@@ -44,6 +44,7 @@ class ScheduleKwargs(TypedDict, total=False):
     swap: bool
     interleave: bool
     n_reward_updates: int
+    reward_every: int
 
 
 class GradientKwargs(TypedDict, total=False):
