@@ -37,7 +37,7 @@ class Walk(gym.Env):
 
 def tare(env: gym.Env | None = None, seed: int = 0, **reward_kwargs) -> TAREPPO:
     host = {"n_steps": N_STEPS, "n_epochs": 2, "seed": seed, "device": "cpu"}
-    return TAREPPO("MlpPolicy", env or Walk(), reward_kwargs=reward_kwargs, **host)
+    return TAREPPO("MlpPolicy", env or Walk(), reward_kwargs={"reward_every": 0, **reward_kwargs}, **host)
 
 
 def policy_parameters(model: PPO) -> torch.Tensor:

@@ -44,6 +44,8 @@ SETTINGS = [
     {"features": "own", "center": True},
     {"critics": 1, "interleave": True},
     {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2, "consistency_window": 10},
+    {"reward_every": 6 * ITERATION},
+    {"validation": "next_rollout", "reward_every": 3 * ITERATION},
 ]
 with_each_setting = pytest.mark.parametrize("settings", SETTINGS, ids=str)
 ACTS = np.linspace(-1.0, 1.0, 5 * OBSERVATION.shape[0], dtype=np.float32).reshape(5, -1)

@@ -205,7 +205,11 @@ def test_it_takes_every_kind_of_observation(space, policy, features):
 # Saved
 
 
-@pytest.mark.parametrize("settings", [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}, {"reward_every": 3 * ITERATION}],
+    ids=str,
+)
 def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, tmp_path):
     set_generators(start := generators())
     whole = decomposed(episodic(1, horizon=16, p_end=0.0), **settings).learn(8 * ITERATION)

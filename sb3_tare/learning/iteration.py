@@ -47,7 +47,8 @@ class Iteration:
                 labelled = trainer.label(planned.training)  # A_phi of eq. 11 or 12
                 if planned.validation is not None and not last_labels:
                     judged = labelled if planned.pooled is None else trainer.label(planned.pooled)
-                    trainer.measure_alignment(judged, planned.validation)  # before any step has seen these rewards
+                    moved = planned.pooled is not None
+                    trainer.measure_alignment(judged, planned.validation, moved)  # before any step has seen these rewards
                 with self.timing.lending(labelled, planned) as loan, self.clock.paused():
                     yield  # lines 4 to 6, the host's own update
                 self.timing.after(loan, planned)  # lines 8 to 10

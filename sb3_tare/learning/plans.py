@@ -67,11 +67,11 @@ class WholePlan(Plan):
             self._validate(waiting, host.fetch(host.collected(steps)))
         yield Planned(self._sampled(steps), None, waits=True)
 
-    def _measure_alignment(self, steps: Part) -> None:
+    def _measure_alignment(self, steps: Part, moved: bool = False) -> None:
         trainer = self.trainer
         if trainer.decomposer is None and len(steps) >= 2 * MIN_PART_STEPS:
             first, second = (trainer.appraise(half.sample, half.sample) for half in self._halves(steps))
-            trainer.measure_alignment(trainer.label(first), second)  # before any step has seen these rewards
+            trainer.measure_alignment(trainer.label(first), second, moved)  # before any step has seen these rewards
 
     def _validate(self, waiting: Labelled, collected: Rollout) -> None:
         """Take the reward step that has waited for what the updated policy collected."""

@@ -58,7 +58,7 @@ class PooledWholePlan(WholePlan):
         trainer = self.trainer
         pooled = _pooled(trainer, [trainer.host.fetch(steps)])
         if pooled is not None:
-            self._measure_alignment(pooled[0])
+            self._measure_alignment(pooled[0], moved=True)
             waiting = trainer.take_waiting()
             if waiting is not None:
                 self._validate(waiting, pooled[0])

@@ -54,7 +54,7 @@ class RewardTrainer:
         self.settings = settings
         self.host = host
         self.objective = objective
-        self.reward_model = build_reward_model(settings, host.policy, seed)
+        self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.advantages = Advantages(settings, host)
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
@@ -182,15 +182,17 @@ class RewardTrainer:
         labelled = self.label(self.appraise(waiting, waiting))
         return labelled if self._waiting_whole is None else replace(labelled, advantages=self._waiting_whole)
 
-    def measure_alignment(self, labelled: Labelled, validation: Appraised) -> None:
+    def measure_alignment(self, labelled: Labelled, validation: Appraised, moved: bool = False) -> None:
         """Note how far the learned reward points where held-out extrinsic reward grows, and how far the extrinsic one does.
 
         Both are cosines of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out
         steps.
+
+        :param moved: whether the policy is another one than the steps were read with
         """
-        extrinsic = self._extrinsic_batch(labelled.appraised)
+        extrinsic = self._extrinsic_batch(labelled.appraised, moved)
         learned = Batch(extrinsic.steps, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        held_out = self.gradients.gradient(self._extrinsic_batch(validation))
+        held_out = self.gradients.gradient(self._extrinsic_batch(validation, moved))
         for name, batch in (("learned", learned), ("extrinsic", extrinsic)):
             cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
@@ -255,15 +257,18 @@ class RewardTrainer:
         vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self.host.updated_parameters()])
         return torch.stack([vector.sum(), vector.norm()]).cpu()
 
-    def _extrinsic_batch(self, appraised: Appraised) -> Batch:
+    def _extrinsic_batch(self, appraised: Appraised, moved: bool = True) -> Batch:
         """The sample with the advantages of its extrinsic rewards."""
         extrinsic = self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic)
-        return Batch(self._held(appraised.sample), extrinsic)
+        return Batch(self._held(appraised.sample, moved), extrinsic)
 
-    def _held(self, sample: Rollout) -> PolicySteps:
+    def _held(self, sample: Rollout, moved: bool = True) -> PolicySteps:
         """The policy's side of a sample, with the features of the policy as it is now where these are held fixed."""
         if not self._holds_features:
             return sample.policy
+        if not moved and self.host.policy_features:  # then they are what the reward has read
+            assert isinstance(sample.reward.states, Tensor)
+            return replace(sample.policy, features=sample.reward.states)
         with evaluation_mode(self.host.policy):
             return replace(sample.policy, features=self.host.actor_features(sample.policy.observations))
 
@@ -275,7 +280,6 @@ class RewardTrainer:
             return held_out
         advantages = self.label(_sample_alone(validation)).differentiable.detach()
         return Batch(held_out.steps, self.host.standardise(advantages))
-
 
     def _drawn(self, batch: Batch) -> Batch:
         """No more than ``curvature_samples`` steps of a batch, drawn at random where there are more."""

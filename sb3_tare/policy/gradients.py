@@ -14,7 +14,7 @@ from sb3_tare.policy.curvature import Curvature, Evaluated
 from sb3_tare.policy.distributions import detached
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.policy.products import LinearMap, flat_gradient
-from sb3_tare.utils.nested import take
+from sb3_tare.utils.nested import concatenated, take
 
 
 class PolicyHost(Protocol):
@@ -98,7 +98,8 @@ class PolicyGradients:
         if not self.curvature.needs_behaviour(self.host.objective):
             return None
         with torch.no_grad():
-            return detached(self.evaluate(Batch(steps, torch.zeros(len(steps)))).actions)
+            chunks = self.chunks(Batch(steps, torch.zeros(len(steps))))
+            return concatenated([detached(self.evaluate(chunk).actions) for chunk, _ in chunks])
 
     def curvature_product(self, batch: Batch, parameters: Sequence[Tensor]) -> LinearMap | None:
         """The map ``v -> C v`` on ``[p]`` vectors, measured on ``batch``; None for the identity."""

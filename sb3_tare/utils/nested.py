@@ -32,8 +32,8 @@ def concatenated(parts: Sequence[Any]) -> Any:
     return last
 
 
-def in_chunks(function: Callable[[Any], Tensor], values: Any, rows: int | None) -> Tensor:
-    """Apply ``function`` to tensors ``[n, ...]``, or dictionaries of them, a few rows at a time.
+def in_chunks(function: Callable[[Any], Tensor], values: Observations, rows: int | None) -> Tensor:
+    """Apply ``function`` to a tensor ``[n, ...]``, or a dictionary of them, a few rows at a time.
 
     :param function: of ``[m, ...]``, which returns a tensor ``[m, ...]``
     :param rows: at a time; None: all of them
