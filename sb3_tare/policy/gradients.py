@@ -119,7 +119,7 @@ class PolicyGradients:
 
 
 def _distribution(policy: Any, steps: PolicySteps) -> Any:
-    """Action distribution of the policy; of features, where they are given, as SB3's ``get_distribution`` goes on from them."""
+    """Action distribution of the policy; where there are features, as SB3's ``get_distribution`` goes on from them."""
     masks = steps.action_masks
     if steps.features is None:
         return policy.get_distribution(steps.observations, **({} if masks is None else {"action_masks": masks}))
