@@ -32,7 +32,7 @@ from toys import (
 
 from sb3_tare import TAREAWR, TAREPPO, LearnedReward, LearnedRewardWrapper, RewardLearner
 
-FAST = {"preset": "decomposition", "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
+FAST = {"preset": "decomposition", "reward_every": 0, "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
 N_STEPS = 6 * 2 * ITERATION
 
 
