@@ -12,6 +12,7 @@ from toys import (
     Toy,
     all_of,
     differences,
+    implicit_learner,
     not_finite,
     policy_of,
     recorded_rollouts,
@@ -114,7 +115,7 @@ def test_rollouts_of_another_policy_are_forgotten():
 
 
 def test_a_callback_pools_the_short_rollouts_of_a2c():
-    learner = RewardLearner()
+    learner = implicit_learner(reward_every=512)
     model = A2C("MlpPolicy", vec_env(4), n_steps=8, seed=0, policy_kwargs=dict(TINY_NET))
     model.learn(15 * 32, callback=learner)
     assert reward_steps(model, learner) == 0

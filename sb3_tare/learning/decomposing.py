@@ -51,8 +51,8 @@ class Decomposer:
         self.host = host
         self.model = model
         self.reward = model.network
-        self.memory = EpisodeMemory(generator, max_steps=settings.decomposition_memory)
         self.generator = generator
+        self.memory = self._new_memory()
         n_numbers = self.reward.moments.mean.numel() if model.extractor is None else 0
         space = host.model.action_space
         self.cost: ActionCost | None = action_cost_for(space, n_numbers) if settings.action_cost else None
@@ -65,7 +65,7 @@ class Decomposer:
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
-        """Add a rollout to the memory, and fit the reward to the episodes in it, where the last fit is far enough back.
+        """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
         :param undistorted_rewards: ``[n]``, rewards before a wrapper delayed or disturbed them; NaN where they are unknown
@@ -78,16 +78,11 @@ class Decomposer:
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
         finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)
-        if len(finished):
-            self._judge(finished, metrics)
-            self._solve_action_cost(finished, metrics)
-        self._not_fitted += steps.episodes.n_steps
-        if self._not_fitted >= self.fit_every:
-            self._fit(metrics)
+        self._fit(finished, steps.episodes.n_steps, metrics)
         with torch.no_grad():
             rewards = self.model(steps)
         self.scale.update(rewards, steps.episodes, environments)
-        metrics.note(decomposition_episodes=len(self.memory), decomposition_scale=self.scale.scale)
+        metrics.note(decomposition_scale=self.scale.scale)
         metrics.note_correlation("correlation_undistorted", rewards.cpu(), torch.from_numpy(undistorted_rewards))
 
     def paid(self, rewards: Tensor) -> Tensor:
@@ -118,12 +113,27 @@ class Decomposer:
         self._judged = state["judged"].cpu()
         self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
 
-    def _fit(self, metrics: Metrics) -> None:
-        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
-        self.reward.unit.fill_(self.fits.unit)
-        if loss is not None:  # there was something to fit to
-            self._not_fitted = 0
-            metrics.note(decomposition_loss=loss)
+    def _new_memory(self) -> Any:
+        """The memory of finished episodes."""
+        return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
+
+    def _fit(self, finished: FinishedEpisodes, n_new: int, metrics: Metrics) -> None:
+        """Fit the reward to the memory, where the last fit is far enough back.
+
+        :param finished: episodes that are new to the memory
+        :param n_new: steps that were collected
+        """
+        if len(finished):
+            self._judge(finished, metrics)
+            self._solve_action_cost(finished, metrics)
+        self._not_fitted += n_new
+        if self._not_fitted >= self.fit_every:
+            loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
+            self.reward.unit.fill_(self.fits.unit)
+            if loss is not None:  # there was something to fit to
+                self._not_fitted = 0
+                metrics.note(decomposition_loss=loss)
+        metrics.note(decomposition_episodes=len(self.memory))
 
     def _in_units(self, states: Any, actions: Tensor) -> Tensor:
         device = self.host.device

@@ -53,9 +53,8 @@ class Iteration:
                     yield  # lines 4 to 6, the host's own update
                 self.timing.after(loan, planned)  # lines 8 to 10
                 last_labels.append(loan.labelled)
-            collected = host.collected(steps)
             to_fit = self.plan.to_fit(last_labels)
-            trainer.finish(collected, last_labels, to_fit, share=len(collected) / len(steps))
+            trainer.finish(last_labels, to_fit, share=len(host.collected(steps)) / len(steps))
 
 
 def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration:

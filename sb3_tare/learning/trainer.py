@@ -17,13 +17,12 @@ from sb3_tare.hosts.held import holds_features
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.decomposing import Decomposer
-from sb3_tare.learning.fitting import fit_critic, make_consistent
+from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.learning.pool import Pool
 from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.gradients import Batch, PolicyGradients, evaluation_mode
-from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 
@@ -46,10 +45,16 @@ class RewardTrainer:
     :param host: adapter of the algorithm
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
+    :param decomposer_class: of return decomposition, where the settings ask for it
     """
 
     def __init__(
-        self, settings: LearnerSettings, host: Host[Any], seed: int, objective: RewardObjective = along_hypergradient
+        self,
+        settings: LearnerSettings,
+        host: Host[Any],
+        seed: int,
+        objective: RewardObjective = along_hypergradient,
+        decomposer_class: type[Decomposer] = Decomposer,
     ) -> None:
         self.settings = settings
         self.host = host
@@ -61,13 +66,12 @@ class RewardTrainer:
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded, host.chunk_rows)
         self._holds_features = holds_features(settings.gradient.hold_features, host.policy)
-        self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
         if settings.decomposition.return_decomposition:
             every = settings.schedule.reward_every
-            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator, every)
+            self.decomposer = decomposer_class(settings.decomposition, host, self.reward_model, self.generator, every)
         self.pool = Pool(settings.schedule.reward_every)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
@@ -100,6 +104,13 @@ class RewardTrainer:
         rewards = self.reward_model(steps)
         if self.decomposer is not None:
             rewards = self.decomposer.paid(rewards)
+        return self.checked(rewards)
+
+    def checked(self, rewards: Tensor) -> Tensor:
+        """Learned rewards ``[n]`` as the policy is trained on them, centred if the settings ask for it.
+
+        :raises FloatingPointError: if one is not finite
+        """
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
@@ -197,20 +208,15 @@ class RewardTrainer:
             cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
             self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
-    def finish(self, collected: Part, labelled: Sequence[Labelled], to_fit: Sequence[Labelled], share: float) -> None:
-        """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
+    def finish(self, labelled: Sequence[Labelled], to_fit: Sequence[Labelled], share: float) -> None:
+        """Train the second critic after the policy's updates.
 
-        :param collected: in this iteration
         :param labelled: what the policy was trained on, as it was last labelled
         :param to_fit: what the critic is fitted to; nothing where the reward phase waits for more steps
         :param share: of the steps to fit that each of the critic's passes takes
         """
-        if self.settings.consistency.return_consistency > 0:
-            self.memory.add(collected.reward)
-        if self.reward_model.unit.scale > 0 and to_fit:
+        if self.reward_model.unit.scale > 0:
             fit_critic(self, to_fit, share)
-            if self.settings.consistency.return_consistency > 0:
-                make_consistent(self)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
         self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
 
@@ -224,7 +230,6 @@ class RewardTrainer:
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
             "pool": self.pool.state_dict(),
-            "memory": self.memory.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
@@ -234,7 +239,7 @@ class RewardTrainer:
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
-        self.optimisers.load_state_dict(state["optimisers"])  # consistency may be taken up or dropped
+        self.optimisers.load_state_dict(state["optimisers"])
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         whole = state["waiting_whole"]
@@ -244,7 +249,6 @@ class RewardTrainer:
             self._waiting = Rollout.from_state_dict(waiting, self.host.device)
         pooled = state.get("pool", [])  # files written before there were pools have none
         self.pool.load_state_dict([parts for parts in pooled if all(map(self._is_enough, parts))], self.host.device)
-        self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
 

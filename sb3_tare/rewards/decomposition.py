@@ -74,6 +74,8 @@ class Decomposition:
         :param action_cost: w, reward of one unit of |a|^2
         :return: None, with no step taken, if no episode has ended yet or every total was zero
         """
+        if not len(memory.lengths):
+            return None
         if self.unit == 0.0 or self._n_fits % UNIT_EVERY == 0:
             self.unit = unit_of(memory.totals - action_cost * memory.squared_actions, memory.lengths)
         if self.unit == 0.0:

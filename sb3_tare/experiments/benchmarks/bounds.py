@@ -34,7 +34,7 @@ from sb3_tare.experiments.benchmarks.speed import PACKAGES, make_env, take_turns
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.utils.files import write_json
 
-IMPLICIT: dict[str, Any] = {}
+IMPLICIT: dict[str, Any] = {"preset": "implicit"}
 DECOMPOSITION: dict[str, Any] = {"preset": "decomposition"}
 """Settings of the two ways to learn a reward."""
 
