@@ -34,7 +34,7 @@ from toys import (
 from sb3_tare import TAREPPO, LearnedReward, LearnedRewardWrapper, RewardLearner, RewardSettings
 from sb3_tare.analysis import slope
 
-FAST = {"preset": "decomposition", "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
+FAST = {"preset": "decomposition", "reward_every": 0, "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
 N_STEPS = 6 * 2 * ITERATION
 
 
@@ -310,7 +310,11 @@ def test_it_takes_every_kind_of_observation(space, policy, features):
 # Saved
 
 
-@pytest.mark.parametrize("settings", [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}, {"reward_every": 3 * ITERATION}],
+    ids=str,
+)
 @pytest.mark.parametrize("wrap", [lambda env: env, VecNormalize], ids=["plain", "VecNormalize"])
 def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, wrap, tmp_path):
     set_generators(start := generators())

@@ -55,11 +55,12 @@ class OnPolicyHost(Host[Record]):
 
     :param model: a PPO, MaskablePPO, TRPO or A2C, or of a subclass
     :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
+    :param chunk_rows: likewise
     :raises TypeError: if no reward can be learned for ``model``
     """
 
-    def __init__(self, model: Any, policy_features: bool = True) -> None:
-        super().__init__(model, policy_features)
+    def __init__(self, model: Any, policy_features: bool = True, chunk_rows: int | None = None) -> None:
+        super().__init__(model, policy_features, chunk_rows)
         self._kind = _kind_of(model)
         self._recorder = Recorder(model.n_envs)
 
@@ -67,6 +68,11 @@ class OnPolicyHost(Host[Record]):
     def has_epochs(self) -> bool:  # type: ignore[override]
         """Whether its ``train()`` passes ``n_epochs`` times over the rollout."""
         return self._kind.has_epochs
+
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of a rollout, of all environments."""
+        return self.model.n_steps * self.model.n_envs
 
     @property
     def gamma(self) -> float:
@@ -101,7 +107,7 @@ class OnPolicyHost(Host[Record]):
         if settings.schedule.interleave and not self.has_epochs:
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
         check_device(model.device)
-        n_rows = model.n_steps * model.n_envs
+        n_rows = self.rollout_steps
         validation = settings.schedule.validation
         least = 2 * MIN_PART_STEPS if validation == "split" else MIN_PART_STEPS
         if n_rows < least:
@@ -109,11 +115,11 @@ class OnPolicyHost(Host[Record]):
                 f"validation={validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
                 f"times {model.n_envs} environments: raise n_steps"
             )
-        if n_rows < FEW_ROWS:
+        if n_rows < FEW_ROWS and settings.schedule.reward_every < FEW_ROWS:
             warnings.warn(
                 f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
                 "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps "
-                "say little about a held-out return: raise n_steps or the number of environments",
+                "say little about a held-out return: raise n_steps, the number of environments, or reward_every",
                 stacklevel=3,
             )
 

@@ -42,10 +42,16 @@ class Decomposer:
     :param host: gives the action space, the discount and the number of environments
     :param model: a reward model whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
     :param generator: decides which episodes are kept and which steps are drawn
+    :param fit_every: least number of steps between two fits
     """
 
     def __init__(
-        self, settings: DecompositionSettings, host: Host[Any], model: RewardModel, generator: torch.Generator
+        self,
+        settings: DecompositionSettings,
+        host: Host[Any],
+        model: RewardModel,
+        generator: torch.Generator,
+        fit_every: int = 0,
     ) -> None:
         assert isinstance(model.network, DecomposedReward)
         self.settings = settings
@@ -61,6 +67,9 @@ class Decomposer:
         self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
         self.guard = Guard(settings.guard_correlation, host) if settings.guard_correlation > 0 else None
+        self.fit_every = fit_every
+        self._not_fitted = 0
+        """Steps collected since the last fit"""
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
         self._keeps_originals: bool | None = None
         self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
@@ -81,7 +90,7 @@ class Decomposer:
         actions = self.reward.executed(steps.encoded_actions)
         kept = self._kept_states(steps.states, record.original_observations)
         finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
-        self._fit(finished, metrics)
+        self._fit(finished, steps.episodes.n_steps, metrics)
         with torch.no_grad():
             rewards = self.model(steps)
         self._fresh = steps, rewards
@@ -115,6 +124,7 @@ class Decomposer:
             "judged": self._judged,
             "keeps_originals": self._keeps_originals,
             "guard": None if self.guard is None else self.guard.state_dict(),
+            "not_fitted": self._not_fitted,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -132,20 +142,28 @@ class Decomposer:
         guard = state.get("guard")  # files from before there were guards have none
         if self.guard is not None and guard is not None:
             self.guard.load_state_dict(guard)
+        self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
         return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
 
-    def _fit(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        """Fit the reward to the memory, to which the ``finished`` episodes are new."""
+    def _fit(self, finished: FinishedEpisodes, n_new: int, metrics: Metrics) -> None:
+        """Fit the reward to the memory, where the last fit is far enough back.
+
+        :param finished: episodes that are new to the memory
+        :param n_new: steps that were collected
+        """
         if len(finished):
             self._judge(finished, metrics)
             self._solve_action_cost(finished, metrics)
-        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
-        self.reward.unit.fill_(self.fits.unit)
-        if loss is not None:
-            metrics.note(decomposition_loss=loss)
+        self._not_fitted += n_new
+        if self._not_fitted >= self.fit_every:
+            loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
+            self.reward.unit.fill_(self.fits.unit)
+            if loss is not None:  # there was something to fit to
+                self._not_fitted = 0
+                metrics.note(decomposition_loss=loss)
         metrics.note(decomposition_episodes=len(self.memory))
 
     def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:

@@ -137,7 +137,8 @@ class PathDecomposer(Decomposer):
             states = in_parts(self.memory.states, newest)
             assert isinstance(states, Tensor)
             self.reward.moments.update(states)
-        self._fit(finished, metrics)
+        # Data that somebody else collected do not grow: each fit that is asked for is due.
+        self._fit(finished, replay_memory.n_new if collects else self.fit_every, metrics)
         cost = float(self.reward.action_cost)
         rewards = in_parts(lambda part: self.fits.rewards(*self.memory.steps(part), cost), rows)
         if collects:

@@ -44,6 +44,7 @@ class ScheduleKwargs(TypedDict, total=False):
     swap: bool
     interleave: bool
     n_reward_updates: int
+    reward_every: int
 
 
 class GradientKwargs(TypedDict, total=False):
@@ -55,6 +56,9 @@ class GradientKwargs(TypedDict, total=False):
     damping: float
     cg_steps: int
     actor_parameters: Literal["all", "without_log_std"]
+    curvature_samples: int
+    hold_features: bool | None
+    chunk_rows: int | None
 
 
 class StepKwargs(TypedDict, total=False):
