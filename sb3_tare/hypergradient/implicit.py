@@ -16,7 +16,7 @@ from torch import Tensor
 from sb3_tare.hypergradient.conjugate_gradient import Solution, conjugate_gradient
 from sb3_tare.hypergradient.update import Estimate, PolicyUpdate
 from sb3_tare.policy.gradients import Batch, PolicyGradients
-from sb3_tare.policy.products import LinearMap, flat_gradient
+from sb3_tare.policy.products import Diagonal, LinearMap, flat_gradient
 
 
 def reward_weights(
@@ -46,9 +46,23 @@ def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps
     """
     parameters = update.parameters
     gradient = flat_gradient(update.validation(parameters), parameters)
-    solution = conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
+    solution = solved(curvature, gradient, cg_steps)
     training = update.training(parameters, update.advantages)
     return Estimate(mixed_product(training, update.advantages, parameters, solution.x), solution)
+
+
+def solved(curvature: LinearMap | None, target: Tensor, cg_steps: int) -> Solution:
+    """The solution of ``C x = target``: exact where C is diagonal or the identity, else by conjugate gradient.
+
+    :param curvature: product with C, or None for the identity
+    :param target: ``[p]``
+    :param cg_steps: at most
+    """
+    if curvature is None:
+        return Solution(target, 0.0, 0, False)
+    if isinstance(curvature, Diagonal):
+        return Solution(curvature.solve(target), 0.0, 0, False)
+    return conjugate_gradient(curvature, target, cg_steps)
 
 
 def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:

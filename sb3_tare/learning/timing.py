@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from sb3_tare.data.labelled import Appraised, Labelled
 from sb3_tare.hosts.host import Loan
@@ -123,6 +124,10 @@ class _Clipped:
     @property
     def policy(self) -> Any:
         return self.model.policy
+
+    @property
+    def optimiser(self) -> Optimizer:
+        return self.model.policy.optimizer
 
     @property
     def objective(self) -> HostObjective:

@@ -151,7 +151,8 @@ class GradientSettings:
     """The reward's implicit gradient.
 
     :param curvature: ``"fisher"``: Hessian of the KL term at the updated policy, always positive semi-definite;
-        ``"hessian"``: that of the whole objective of eq. 11; ``"identity"``: no curvature, a one-step approximation
+        ``"hessian"``: that of the whole objective of eq. 11; ``"identity"``: no curvature, a one-step approximation;
+        ``"adam"``: the diagonal by which the host's own Adam divides its steps, over its mean, undamped, solved exactly
     :param curvature_episodes: where it is measured: ``"validation"`` (eq. 14 as printed) or ``"training"`` (Theorem 1)
     :param kl_coef: coefficient beta of the KL term (eq. 3)
     :param damping: added to the curvature's diagonal (0.1 as sb3-contrib's TRPO)
@@ -168,7 +169,7 @@ class GradientSettings:
     actor_parameters: str = "all"
 
     def __post_init__(self) -> None:
-        check_choice("curvature", self.curvature, ("fisher", "hessian", "identity"))
+        check_choice("curvature", self.curvature, ("fisher", "hessian", "identity", "adam"))
         check_choice("curvature_episodes", self.curvature_episodes, ("validation", "training"))
         check_number("kl_coef", self.kl_coef, at_least=0.0)
         check_number("damping", self.damping, at_least=0.0)
