@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,15 @@ class Decomposer:
         self.scale = RunningScale(host.model.n_envs, host.gamma)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
-    def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
+    def learn_from(
+        self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics, beside: Tensor | None = None
+    ) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
         :param undistorted_rewards: ``[n]``, rewards before a wrapper delayed or disturbed them; NaN where they are unknown
         :param metrics: for the log
+        :param beside: ``[p]`` of norm 1 in the parameters of the fits, a direction that they climb too
         """
         if self.model.extractor is None:
             assert isinstance(steps.states, Tensor)
@@ -72,7 +76,7 @@ class Decomposer:
         if len(finished):
             self._judge(finished, metrics)
             self._solve_action_cost(finished, metrics)
-        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
+        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost), beside)
         self.reward.unit.fill_(self.fits.unit)
         if loss is not None:
             metrics.note(decomposition_loss=loss)
@@ -85,6 +89,13 @@ class Decomposer:
     def paid(self, rewards: Tensor) -> Tensor:
         """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them."""
         return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+
+    def in_paid_unit(self, steps: RewardSteps) -> RewardSteps:
+        """The steps with the environment's own rewards in the scale in which learned ones are paid, and nothing clipped.
+
+        The policy's critic, which is of learned returns, foretells those of totals that these rewards have too.
+        """
+        return replace(steps, rewards=(steps.original_rewards / self.scale.scale).to(steps.rewards))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers."""

@@ -43,7 +43,7 @@ class AfterUpdate:
 
     def after(self, loan: Loan, validation: Appraised | None) -> None:
         """Take the reward steps that follow the host's update, or let it wait for what validates it."""
-        if self.trainer.settings.schedule.n_reward_updates == 0:
+        if not self.trainer.settings.takes_hypergradients:
             return
         if validation is None:
             self.trainer.wait(loan.labelled)

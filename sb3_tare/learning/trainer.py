@@ -15,12 +15,14 @@ from sb3_tare.data.labelled import Appraised, Labelled
 from sb3_tare.data.rollout import Part, RewardSteps, Rollout
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
+from sb3_tare.learning.averaging import GradientAverage
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.fitting import fit_critic, make_consistent
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.gradients import Batch, PolicyGradients
+from sb3_tare.policy.products import flat_gradient
 from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
@@ -58,6 +60,8 @@ class RewardTrainer:
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
+        a_rollout = 2 if settings.schedule.validation == "split" and settings.schedule.swap else 1
+        self.average = GradientAverage(settings.averaged_rollouts * a_rollout)
         self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
@@ -78,10 +82,11 @@ class RewardTrainer:
         self.reward_model.observe(self.host.collected(part).reward.rewards)
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
-        if self.decomposer is not None:
-            self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics)
         if isinstance(part, Rollout):
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
+        if self.decomposer is not None:
+            beside = self._hypergradient_beside(part) if self.settings.decomposition.hypergradient_share > 0 else None
+            self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics, beside)
         if self.settings.critic.critics == 1:
             return part
         critic = self.host.baseline(part, record, lambda states: self.reward_model.values(states, unit.scale))
@@ -135,21 +140,53 @@ class RewardTrainer:
         for n_taken in range(self.settings.schedule.n_reward_updates):
             if n_taken > 0:
                 labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
-            advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
-            trained = Batch(labelled.sample.policy, advantages.detach())
-            curved = self._curved(trained, held_out, validation)
-            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
-            self.step_along(weights, advantages)
-            self.metrics.note_solution(solution)
+            self.step_along(*self._weighted(labelled, held_out, validation))
+
+    def _weighted(self, labelled: Labelled, held_out: Batch, validation: Appraised) -> tuple[Tensor, Tensor]:
+        """Weights of the hypergradient and the advantages that they weight, ``[n]`` each; the latter differentiable."""
+        advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
+        trained = Batch(labelled.sample.policy, advantages.detach())
+        curved = self._curved(trained, held_out, validation)
+        weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
+        self.metrics.note_solution(solution)
+        return weights, advantages
 
     def step_along(self, weights: Tensor, advantages: Tensor) -> None:
-        """Take one step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``.
+        """Take one step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``, or on the mean of several.
 
         :param weights: ``[n]``
         :param advantages: ``[n]``, differentiable in phi
         :raises FloatingPointError: if the gradient is not finite, before anything is changed
         """
-        self.metrics.note(hypergradient_norm=self.optimisers.step("reward", self.objective(weights, advantages)))
+        loss = self.objective(weights, advantages)
+        if self.average.n_gradients == 1:
+            self.metrics.note(hypergradient_norm=self.optimisers.step("reward", loss))
+            return
+        self.metrics.note(hypergradient_norm=self.average.add(self.optimisers.gradient("reward", loss)))
+        mean = self.average.take()
+        if mean is not None:
+            self.metrics.note(averaged_hypergradient_norm=self.optimisers.step_down("reward", mean))
+
+    def _hypergradient_beside(self, collected: Part) -> Tensor | None:
+        """Direction ``[p]`` of norm 1 in which the decomposed reward is to climb beside its fit; None while there is none.
+
+        Taken before the fit, while the reward is still the one that the policy was trained on.
+
+        :param collected: by the policy that the waiting part has trained
+        """
+        assert self.decomposer is not None
+        waiting = self.take_waiting()
+        if waiting is not None:
+            paid = replace(self.host.fetch(collected), reward=self.decomposer.in_paid_unit(collected.reward))
+            validation = self.appraise(paid, paid)
+            loss = self.objective(*self._weighted(waiting, self._extrinsic_batch(validation), validation))
+            gradient = flat_gradient(loss, self.decomposer.fits.parameters)
+            self.metrics.note(hypergradient_norm=self.average.add(gradient))
+        mean = self.average.take()
+        if mean is None or not mean.any():  # before an episode has ended the network is paid for nothing
+            return None
+        self.metrics.note(averaged_hypergradient_norm=float(mean.norm()))
+        return -mean / mean.norm()
 
     def wait(self, labelled: Labelled) -> None:
         """Keep what the policy was just updated on until the updated policy has collected its validation."""
@@ -201,6 +238,7 @@ class RewardTrainer:
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
+            "average": self.average.state_dict(),
             "memory": self.memory.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
@@ -221,6 +259,9 @@ class RewardTrainer:
             rollout = Rollout.from_state_dict(waiting, self.host.device)
             lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
             self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
+        average = state.get("average")  # files from before there were averages have none
+        if average is not None:
+            self.average.load_state_dict(average, self.host.device)
         self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])

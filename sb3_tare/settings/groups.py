@@ -70,6 +70,7 @@ class AdvantageSettings:
     :param center: subtract the learned reward's mean over the training part, so that it cannot make mere survival
         good or bad
     :param gae_lambda: lambda of the parameterised advantage; None takes the host's, 1.0 is the paper's text
+    :param residual: in ``replace``, the learned reward is the extrinsic one plus what the network returns
     :raises ValueError: for a value out of its range, or without effect
     """
 
@@ -78,14 +79,21 @@ class AdvantageSettings:
     normalize_reward: bool = True
     center: bool = False
     gae_lambda: float | None = None
+    residual: bool = False
 
     def __post_init__(self) -> None:
         check_choice("reward_mode", self.reward_mode, ("add", "replace"))
         check_number("reward_coef", self.reward_coef, at_least=0.0)
         check_choice("normalize_reward", self.normalize_reward, (True, False))
         check_choice("center", self.center, (True, False))
+        check_choice("residual", self.residual, (True, False))
         if self.gae_lambda is not None:
             check_number("gae_lambda", self.gae_lambda, at_least=0.0, at_most=1.0)
+        if self.residual and self.reward_mode == "add":
+            raise ValueError(
+                "residual=True puts the extrinsic reward into the learned one, beside which reward_mode='add' would pay it a "
+                "second time: set reward_mode='replace', or leave residual out"
+            )
         if self.reward_mode == "replace" and self.reward_coef != 1.0:
             raise ValueError(
                 f"reward_coef={self.reward_coef} scales the learned reward beside the extrinsic one, of which "
@@ -158,6 +166,8 @@ class GradientSettings:
     :param damping: added to the curvature's diagonal (0.1 as sb3-contrib's TRPO)
     :param cg_steps: steps of conjugate gradient (table 1: 10)
     :param actor_parameters: those that enter the gradient: ``"all"`` of the actor's, or ``"without_log_std"``
+    :param hypergradient_rollouts: rollouts whose gradients are averaged before one step is taken; None means 4 beside a
+        decomposition (``hypergradient_share``), and 1 elsewhere
     :raises ValueError: for a value out of its range
     """
 
@@ -167,6 +177,7 @@ class GradientSettings:
     damping: float = 0.1
     cg_steps: int = 10
     actor_parameters: str = "all"
+    hypergradient_rollouts: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("curvature", self.curvature, ("fisher", "hessian", "identity", "adam"))
@@ -175,6 +186,8 @@ class GradientSettings:
         check_number("damping", self.damping, at_least=0.0)
         check_count("cg_steps", self.cg_steps, least=1)
         check_choice("actor_parameters", self.actor_parameters, ("all", "without_log_std"))
+        if self.hypergradient_rollouts is not None:
+            check_count("hypergradient_rollouts", self.hypergradient_rollouts, least=1, otherwise=" or None")
 
 
 @dataclass(frozen=True)
@@ -213,6 +226,8 @@ class DecompositionSettings:
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
+    :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
+        been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
     :raises ValueError: for a value out of its range
     """
 
@@ -225,6 +240,7 @@ class DecompositionSettings:
     shrinkage: str = "steps"
     shrinkage_penalty: float = 16.0
     action_cost: bool = True
+    hypergradient_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("return_decomposition", self.return_decomposition, (True, False))
@@ -242,6 +258,7 @@ class DecompositionSettings:
             )
         check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
+        check_number("hypergradient_share", self.hypergradient_share, at_least=0.0)
 
 
 @dataclass(frozen=True)

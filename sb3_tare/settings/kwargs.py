@@ -26,6 +26,7 @@ class AdvantageKwargs(TypedDict, total=False):
     normalize_reward: bool
     center: bool
     gae_lambda: float | None
+    residual: bool
 
 
 class CriticKwargs(TypedDict, total=False):
@@ -55,6 +56,7 @@ class GradientKwargs(TypedDict, total=False):
     damping: float
     cg_steps: int
     actor_parameters: Literal["all", "without_log_std"]
+    hypergradient_rollouts: int | None
 
 
 class StepKwargs(TypedDict, total=False):
@@ -87,6 +89,7 @@ class DecompositionKwargs(TypedDict, total=False):
     shrinkage: Literal["steps", "penalty", "none"]
     shrinkage_penalty: float
     action_cost: bool
+    hypergradient_share: float
 
 
 class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, ConsistencyKwargs, total=False):
@@ -96,4 +99,4 @@ class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, Con
 class RewardKwargs(SharedKwargs, ScheduleKwargs, GradientKwargs, DecompositionKwargs, total=False):
     """Keys of ``reward_kwargs``, keyword arguments of :class:`~sb3_tare.RewardLearner`."""
 
-    preset: Literal["paper", "paper_literal", "decomposition"] | None
+    preset: Literal["paper", "paper_literal", "paper_residual", "decomposition"] | None

@@ -37,6 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "curvature": "hessian",
         "curvature_episodes": "validation",
     },
+    "paper_residual": {**_PAPER, "residual": True, "critics": 1, "gae_lambda": None, "hypergradient_rollouts": 16},
     "decomposition": {
         "return_decomposition": True,
         "architecture": "StateActionUnbounded",
@@ -69,7 +70,18 @@ class LearnerSettings(FlatSettings):
     def starts_at_zero(self) -> bool:
         """Whether the network's last layer starts at zero."""
         zero_head = self.network.zero_head
-        return self.advantage.reward_mode == "add" if zero_head is None else zero_head
+        return self.advantage.reward_mode == "add" or self.advantage.residual if zero_head is None else zero_head
+
+    @property
+    def takes_hypergradients(self) -> bool:
+        """Whether the reward follows the gradient through the policy's updates at all."""
+        return self.schedule.n_reward_updates > 0 or self.decomposition.hypergradient_share > 0
+
+    @property
+    def averaged_rollouts(self) -> int:
+        """Rollouts whose hypergradients are averaged."""
+        n_rollouts = self.gradient.hypergradient_rollouts
+        return n_rollouts or (4 if self.decomposition.hypergradient_share > 0 else 1)
 
     def _check(self) -> None:
         network = self.network.network_class
@@ -81,10 +93,35 @@ class LearnerSettings(FlatSettings):
             )
         if self.decomposition.return_decomposition:
             self._check_decomposition(network)
+        if self.decomposition.hypergradient_share > 0:
+            self._check_share()
+        elif self.averaged_rollouts > 1:
+            self._check_averaging()
+
+    def _check_share(self) -> None:
+        needed: dict[str, tuple[Any, Any]] = {
+            "return_decomposition": (self.decomposition.return_decomposition, True),
+            "validation": (self.schedule.validation, "next_rollout"),
+            "n_reward_updates": (self.schedule.n_reward_updates, 0),
+        }
+        for name, (value, works) in needed.items():
+            if value != works:
+                raise ValueError(
+                    f"hypergradient_share={self.decomposition.hypergradient_share} is a share of the steps that decompose "
+                    f"returns, and needs {name}={works!r}, got {value!r}"
+                )
+
+    def _check_averaging(self) -> None:
+        if self.schedule.interleave or self.schedule.n_reward_updates > 1:
+            raise ValueError(
+                f"hypergradient_rollouts={self.gradient.hypergradient_rollouts} averages gradients before one step, so it "
+                "goes with n_reward_updates=1 and interleave=False: leave it out, or these"
+            )
 
     def _check_decomposition(self, network: type[nn.Module]) -> None:
         needed = {"reward_mode": (self.advantage.reward_mode, "replace"), "critics": (self.critic.critics, 1)}
         needed["normalize_reward"] = (self.advantage.normalize_reward, False)
+        needed["residual"] = (self.advantage.residual, False)
         for name, (value, works) in needed.items():
             if value != works:
                 raise ValueError(
@@ -112,12 +149,15 @@ class RewardSettings(LearnerSettings):
     ``replace``, split and swap, ``gae_lambda=1``, one reward step a phase, two LSTM layers. It is not the paper to the letter:
     the curvature is the Fisher matrix, which is positive semi-definite where the Hessian of eq. 14 need not be, and learned
     returns have a critic of their own, as in LIRPG. ``preset="paper_literal"`` takes these too as they are printed: the
-    Hessian of the objective on the validation episodes (eq. 14), and one critic.
+    Hessian of the objective on the validation episodes (eq. 14), and one critic. ``preset="paper_residual"`` stays within the
+    paper's words and starts as the host: the learned reward, in place of the extrinsic one, is that one plus a network whose
+    last layer starts at zero; one critic, the host's lambda, and a step on the mean of 16 rollouts' gradients.
 
     ``preset="decomposition"`` learns the reward from the totals of whole episodes alone and pays it in their place: one
     critic, whole rollouts, no hypergradient.
 
-    :param preset: None, ``"paper"``, ``"paper_literal"`` or ``"decomposition"``; what else is said goes before it
+    :param preset: None, ``"paper"``, ``"paper_literal"``, ``"paper_residual"`` or ``"decomposition"``; what else is said goes
+        before it
     :param seed: of the reward's initial weights, splits and shuffles; None takes the model's
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a combination that cannot work
