@@ -80,6 +80,13 @@ def test_one_step_is_taken_on_the_gradients_of_as_many_rollouts_as_asked_for():
     assert has_moved == [False, True, True]
 
 
+def test_without_a_mean_each_half_has_a_step_of_its_own():
+    model = tare(normalized(), **{**RESIDUAL, "hypergradient_rollouts": 1}).learn(3 * 2 * ITERATION)
+    states = model.reward_learner.trainer.optimisers.state_dict()["reward"]["state"].values()
+    assert {int(state["step"]) for state in states} == {6}
+    assert model.reward_learner.trainer.average.state_dict()["count"] == 0
+
+
 def test_the_step_is_one_of_adam_on_their_mean():
     settings = {**RESIDUAL, "hypergradient_rollouts": 2}
     model = tare(normalized(), **settings)

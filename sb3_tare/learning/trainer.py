@@ -60,8 +60,7 @@ class RewardTrainer:
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
-        a_rollout = 2 if settings.schedule.validation == "split" and settings.schedule.swap else 1
-        self.average = GradientAverage(settings.averaged_rollouts * a_rollout)
+        self.average = GradientAverage(settings.averaged_gradients)
         self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()

@@ -78,10 +78,13 @@ class LearnerSettings(FlatSettings):
         return self.schedule.n_reward_updates > 0 or self.decomposition.hypergradient_share > 0
 
     @property
-    def averaged_rollouts(self) -> int:
-        """Rollouts whose hypergradients are averaged."""
-        n_rollouts = self.gradient.hypergradient_rollouts
-        return n_rollouts or (4 if self.decomposition.hypergradient_share > 0 else 1)
+    def averaged_gradients(self) -> int:
+        """Hypergradients that make a step; where each half of a rollout trains, a rollout has two."""
+        if self.decomposition.hypergradient_share > 0:
+            return self.gradient.hypergradient_rollouts or 4
+        n_rollouts = self.gradient.hypergradient_rollouts or 1
+        halves = self.schedule.validation == "split" and self.schedule.swap
+        return 2 * n_rollouts if halves and n_rollouts > 1 else n_rollouts
 
     def _check(self) -> None:
         network = self.network.network_class
@@ -95,7 +98,7 @@ class LearnerSettings(FlatSettings):
             self._check_decomposition(network)
         if self.decomposition.hypergradient_share > 0:
             self._check_share()
-        elif self.averaged_rollouts > 1:
+        elif (self.gradient.hypergradient_rollouts or 1) > 1:
             self._check_averaging()
 
     def _check_share(self) -> None:
