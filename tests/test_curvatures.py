@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +74,8 @@ def test_the_command_leaves_a_file_a_task_and_measures_none_twice(tmp_path, monk
     monkeypatch.setattr(curvatures, "measure", None)
     curvatures.main()
     assert re.search(r"\| identity \| [-.\d]+ / [-.\d]+ \|", capsys.readouterr().out)
+
+
+def test_the_tables_of_the_results_are_those_of_its_files():
+    folder = Path(__file__).parents[1] / "examples/results/curvatures"
+    assert curvatures.tables(folder) in (folder / "README.md").read_text()
