@@ -10,11 +10,12 @@ from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import A2C, PPO
 from toys import ITERATION, SMALL, TINY_NET, Toy, all_of, differences, generators, ppo, set_generators, tare, tare_awr, vec_env
 
-from sb3_tare import LIRPG, TAREPPO, RewardLearner
+from sb3_tare import LIRPG, TAREPPO, RewardLearner, RewardSettings
 from sb3_tare.hypergradient.conjugate_gradient import conjugate_gradient
 from sb3_tare.hypergradient.implicit import implicit_weights, solved
 from sb3_tare.hypergradient.update import PolicyUpdate
 from sb3_tare.policy.adam_diagonal import adam_diagonal
+from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.products import Diagonal
 
 ADAM = {"curvature": "adam"}
@@ -147,6 +148,29 @@ def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
     second = TAREPPO.load(tmp_path / "model", env=env, force_reset=False)
     second.learn(3 * ITERATION, reset_num_timesteps=False)
     assert not differences(all_of(whole), all_of(second))
+
+
+# The default
+
+
+def curvature_on(algorithm: Any) -> Any:
+    model = algorithm("MlpPolicy", walks(), n_steps=64, seed=0)
+    learner = RewardLearner()
+    learner.attach(model)
+    return type(learner.trainer.gradients.curvature)
+
+
+def test_it_is_the_default_on_hosts_that_have_an_adam_and_the_fisher_matrix_on_others():
+    assert curvature_on(PPO) is CURVATURES["adam"]
+    assert curvature_on(lambda *args, **kwargs: A2C(*args, use_rms_prop=False, **kwargs)) is CURVATURES["adam"]
+    assert curvature_on(A2C) is curvature_on(TRPO) is CURVATURES["fisher"]
+    assert type(tare_awr(walks(1)).reward_learner.trainer.gradients.curvature) is CURVATURES["fisher"]
+
+
+def test_the_papers_presets_keep_the_papers_curvatures():
+    settings = {preset: RewardSettings(preset=preset).gradient for preset in ("paper", "paper_literal")}
+    assert [(each.curvature, each.damping) for each in settings.values()] == [("fisher", 0.1), ("hessian", 0.1)]
+    assert {each.curvature_episodes for each in settings.values()} == {"validation"}
 
 
 # Refusals

@@ -168,6 +168,10 @@ class Host(ABC, Generic[RecordT]):
         :param before_batch: called before each mini-batch is taken out, with its places ``[m]`` in the part
         """
 
+    def curvature(self, settings: LearnerSettings) -> str:
+        """The name of its curvature: the settings', or where they have none the one that suits its updates."""
+        return settings.gradient.curvature or ("adam" if isinstance(self.optimiser, Adam) else "fisher")
+
     def check_curvature(self, settings: LearnerSettings) -> None:
         """Check that the curvature which the settings name can be read from the algorithm.
 

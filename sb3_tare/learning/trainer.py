@@ -57,7 +57,7 @@ class RewardTrainer:
         self.reward_model = build_reward_model(settings, host.policy, seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.advantages = Advantages(settings, host)
-        curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
+        curvature = CURVATURES[host.curvature(settings)](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
         self.average = GradientAverage(settings.averaged_gradients)

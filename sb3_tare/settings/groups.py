@@ -160,7 +160,9 @@ class GradientSettings:
 
     :param curvature: ``"fisher"``: Hessian of the KL term at the updated policy, always positive semi-definite;
         ``"hessian"``: that of the whole objective of eq. 11; ``"identity"``: no curvature, a one-step approximation;
-        ``"adam"``: the diagonal by which the host's own Adam divides its steps, over its mean, undamped, solved exactly
+        ``"adam"``: the diagonal by which the host's own Adam divides its steps, over its mean, undamped, solved exactly. None:
+        ``"adam"`` where an Adam moves the actor, as in PPO, which comes nearest to the gradient through all of its steps
+        (``sb3_tare.experiments.benchmarks.curvatures``), and ``"fisher"`` on other hosts
     :param curvature_episodes: where it is measured: ``"validation"`` (eq. 14 as printed) or ``"training"`` (Theorem 1)
     :param kl_coef: coefficient beta of the KL term (eq. 3)
     :param damping: added to the curvature's diagonal (0.1 as sb3-contrib's TRPO)
@@ -171,7 +173,7 @@ class GradientSettings:
     :raises ValueError: for a value out of its range
     """
 
-    curvature: str = "fisher"
+    curvature: str | None = None
     curvature_episodes: str = "validation"
     kl_coef: float = 1.0
     damping: float = 0.1
@@ -180,7 +182,7 @@ class GradientSettings:
     hypergradient_rollouts: int | None = None
 
     def __post_init__(self) -> None:
-        check_choice("curvature", self.curvature, ("fisher", "hessian", "identity", "adam"))
+        check_choice("curvature", self.curvature, (None, "fisher", "hessian", "identity", "adam"))
         check_choice("curvature_episodes", self.curvature_episodes, ("validation", "training"))
         check_number("kl_coef", self.kl_coef, at_least=0.0)
         check_number("damping", self.damping, at_least=0.0)

@@ -50,7 +50,7 @@ class ScheduleKwargs(TypedDict, total=False):
 class GradientKwargs(TypedDict, total=False):
     """Keywords of :class:`~sb3_tare.settings.groups.GradientSettings`."""
 
-    curvature: Literal["fisher", "hessian", "identity", "adam"]
+    curvature: Literal["fisher", "hessian", "identity", "adam"] | None
     curvature_episodes: Literal["validation", "training"]
     kl_coef: float
     damping: float

@@ -28,14 +28,15 @@ _PAPER: dict[str, Any] = {
     "n_reward_updates": 1,
     "interleave": False,
 }
+_PAPER_CURVATURE: dict[str, Any] = {"curvature": "fisher", "curvature_episodes": "validation", "damping": 0.1}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": _PAPER,
+    "paper": {**_PAPER, **_PAPER_CURVATURE},
     "paper_literal": {
         **_PAPER,
+        **_PAPER_CURVATURE,
         "critics": 1,
         "curvature": "hessian",
-        "curvature_episodes": "validation",
     },
     "paper_residual": {**_PAPER, "residual": True, "critics": 1, "gae_lambda": None, "hypergradient_rollouts": 16},
     "decomposition": {
@@ -154,7 +155,8 @@ class RewardSettings(LearnerSettings):
     returns have a critic of their own, as in LIRPG. ``preset="paper_literal"`` takes these too as they are printed: the
     Hessian of the objective on the validation episodes (eq. 14), and one critic. ``preset="paper_residual"`` stays within the
     paper's words and starts as the host: the learned reward, in place of the extrinsic one, is that one plus a network whose
-    last layer starts at zero; one critic, the host's lambda, and a step on the mean of 16 rollouts' gradients.
+    last layer starts at zero; one critic, the host's lambda, the curvature of the defaults, and a step on the mean of 16
+    rollouts' gradients.
 
     ``preset="decomposition"`` learns the reward from the totals of whole episodes alone and pays it in their place: one
     critic, whole rollouts, no hypergradient.
