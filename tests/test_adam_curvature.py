@@ -18,7 +18,7 @@ from sb3_tare.policy.adam_diagonal import adam_diagonal
 from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.products import Diagonal
 
-ADAM = {"curvature": "adam"}
+ADAM = {"preset": "implicit", "curvature": "adam"}
 AS_CALLBACK = {
     PPO: {"batch_size": 32, "n_epochs": 2},
     A2C: {"use_rms_prop": False},
@@ -125,7 +125,9 @@ def test_between_the_hosts_epochs_it_is_as_they_have_left_it():
 
 
 def test_it_is_another_gradient_than_the_identitys():
-    adam, identity = (tare(walks(), curvature=name).learn(2 * 2 * ITERATION) for name in ("adam", "identity"))
+    adam, identity = (
+        tare(walks(), preset="implicit", curvature=name).learn(2 * 2 * ITERATION) for name in ("adam", "identity")
+    )
     assert differences(all_of(adam), all_of(identity))
 
 
@@ -155,7 +157,7 @@ def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
 
 def curvature_on(algorithm: Any) -> Any:
     model = algorithm("MlpPolicy", walks(), n_steps=64, seed=0)
-    learner = RewardLearner()
+    learner = RewardLearner(preset="implicit")
     learner.attach(model)
     return type(learner.trainer.gradients.curvature)
 
@@ -164,7 +166,7 @@ def test_it_is_the_default_on_hosts_that_have_an_adam_and_the_fisher_matrix_on_o
     assert curvature_on(PPO) is CURVATURES["adam"]
     assert curvature_on(lambda *args, **kwargs: A2C(*args, use_rms_prop=False, **kwargs)) is CURVATURES["adam"]
     assert curvature_on(A2C) is curvature_on(TRPO) is CURVATURES["fisher"]
-    assert type(tare_awr(walks(1)).reward_learner.trainer.gradients.curvature) is CURVATURES["fisher"]
+    assert type(tare_awr(walks(1), preset="implicit").reward_learner.trainer.gradients.curvature) is CURVATURES["fisher"]
 
 
 def test_the_papers_presets_keep_the_papers_curvatures():
@@ -200,4 +202,4 @@ def test_awr_as_its_authors_have_it_is_refused():
 
 def test_lirpg_which_goes_through_the_step_of_adam_itself_has_no_choice_of_curvature():
     with pytest.raises(ValueError, match="curvature"):
-        LIRPG("MlpPolicy", walks(), reward_kwargs=ADAM, **SMALL)
+        LIRPG("MlpPolicy", walks(), reward_kwargs={"curvature": "adam"}, **SMALL)

@@ -232,7 +232,7 @@ def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(n_before, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"preset": None, "hypergradient_share": 0.1}, "needs return_decomposition=True, got False"),
+        ({"preset": "implicit", "hypergradient_share": 0.1}, "needs return_decomposition=True, got False"),
         ({"n_reward_updates": 1}, "needs n_reward_updates=0, got 1"),
         ({"validation": "split"}, "needs validation='next_rollout', got 'split'"),
         ({"hypergradient_share": -0.1}, "hypergradient_share must be"),
@@ -249,4 +249,4 @@ def test_settings_that_cannot_work_are_refused(settings, message):
 @pytest.mark.parametrize("settings", [{"interleave": True}, {"n_reward_updates": 2}], ids=str)
 def test_a_mean_makes_one_step(settings):
     with pytest.raises(ValueError, match="hypergradient_rollouts=3 averages gradients before one step"):
-        RewardLearner(hypergradient_rollouts=3, **settings)
+        RewardLearner(preset="implicit", hypergradient_rollouts=3, **settings)

@@ -138,6 +138,6 @@ def test_an_exported_reward_has_the_extrinsic_one_in_it(tmp_path):
 
 def test_beside_the_extrinsic_reward_it_would_be_paid_twice():
     with pytest.raises(ValueError, match="residual=True puts the extrinsic reward into the learned one"):
-        RewardLearner(residual=True, reward_mode="add")
-    with pytest.raises(ValueError, match="needs residual=False, got True"):
+        RewardLearner(preset="implicit", residual=True)
+    with pytest.raises(ValueError, match="leave it out, or take preset='paper_residual'"):
         RewardLearner(preset="decomposition", residual=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ class Recorder:
     ) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
 
-        :param rewards: ``[N]`` as the environments gave them
+        :param rewards: ``[N]`` numbers, or truth values, as the environments gave them
         :param dones: ``[N]`` bool, where the step ended its episode
         :param infos: of each environment
         :param observations: ``[N, ...]`` those that follow the step
@@ -102,12 +103,13 @@ class Recorder:
             if terminal_observation is not None:
                 check_finite(terminal_observation, "terminal observation")
                 if infos[env].get("TimeLimit.truncated", False):
-                    self._terminal_observations[len(self._rewards), int(env)] = terminal_observation
-        self._rewards.append(rewards.copy())
-        self._original_rewards.append(self._rewards[-1] if original_rewards is None else original_rewards.copy())
-        self._undistorted_rewards.append([_undistorted(info) for info in infos])
+                    # Copies, as an environment may write all that it returns into the same arrays each time.
+                    self._terminal_observations[len(self._rewards), int(env)] = deepcopy(terminal_observation)
+        self._rewards.append(_numbers(rewards))
+        self._original_rewards.append(self._rewards[-1] if original_rewards is None else _numbers(original_rewards))
+        self._undistorted_rewards.append(undistorted_rewards(infos))
         self._dones.append(dones.copy())
-        self._last_observations = observations
+        self._last_observations = deepcopy(observations)
 
     def record(self) -> Record:
         """The rollout recorded since :meth:`begin`.
@@ -144,5 +146,12 @@ class Recorder:
         return steps - np.maximum.accumulate(begins)
 
 
-def _undistorted(info: dict[str, Any]) -> float:
-    return next((float(info[key]) for key in UNDISTORTED if key in info), np.nan)
+def undistorted_rewards(infos: list[dict[str, Any]]) -> list[float]:
+    """Rewards ``[N]`` that each environment's step earned beneath a delay or noise; NaN where nobody tells."""
+    return [next((float(info[key]) for key in UNDISTORTED if key in info), np.nan) for info in infos]
+
+
+def _numbers(rewards: Any) -> np.ndarray:
+    """A copy of rewards in their dtype; True is 1."""
+    array = np.array(rewards)
+    return array.astype(np.float32) if array.dtype.kind == "b" else array

@@ -46,8 +46,8 @@ class Decomposer:
         self.host = host
         self.model = model
         self.reward = model.network
-        self.memory = EpisodeMemory(generator, max_steps=settings.decomposition_memory)
         self.generator = generator
+        self.memory = self._new_memory()
         n_numbers = self.reward.moments.mean.numel() if model.extractor is None else 0
         space = host.model.action_space
         self.cost: ActionCost | None = action_cost_for(space, n_numbers) if settings.action_cost else None
@@ -73,17 +73,11 @@ class Decomposer:
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
         finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)
-        if len(finished):
-            self._judge(finished, metrics)
-            self._solve_action_cost(finished, metrics)
-        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost), beside)
-        self.reward.unit.fill_(self.fits.unit)
-        if loss is not None:
-            metrics.note(decomposition_loss=loss)
+        self._fit(finished, metrics, beside)
         with torch.no_grad():
             rewards = self.model(steps)
         self.scale.update(rewards, steps.episodes, environments)
-        metrics.note(decomposition_episodes=len(self.memory), decomposition_scale=self.scale.scale)
+        metrics.note(decomposition_scale=self.scale.scale)
         metrics.note_correlation("correlation_undistorted", rewards.cpu(), torch.from_numpy(undistorted_rewards))
 
     def paid(self, rewards: Tensor) -> Tensor:
@@ -118,6 +112,21 @@ class Decomposer:
         self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
         self._judged = state["judged"].cpu()
+
+    def _new_memory(self) -> Any:
+        """The memory of finished episodes."""
+        return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
+
+    def _fit(self, finished: FinishedEpisodes, metrics: Metrics, beside: Tensor | None = None) -> None:
+        """Fit the reward to the memory, to which the ``finished`` episodes are new, and climb along ``beside``."""
+        if len(finished):
+            self._judge(finished, metrics)
+            self._solve_action_cost(finished, metrics)
+        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost), beside)
+        self.reward.unit.fill_(self.fits.unit)
+        if loss is not None:
+            metrics.note(decomposition_loss=loss)
+        metrics.note(decomposition_episodes=len(self.memory))
 
     def _in_units(self, states: Any, actions: Tensor) -> Tensor:
         device = self.host.device

@@ -50,8 +50,7 @@ class Iteration:
                     yield  # lines 4 to 6, the host's own update
                 self.timing.after(loan, validation)  # lines 8 to 10
                 last_labels.append(loan.labelled)
-            collected = host.collected(steps)
-            trainer.finish(collected, last_labels, share=len(collected) / len(steps))
+            trainer.finish(last_labels, share=len(host.collected(steps)) / len(steps))
 
 
 def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration:

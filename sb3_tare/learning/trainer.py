@@ -17,13 +17,13 @@ from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.averaging import GradientAverage
 from sb3_tare.learning.decomposing import Decomposer
-from sb3_tare.learning.fitting import fit_critic, make_consistent
+from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
+from sb3_tare.policy.derivatives import unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.policy.products import flat_gradient
-from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 
@@ -46,10 +46,18 @@ class RewardTrainer:
     :param host: adapter of the algorithm
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
+    :param decomposer_class: of return decomposition, where the settings ask for it
+    :raises TypeError: if the curvature needs a KL divergence that there is none of for the policy's actions
+    :raises ValueError: if it needs second derivatives of a layer that torch cannot differentiate twice
     """
 
     def __init__(
-        self, settings: LearnerSettings, host: Host[Any], seed: int, objective: RewardObjective = along_hypergradient
+        self,
+        settings: LearnerSettings,
+        host: Host[Any],
+        seed: int,
+        objective: RewardObjective = along_hypergradient,
+        decomposer_class: type[Decomposer] = Decomposer,
     ) -> None:
         self.settings = settings
         self.host = host
@@ -60,13 +68,14 @@ class RewardTrainer:
         curvature = CURVATURES[host.curvature(settings)](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
+        if settings.takes_hypergradients:
+            self._try_gradients()
         self.average = GradientAverage(settings.averaged_gradients)
-        self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
         if settings.decomposition.return_decomposition:
-            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator)
+            self.decomposer = decomposer_class(settings.decomposition, host, self.reward_model, self.generator)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -75,13 +84,15 @@ class RewardTrainer:
         """Begin an iteration: read the host's steps, with all that the reward needs of them once the policy has moved on.
 
         :param record: what the host noted
+        :raises RuntimeError: if others have edited what the learned reward would undo
         """
         self.metrics.clear()
         part = self.host.read(record)
+        self.advantages.check(part)
         self.reward_model.observe(self.host.collected(part).reward.rewards)
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
-        if isinstance(part, Rollout):
+        if isinstance(part, Rollout) and self.settings.takes_hypergradients:
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
         if self.decomposer is not None:
             beside = self._hypergradient_beside(part) if self.settings.decomposition.hypergradient_share > 0 else None
@@ -99,6 +110,13 @@ class RewardTrainer:
         rewards = self.reward_model(steps)
         if self.decomposer is not None:
             rewards = self.decomposer.paid(rewards)
+        return self.checked(rewards)
+
+    def checked(self, rewards: Tensor) -> Tensor:
+        """Learned rewards ``[n]`` as the policy is trained on them, centred if the settings ask for it.
+
+        :raises FloatingPointError: if one is not finite
+        """
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
@@ -146,7 +164,8 @@ class RewardTrainer:
         advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
         trained = Batch(labelled.sample.policy, advantages.detach())
         curved = self._curved(trained, held_out, validation)
-        weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
+        with unhooked(self.host.policy):
+            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
         self.metrics.note_solution(solution)
         return weights, advantages
 
@@ -207,24 +226,21 @@ class RewardTrainer:
         steps.
         """
         learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-        for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
-            cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-            self.metrics.note(**{f"alignment_{name}": float(cosine)})
+        batches = {"learned": learned, "extrinsic": self._extrinsic_batch(labelled.appraised)}
+        with unhooked(self.host.policy):
+            held_out = self.gradients.gradient(self._extrinsic_batch(validation))
+            for name, batch in batches.items():
+                cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
+                self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
-    def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
-        """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
+    def finish(self, labelled: Sequence[Labelled], share: float) -> None:
+        """Train the second critic after the policy's updates.
 
-        :param collected: in this iteration
         :param labelled: what the policy was trained on, as it was last labelled
         :param share: of the labelled steps that each of the critic's passes takes
         """
-        if self.settings.consistency.return_consistency > 0:
-            self.memory.add(collected.reward)
         if self.reward_model.unit.scale > 0:
             fit_critic(self, labelled, share)
-            if self.settings.consistency.return_consistency > 0:
-                make_consistent(self)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
         self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
 
@@ -238,7 +254,6 @@ class RewardTrainer:
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
             "average": self.average.state_dict(),
-            "memory": self.memory.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
@@ -248,7 +263,7 @@ class RewardTrainer:
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
-        self.optimisers.load_state_dict(state["optimisers"])  # consistency may be taken up or dropped
+        self.optimisers.load_state_dict(state["optimisers"])
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         whole = state["waiting_whole"]
@@ -261,9 +276,27 @@ class RewardTrainer:
         average = state.get("average")  # files from before there were averages have none
         if average is not None:
             self.average.load_state_dict(average, self.host.device)
-        self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
+
+    def _try_gradients(self) -> None:
+        """Take the gradients of a reward step once, on steps that nobody has taken.
+
+        :raises TypeError: if the curvature needs a KL divergence that there is none of
+        :raises ValueError: if it needs second derivatives that there are none of
+        """
+        curvature, gradients = self.host.curvature(self.settings), self.gradients
+        obstacle = gradients.derivatives.obstacle
+        if obstacle and curvature not in ("identity", "adam"):
+            raise ValueError(
+                f"curvature={curvature!r} needs second derivatives, which torch has not for the layer {obstacle}: set "
+                "curvature='identity', which needs none, or use another layer"
+            )
+        if curvature == "adam":  # an Adam that has taken no step yet has no diagonal to be read
+            gradients = PolicyGradients(self.host, CURVATURES["identity"](), gradients.excluded)
+        probe = gradients.probe()
+        with unhooked(self.host.policy):
+            reward_weights(gradients, probe, probe, probe, cg_steps=1)
 
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""

@@ -78,6 +78,8 @@ class Decomposition:
         :param beside: ``[p]`` of norm 1, a direction in which each step climbs too, by ``hypergradient_share``
         :return: None, with no step taken, if no episode has ended yet or every total was zero
         """
+        if not len(memory.lengths):
+            return None
         if self.unit == 0.0 or self._n_fits % UNIT_EVERY == 0:
             self.unit = unit_of(memory.totals - action_cost * memory.squared_actions, memory.lengths)
         if self.unit == 0.0:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
@@ -42,7 +43,7 @@ class RewardModel(nn.Module):
         action_dim = int(get_flattened_obs_dim(policy.action_space))
         self.network = build_network(settings.network, features_dim, action_dim, settings.starts_at_zero)
         if settings.decomposition.return_decomposition:
-            self.network = DecomposedReward(self.network, features_dim, policy.action_space)
+            self.network = DecomposedReward(self.network, features_dim, _space_of_draws(policy))
         self.critic = _build_critic(features_dim) if settings.critic.critics == 2 else None
 
     @property
@@ -157,6 +158,12 @@ def build_network(settings: NetworkSettings, features_dim: int, action_dim: int,
             )
         _zero(head)
     return network
+
+
+def _space_of_draws(policy: Any) -> spaces.Space:
+    """The space of the actions that the policy draws: those of a Box lie between -1 and 1 where it squashes them."""
+    space = policy.action_space
+    return spaces.Box(-1.0, 1.0, space.shape) if isinstance(space, spaces.Box) and policy.squash_output else space
 
 
 def _build_critic(features_dim: int) -> nn.Sequential:

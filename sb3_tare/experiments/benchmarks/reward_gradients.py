@@ -38,7 +38,7 @@ from sb3_tare.utils.files import write_json
 
 def reward_gradient_problem(env: str) -> tuple[PolicyGradients, Batch, Batch]:
     """A policy after one iteration of TAREPPO, and the two halves of a rollout with extrinsic advantages."""
-    settings: RewardKwargs = {"validation": "next_rollout", "curvature": "fisher"}
+    settings: RewardKwargs = {"preset": "implicit", "validation": "next_rollout", "curvature": "fisher"}
     model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs=settings)
     model.learn(model.n_steps)
     trainer = model.reward_learner.trainer

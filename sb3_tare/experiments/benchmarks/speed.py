@@ -42,9 +42,7 @@ ALGORITHMS: dict[str, Build] = {
     "LeanPPO": lambda env: LeanPPO("MlpPolicy", env, seed=0, device="cpu"),
     "TAREPPO": lambda env: TAREPPO("MlpPolicy", env, seed=0, device="cpu"),
     "TAREPPO, SB3's loops": lambda env: TAREPPO("MlpPolicy", env, seed=0, device="cpu", lean=False),
-    "TAREPPO, decomposition": lambda env: TAREPPO(
-        "MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"preset": "decomposition"}
-    ),
+    "TAREPPO, implicit": lambda env: TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"preset": "implicit"}),
 }
 """Compared by name; the first is what the others are divided by."""
 
