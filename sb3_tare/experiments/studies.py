@@ -33,7 +33,7 @@ class Study:
 STUDIES: dict[str, Study] = {
     "figure2": Study(
         "TARE against reward-learning baselines",
-        ("ppo", "tare_paper", "lirpg", "lirpg_lstmbmul", "ppo_lstm", "ppo_lstmbmul"),
+        ("ppo", "tare_paper", "tare_paper_residual", "lirpg", "lirpg_lstmbmul", "ppo_lstm", "ppo_lstmbmul"),
         ("Walker2d-v5", "Ant-v5"),
     ),
     "figure3": Study(
@@ -63,7 +63,7 @@ STUDIES: dict[str, Study] = {
     ),
     "figure6": Study(
         "TARE against its host PPO on MuJoCo tasks",
-        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_implicit", "tare_default"),
+        ("ppo", "tare_paper", "tare_paper_residual", "tare_next_rollout_add", "tare_implicit", "tare_default"),
         MUJOCO_TASKS,
     ),
     "figure6_awr": Study(
@@ -86,6 +86,14 @@ STUDIES: dict[str, Study] = {
         "How far decomposed rewards are shrunk towards the mean of their episode",
         ("tare_decomposed", "tare_decomposed_16_steps", "tare_decomposed_256_steps", "tare_decomposed_unbiased"),
         ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
+        steps=300_000,
+    ),
+    "share": Study(
+        "Shares of the implicit gradient beside return decomposition, of dense rewards and of totals",
+        ("tare_decomposed", "tare_decomposed_share_003", "tare_decomposed_share_01", "tare_decomposed_share_03"),
+        tuple(
+            f"{kind}{task}" for kind in ("", "sb3_tare/Episodic") for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
+        ),
         steps=300_000,
     ),
     "episodic": Study(

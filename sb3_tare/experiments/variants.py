@@ -82,6 +82,7 @@ VARIANTS: dict[str, Variant] = {
     "ppo": Variant("PPO"),
     # The paper's setting, then that setting with one thing changed.
     "tare_paper": _tare(preset="paper"),
+    "tare_paper_residual": _tare(preset="paper_residual"),
     "tare_add": _tare(preset="paper", reward_mode="add"),
     "tare_gae": _tare(preset="paper", gae_lambda=None),
     "tare_next_rollout": _tare(preset="paper", validation="next_rollout"),
@@ -114,6 +115,10 @@ VARIANTS: dict[str, Variant] = {
     "tare_decomposed_16_steps": _tare(preset="decomposition", decomposition_steps=16, decomposition_episodes=128),
     "tare_decomposed_256_steps": _tare(preset="decomposition", decomposition_steps=256, decomposition_episodes=8),
     "tare_decomposed_unbiased": _tare(preset="decomposition", shrinkage="none"),
+    # The implicit gradient beside the decomposition, at a share of the norm of its gradient.
+    "tare_decomposed_share_003": _tare(preset="decomposition", hypergradient_share=0.03),
+    "tare_decomposed_share_01": _tare(preset="decomposition", hypergradient_share=0.1),
+    "tare_decomposed_share_03": _tare(preset="decomposition", hypergradient_share=0.3),
     "lirpg": Variant("LIRPG"),
     "lirpg_lstmbmul": Variant(
         "LIRPG", {"reward_kwargs": {"architecture": "LSTMbMul", "architecture_kwargs": {"lstm_layers": 2}}}

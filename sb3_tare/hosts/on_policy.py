@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sb3_tare.advantages.generalised import standardise
 from sb3_tare.advantages.sums import DiscountedSums, discounted_sum
@@ -39,12 +40,13 @@ class _Kind(NamedTuple):
 
     objective: HostObjective
     has_epochs: bool
+    optimises_actor: bool = True
 
 
 KINDS: dict[type[BaseAlgorithm], _Kind] = {
     PPO: _Kind(SURROGATE, has_epochs=True),
     MaskablePPO: _Kind(SURROGATE, has_epochs=True),
-    TRPO: _Kind(SURROGATE, has_epochs=False),
+    TRPO: _Kind(SURROGATE, has_epochs=False, optimises_actor=False),
     A2C: _Kind(LOG_LIKELIHOOD, has_epochs=False),
 }
 """The algorithms that an :class:`OnPolicyHost` adapts; a further one is a line here."""
@@ -94,6 +96,11 @@ class OnPolicyHost(Host[Record]):
         """The surrogate of PPO and TRPO, or A2C's log-likelihood."""
         return self._kind.objective
 
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """The policy's optimiser; None where it moves the critic alone, as in TRPO."""
+        return self.policy.optimizer if self._kind.optimises_actor else None
+
     def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
         """Advantages ``[n]`` as they enter the objective; over the whole part, where the host does it by mini-batch."""
         return standardise(advantages) if self.model.normalize_advantage else advantages
@@ -106,6 +113,7 @@ class OnPolicyHost(Host[Record]):
         model = self.model
         if settings.schedule.interleave and not self.has_epochs:
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+        self.check_curvature(settings)
         check_device(model.device)
         n_rows = self.rollout_steps
         validation = settings.schedule.validation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,12 +75,13 @@ class Decomposer:
         self._keeps_originals: bool | None = None
         self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
 
-    def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics) -> None:
+    def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics, beside: Tensor | None = None) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
         :param record: of the same steps
         :param metrics: for the log
+        :param beside: ``[p]`` of norm 1 in the parameters of the fits, a direction that they climb too
         :raises RuntimeError: if ``VecNormalize`` came or went since the memory's first rollout
         """
         if self.model.extractor is None:
@@ -90,7 +92,7 @@ class Decomposer:
         actions = self.reward.executed(steps.encoded_actions)
         kept = self._kept_states(steps.states, record.original_observations)
         finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
-        self._fit(finished, steps.episodes.n_steps, metrics)
+        self._fit(finished, steps.episodes.n_steps, metrics, beside)
         with torch.no_grad():
             rewards = self.model(steps)
         self._fresh = steps, rewards
@@ -103,6 +105,10 @@ class Decomposer:
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
         )
 
+    def is_due(self, n_new: int) -> bool:
+        """Whether a fit follows once ``n_new`` further steps have been collected."""
+        return self._not_fitted + n_new >= self.fit_every
+
     def paid(self, steps: RewardSteps) -> Tensor:
         """Learned rewards ``[n]`` of steps in the scale of their discounted returns, as the policy is trained on them.
 
@@ -113,6 +119,13 @@ class Decomposer:
         rewards = self.model(steps) if at_hand is None or steps is not known else at_hand
         learned = (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
         return learned if self.guard is None else self.guard.mixed(learned, steps.original_rewards.to(learned), PAID_CLIP)
+
+    def in_paid_unit(self, steps: RewardSteps) -> RewardSteps:
+        """The steps with the environment's own rewards in the scale in which learned ones are paid, and nothing clipped.
+
+        The policy's critic, which is of learned returns, foretells those of totals that these rewards have too.
+        """
+        return replace(steps, rewards=(steps.original_rewards / self.scale.scale).to(steps.rewards))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers."""
@@ -148,18 +161,20 @@ class Decomposer:
         """The memory of finished episodes."""
         return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
 
-    def _fit(self, finished: FinishedEpisodes, n_new: int, metrics: Metrics) -> None:
+    def _fit(self, finished: FinishedEpisodes, n_new: int, metrics: Metrics, beside: Tensor | None = None) -> None:
         """Fit the reward to the memory, where the last fit is far enough back.
 
         :param finished: episodes that are new to the memory
         :param n_new: steps that were collected
+        :param beside: direction ``[p]`` that the fit climbs too
         """
         if len(finished):
             self._judge(finished, metrics)
             self._solve_action_cost(finished, metrics)
+        is_due = self.is_due(n_new)
         self._not_fitted += n_new
-        if self._not_fitted >= self.fit_every:
-            loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
+        if is_due:
+            loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost), beside)
             self.reward.unit.fill_(self.fits.unit)
             if loss is not None:  # there was something to fit to
                 self._not_fitted = 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.hosts.host import Loan
@@ -45,7 +46,7 @@ class AfterUpdate:
     def after(self, loan: Loan, planned: Planned) -> None:
         """Take the reward steps that follow the host's update, if any do, or let it wait for what validates it."""
         trainer = self.trainer
-        if trainer.settings.schedule.n_reward_updates == 0:
+        if not trainer.settings.takes_hypergradients:
             return
         if planned.validation is not None:
             labelled = loan.labelled if planned.pooled is None else trainer.label(planned.pooled)
@@ -129,6 +130,10 @@ class _Clipped:
     @property
     def policy(self) -> Any:
         return self.model.policy
+
+    @property
+    def optimiser(self) -> Optimizer:
+        return self.model.policy.optimizer
 
     @property
     def objective(self) -> HostObjective:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sb3_tare.data.rollout import DistributionParameters, PolicySteps
 from sb3_tare.policy.curvature import Curvature, Evaluated
@@ -30,6 +31,10 @@ class PolicyHost(Protocol):
     @property
     def objective(self) -> HostObjective:
         """The objective that it maximises."""
+
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """The optimiser that moves its actor's parameters; None if something else does."""
 
 
 class Batch(NamedTuple):
@@ -135,7 +140,7 @@ class PolicyGradients:
 
     def curvature_product(self, batch: Batch, parameters: Sequence[Tensor]) -> LinearMap | None:
         """The map ``v -> C v`` on ``[p]`` vectors, measured on ``batch``; None for the identity."""
-        return self.curvature.product(self.evaluate(batch), parameters)
+        return self.curvature.product(self.evaluate(batch), parameters, self.host.optimiser)
 
     def actor_parameters(self, objective: Tensor) -> list[Tensor]:
         """The policy's parameters that ``objective``, a scalar, depends on, but for the excluded ones.
