@@ -47,9 +47,10 @@ def _register(name: str, task: str, wrapper: gym.envs.registration.WrapperSpec) 
 
 gym.register("sb3_tare/Chain-v0", entry_point="sb3_tare.envs.chain:Chain")
 for _name, _trial in TRIALS.items():
-    gym.register(f"sb3_tare/{_name}-v0", entry_point=_trial)
+    _entry_point = f"{_trial.__module__}:{_name}"
+    gym.register(f"sb3_tare/{_name}-v0", entry_point=_entry_point)
     gym.register(
-        f"sb3_tare/Episodic{_name}-v0", entry_point=_trial, additional_wrappers=(DelayedReward.wrapper_spec(delay=None),)
+        f"sb3_tare/Episodic{_name}-v0", entry_point=_entry_point, additional_wrappers=(DelayedReward.wrapper_spec(delay=None),)
     )
 for _task in MUJOCO_TASKS:
     _register(f"Delayed{_task}", _task, DelayedReward.wrapper_spec(delay=20))
