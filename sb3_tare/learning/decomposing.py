@@ -194,7 +194,7 @@ class Decomposer:
         return states if original is None else torch.from_numpy(np.concatenate(original.swapaxes(0, 1)))
 
     def _seen(self, states: Observations) -> Observations:
-        """What the reward sees of states ``[n, ...]`` of the memory, on the model's device."""
+        """States ``[n, ...]`` of the memory as the reward sees them, on the model's device."""
         if self._keeps_originals:
             assert isinstance(states, Tensor)
             assert isinstance(self.host, OnPolicyHost)
