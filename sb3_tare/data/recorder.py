@@ -105,7 +105,7 @@ class Recorder:
                     self._terminal_observations[len(self._rewards), int(env)] = terminal_observation
         self._rewards.append(rewards.copy())
         self._original_rewards.append(self._rewards[-1] if original_rewards is None else original_rewards.copy())
-        self._undistorted_rewards.append([_undistorted(info) for info in infos])
+        self._undistorted_rewards.append([undistorted(info) for info in infos])
         self._dones.append(dones.copy())
         self._last_observations = observations
 
@@ -144,5 +144,6 @@ class Recorder:
         return steps - np.maximum.accumulate(begins)
 
 
-def _undistorted(info: dict[str, Any]) -> float:
+def undistorted(info: dict[str, Any]) -> float:
+    """Reward that a step earned before it was delayed or made noisy, NaN where ``info`` does not tell."""
     return next((float(info[key]) for key in UNDISTORTED if key in info), np.nan)

@@ -17,6 +17,7 @@ from sb3_tare.data.labelled import Labelled
 from sb3_tare.data.rollout import Baseline, Part, Rollout
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.nested import Observations
 
 RecordT = TypeVar("RecordT")
@@ -43,17 +44,14 @@ class Loan:
         self._relabel(labelled)
 
 
-class Host(ABC, Generic[RecordT]):
-    """An algorithm of Stable-Baselines3 as the reward learner sees it.
+class AnyHost(ABC, Generic[RecordT]):
+    """An algorithm of Stable-Baselines3 as every reward learner sees it.
 
     Nothing of the algorithm is kept here: policy, discounts and coefficients are read from it when they are used.
 
     :param model: the algorithm
     :param policy_features: whether the reward sees the features that the policy's extractor makes, or observations
     """
-
-    has_epochs: ClassVar[bool] = False
-    """Whether its ``train()`` passes several times over the rollout."""
 
     def __init__(self, model: Any, policy_features: bool) -> None:
         self.model = model
@@ -73,6 +71,49 @@ class Host(ABC, Generic[RecordT]):
     def gamma(self) -> float:
         """Its discount factor."""
         return self.model.gamma
+
+    @abstractmethod
+    def check(self, settings: LearnerSettings) -> None:
+        """Check the settings of the learner against the algorithm.
+
+        :raises ValueError: if they do not go together
+        """
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start a rollout."""
+
+    @abstractmethod
+    def add(self, step: Mapping[str, Any]) -> None:
+        """Note a step of all environments, given the locals of the algorithm's own loop."""
+
+    @abstractmethod
+    def record(self) -> RecordT:
+        """Notes taken since :meth:`begin`."""
+
+    @property
+    @abstractmethod
+    def times(self) -> np.ndarray:
+        """Steps ``[N]`` that each environment is into its episode, where the adapter has to know."""
+
+    @abstractmethod
+    def go_on_from(self, times: np.ndarray) -> None:
+        """Expect environments that are ``times`` ``[N]`` steps into their episodes."""
+
+    def states(self, observations: Observations) -> Observations:
+        """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
+        if not self.policy_features:
+            return observations
+        policy = self.policy
+        extractor = acting_extractor(policy)
+        return extractor(preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images))
+
+
+class Host(AnyHost[RecordT]):
+    """A host whose policy update is a maximisation that hypergradients pass through."""
+
+    has_epochs: ClassVar[bool] = False
+    """Whether its ``train()`` passes several times over the rollout."""
 
     @property
     @abstractmethod
@@ -98,36 +139,8 @@ class Host(ABC, Generic[RecordT]):
         """
 
     @abstractmethod
-    def check(self, settings: LearnerSettings) -> None:
-        """Check the settings of the learner against the algorithm.
-
-        :raises ValueError: if they do not go together
-        """
-
-    @abstractmethod
     def updated_parameters(self) -> list[nn.Parameter]:
         """Parameters that nothing but its policy update changes."""
-
-    @abstractmethod
-    def begin(self) -> None:
-        """Start a rollout."""
-
-    @abstractmethod
-    def add(self, step: Mapping[str, Any]) -> None:
-        """Note a step of all environments, given the locals of the algorithm's own loop."""
-
-    @abstractmethod
-    def record(self) -> RecordT:
-        """Notes taken since :meth:`begin`."""
-
-    @property
-    @abstractmethod
-    def times(self) -> np.ndarray:
-        """Steps ``[N]`` that each environment is into its episode, where the adapter has to know."""
-
-    @abstractmethod
-    def go_on_from(self, times: np.ndarray) -> None:
-        """Expect environments that are ``times`` ``[N]`` steps into their episodes."""
 
     @abstractmethod
     def read(self, record: RecordT) -> Part:
@@ -161,11 +174,3 @@ class Host(ABC, Generic[RecordT]):
         :param between_passes: called before each of its passes over the steps but the first
         :param before_batch: called before each mini-batch is taken out, with its places ``[m]`` in the part
         """
-
-    def states(self, observations: Observations) -> Observations:
-        """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
-        if not self.policy_features:
-            return observations
-        policy = self.policy
-        extractor = getattr(policy, "pi_features_extractor", policy.features_extractor)
-        return extractor(preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images))

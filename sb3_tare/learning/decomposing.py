@@ -12,23 +12,17 @@ from torch import Tensor
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
 from sb3_tare.learning.metrics import Metrics
-from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
-from sb3_tare.rewards.decomposed import DecomposedReward
-from sb3_tare.rewards.decomposition import Decomposition, r_squared
+from sb3_tare.learning.totals import TotalsFit
 from sb3_tare.rewards.episode_memory import EpisodeMemory
-from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
-
-JUDGED_EPISODES = 10
-"""Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
 
 PAID_CLIP = 10.0
 """Size at which scaled rewards are clipped before the policy is trained on them, as by ``VecNormalize``."""
 
 
-class Decomposer:
+class Decomposer(TotalsFit):
     """Memory of finished episodes, fits of the reward to them, and the scale in which the policy is paid.
 
     :param settings: of the decomposition
@@ -40,20 +34,9 @@ class Decomposer:
     def __init__(
         self, settings: DecompositionSettings, host: Host[Any], model: RewardModel, generator: torch.Generator
     ) -> None:
-        assert isinstance(model.network, DecomposedReward)
-        self.settings = settings
-        self.host = host
-        self.model = model
-        self.reward = model.network
+        super().__init__(settings, host, model, generator)
         self.memory = EpisodeMemory(generator, max_steps=settings.decomposition_memory)
-        self.generator = generator
-        n_numbers = self.reward.moments.mean.numel() if model.extractor is None else 0
-        space = host.model.action_space
-        self.cost: ActionCost | None = action_cost_for(space, n_numbers) if settings.action_cost else None
-        parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
-        self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
-        self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
@@ -70,12 +53,9 @@ class Decomposer:
         actions = self.reward.executed(steps.encoded_actions)
         finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)
         if len(finished):
-            self._judge(finished, metrics)
-            self._solve_action_cost(finished, metrics)
-        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost))
-        self.reward.unit.fill_(self.fits.unit)
-        if loss is not None:
-            metrics.note(decomposition_loss=loss)
+            self.judge(finished, metrics)
+            self.solve_action_cost(finished, metrics)
+        self.fit(self.memory, self.settings.decomposition_updates, metrics)
         with torch.no_grad():
             rewards = self.model(steps)
         self.scale.update(rewards, steps.episodes, environments)
@@ -88,13 +68,7 @@ class Decomposer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers."""
-        return {
-            "memory": self.memory.state_dict(),
-            "cost": None if self.cost is None else self.cost.state_dict(),
-            "fits": self.fits.state_dict(),
-            "scale": self.scale.state_dict(),
-            "judged": self._judged,
-        }
+        return {"memory": self.memory.state_dict(), "scale": self.scale.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over.
@@ -102,45 +76,10 @@ class Decomposer:
         :raises ValueError: if the memory is too small for what was saved, or observations had another size
         """
         self.memory.load_state_dict(state["memory"])
-        if self.cost is not None and state["cost"] is not None:
-            self.cost.load_state_dict(state["cost"])
-        self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
-        self._judged = state["judged"].cpu()
-
-    def _in_units(self, states: Any, actions: Tensor) -> Tensor:
-        device = self.host.device
-        states = {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
-        return self.reward.in_units(self.model.features(states), actions.to(device)).cpu()
-
-    def _extractors(self) -> list[torch.nn.Parameter]:
-        return [] if self.model.extractor is None else list(self.model.extractor.parameters())
+        super().load_state_dict(state)
 
     def _environments(self, steps: RewardSteps) -> Tensor:
         """Environment ``[E]`` of each piece; rows of an environment are consecutive."""
         episodes = steps.episodes
         return episodes.begins // (episodes.n_steps // self.host.model.n_envs)
-
-    def _judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        """Note the share of the variance of new totals that the reward explains before it is fitted to them."""
-        if self.fits.unit > 0.0:
-            with torch.no_grad():
-                predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
-            self._judged = torch.cat([self._judged, torch.stack([predicted, finished.totals], dim=1)])
-        if len(self._judged) >= JUDGED_EPISODES:
-            metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
-            self._judged = self._judged[:0]
-
-    def _solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        if self.cost is None:
-            return
-        states = finished.states
-        observations = None
-        if self.cost.observation_dim > 0:
-            assert isinstance(states, Tensor)
-            with torch.no_grad():
-                observations = self.reward.moments(states.to(self.host.device)).cpu()
-        self.cost.add(finished, observations)
-        estimate = self.cost.estimate()
-        self.reward.action_cost.fill_(estimate.coefficient)
-        metrics.note_finite(action_cost=estimate.coefficient, action_cost_t=estimate.t_value)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sb3_tare.data.labelled import Labelled
-from sb3_tare.hosts.host import Host
+from sb3_tare.hosts.host import AnyHost, Host
+from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.learning.plans import Plan, WholePlan
+from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
 from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.settings import LearnerSettings
@@ -29,6 +31,11 @@ class Iteration:
         self.plan = plan
         self.timing = timing
         self.clock = clock
+
+    @property
+    def n_updates(self) -> int:
+        """Updates of the policy after each rollout."""
+        return self.plan.n_updates
 
     def updates(self, record: Any) -> Generator[None, None, None]:
         """Yield whenever the host is to update its policy on what it has been lent.
@@ -54,12 +61,27 @@ class Iteration:
             trainer.finish(collected, last_labels, share=len(collected) / len(steps))
 
 
-def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration:
-    """Algorithm 1 in the variant that the settings ask for.
+def trainer_of(settings: LearnerSettings, host: AnyHost[Any], seed: int) -> RewardTrainer | ReplayTrainer:
+    """The trainer of a reward for ``host``.
+
+    :param settings: of the learner
+    :param host: adapter of the algorithm
+    :param seed: of the initial weights and of all splits, shuffles and draws
+    """
+    if isinstance(host, OffPolicyHost):
+        return ReplayTrainer(settings, host, seed)
+    assert isinstance(host, Host)
+    return RewardTrainer(settings, host, seed)
+
+
+def iteration_of(settings: LearnerSettings, trainer: RewardTrainer | ReplayTrainer) -> Iteration | ReplayIteration:
+    """Algorithm 1 in the variant that the settings ask for, or what stands in its place off-policy.
 
     :param settings: of the learner
     :param trainer: of its reward
     """
+    if isinstance(trainer, ReplayTrainer):
+        return ReplayIteration(trainer)
     schedule, clock = settings.schedule, Stopwatch()
     plan = Plan(trainer, schedule.swap) if schedule.validation == "split" else WholePlan(trainer)
     timing = (BetweenPasses if schedule.interleave else AfterUpdate)(trainer, clock)
@@ -75,8 +97,8 @@ class Attached:
     :param drives_host: whether the learner runs the host's updates itself
     """
 
-    host: Host[Any]
-    iteration: Iteration
+    host: AnyHost[Any]
+    iteration: Iteration | ReplayIteration
     drives_host: bool
 
     @property
@@ -85,6 +107,6 @@ class Attached:
         return self.host.model
 
     @property
-    def trainer(self) -> RewardTrainer:
+    def trainer(self) -> Any:
         """The trainer of the learner's reward."""
         return self.iteration.trainer

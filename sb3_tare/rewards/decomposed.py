@@ -19,7 +19,7 @@ class DecomposedReward(nn.Module):
 
     :param network: maps a step's state and action alone to ``[n]``
     :param observation_dim: numbers in a state
-    :param action_space: of the environment; actions in a ``Box`` are clipped to its bounds
+    :param action_space: of actions as the policy draws them; those in a ``Box`` are clipped to its bounds
     """
 
     sees_reward = False

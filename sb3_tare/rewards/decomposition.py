@@ -66,12 +66,15 @@ class Decomposition:
         self._optimizer = torch.optim.Adam(parameters, lr=self.settings.decomposition_learning_rate)
         self._n_fits = 0
 
-    def fit(self, memory: Memory, generator: torch.Generator, action_cost: float = 0.0) -> float | None:
+    def fit(
+        self, memory: Memory, generator: torch.Generator, action_cost: float = 0.0, n_updates: int | None = None
+    ) -> float | None:
         """Take ``decomposition_updates`` steps and return the mean loss over them.
 
         :param memory: of finished episodes
         :param generator: of the draws
         :param action_cost: w, reward of one unit of |a|^2
+        :param n_updates: steps, at least one, in place of the settings'
         :return: None, with no step taken, if no episode has ended yet or every total was zero
         """
         if self.unit == 0.0 or self._n_fits % UNIT_EVERY == 0:
@@ -80,7 +83,7 @@ class Decomposition:
             return None
         self._n_fits += 1
         losses = []
-        for _ in range(self.settings.decomposition_updates):
+        for _ in range(self.settings.decomposition_updates if n_updates is None else n_updates):
             draw = memory.sample(self.settings.decomposition_episodes, self.settings.decomposition_steps, generator)
             loss = self.loss(draw, action_cost)
             self._optimizer.zero_grad()

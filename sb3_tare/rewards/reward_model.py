@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
@@ -16,6 +17,7 @@ from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.settings.groups import NetworkSettings
+from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.nested import Observations
 
 REWARD_CLIP = 10.0
@@ -38,11 +40,11 @@ class RewardModel(nn.Module):
         self.extractor: BaseFeaturesExtractor | None = None
         if settings.network.features == "own":
             self.extractor = policy.make_features_extractor()
-        features_dim = int(policy.features_extractor.features_dim)
+        features_dim = int(acting_extractor(policy).features_dim)
         action_dim = int(get_flattened_obs_dim(policy.action_space))
         self.network = build_network(settings.network, features_dim, action_dim, settings.starts_at_zero)
         if settings.decomposition.return_decomposition:
-            self.network = DecomposedReward(self.network, features_dim, policy.action_space)
+            self.network = DecomposedReward(self.network, features_dim, _drawn_space(policy))
         self.critic = _build_critic(features_dim) if settings.critic.critics == 2 else None
 
     @property
@@ -156,6 +158,13 @@ def build_network(settings: NetworkSettings, features_dim: int, action_dim: int,
             )
         _zero(head)
     return network
+
+
+def _drawn_space(policy: Any) -> spaces.Space:
+    """The space of a policy's actions as it draws them: those of a Box that it squashes lie between -1 and 1."""
+    space = policy.action_space
+    is_squashed = isinstance(space, spaces.Box) and policy.squash_output
+    return spaces.Box(-1.0, 1.0, space.shape) if is_squashed else space
 
 
 def _build_critic(features_dim: int) -> nn.Sequential:
