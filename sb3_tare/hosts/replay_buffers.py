@@ -32,6 +32,7 @@ class PaysLearnedRewards(ReplayBuffer):
 
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Add a step of each environment; arguments are those of SB3."""
+        self.payer = None  # a training that was interrupted has left it behind
         super().add(*args, **kwargs)
         self.n_written += 1
 
