@@ -144,10 +144,10 @@ class ReplayTrainer:
         """Note how learned rewards of steps relate to what the environment paid for them."""
         places = self._places(rows)
         learned = self._rewards(*self.host.steps_at(*places)).cpu()
+        earned = torch.from_numpy(self.host.take_undistorted(rows).T.ravel())
         if len(learned) > 1:
             self.metrics.note_rewards(learned, torch.from_numpy(self.host.buffer.rewards[places]))
-        earned = torch.from_numpy(self.host.take_undistorted(rows).T.ravel())
-        self.metrics.note_correlation("correlation_undistorted", learned, earned)
+            self.metrics.note_correlation("correlation_undistorted", learned, earned)
         self.metrics.note(decomposition_episodes=len(self.memory))
 
     def _places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,8 +35,9 @@ class DecomposedReward(nn.Module):
         self.moments = RunningMoments((observation_dim,))
         is_box = isinstance(action_space, spaces.Box)
         low, high = (action_space.low, action_space.high) if is_box else (0.0, 1.0)  # type: ignore[attr-defined]
-        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32).flatten())
-        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32).flatten())
+        # Copies: a loaded state would overwrite the bounds of the space itself.
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32).flatten())
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float32).flatten())
         self.register_buffer("unit", torch.zeros((), dtype=torch.float64))
         self.register_buffer("action_cost", torch.zeros((), dtype=torch.float64))
 
