@@ -214,7 +214,9 @@ def test_a_reward_learned_on_policy_is_not_taken_for_one_off_policy(tmp_path):
     learner = RewardLearner(**FAST)
     ppo().learn(128, callback=learner)
     learner.save(tmp_path / "reward")
-    with pytest.raises(ValueError, match="saved beside another kind of algorithm than SAC: carry its reward over with Learned"):
+    with pytest.raises(
+        ValueError, match="saved beside another kind of algorithm than SAC: carry its reward over with Learned"
+    ):
         tiny(SAC).learn(10, callback=RewardLearner.load(tmp_path / "reward"))
 
 

@@ -124,7 +124,7 @@ def test_a_class_of_ones_own_pays_by_inheriting_and_is_refused_otherwise():
 
 
 def test_a_class_that_takes_rewards_from_elsewhere_is_told_so():
-    with pytest.raises(RuntimeError, match="LearnedElsewhere._get_samples does not read self.rewards"):
+    with pytest.raises(RuntimeError, match=r"LearnedElsewhere\._get_samples does not read self\.rewards"):
         tiny(SAC, replay_buffer_class=LearnedElsewhere).learn(60, callback=RewardLearner(**FAST))
 
 
@@ -235,5 +235,7 @@ def test_actions_enter_as_they_were_executed_in_the_units_of_the_policy():
     assert float(finished.actions.abs().max()) <= 1.0
     assert torch.allclose(memory.squared_actions, finished.squared_actions)
     learner = RewardLearner(**FAST)
-    model = tiny(DQN, InvalidActionEnvDiscrete(dim=4, n_invalid_actions=1), learning_starts=10_000).learn(210, callback=learner)
+    model = tiny(DQN, InvalidActionEnvDiscrete(dim=4, n_invalid_actions=1), learning_starts=10_000).learn(
+        210, callback=learner
+    )
     assert learner.trainer.memory.finished(torch.tensor([0])).actions.shape[1] == model.action_space.n
