@@ -204,9 +204,10 @@ class DecompositionSettings:
         the policy, and paid in their place
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
-    :param decomposition_updates: steps of Adam before each update of the policy
+    :param decomposition_updates: steps of Adam before each update of the policy; off-policy, for every 2,048 steps collected
     :param decomposition_learning_rate: Adam step size
-    :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
+    :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample;
+        off-policy the replay buffer is the memory
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
