@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stable_baselines3 import SAC
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare import RewardLearner
@@ -23,6 +23,5 @@ class LearnedSAC(SAC):
         self.learner = RewardLearner(**reward_kwargs)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        others = super()._init_callback(callback, progress_bar)
-        self.learner.init_callback(self)
-        return CallbackList([others, self.learner])
+        others = callback if isinstance(callback, list) else [callback] if isinstance(callback, BaseCallback) else []
+        return super()._init_callback([*others, self.learner], progress_bar)
