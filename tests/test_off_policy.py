@@ -307,6 +307,8 @@ def test_it_must_see_every_rollout():
     learner = RewardLearner(**FAST)
     with pytest.raises(ValueError, match="stands twice in the list"):
         tiny(SAC).learn(40, callback=[learner, learner])
+    with pytest.raises(RuntimeError, match="another RewardLearner pays for this replay buffer already"):
+        tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ IDLE_GROUPS = ("critic", "schedule", "gradient", "step", "consistency")
 IDLE = {"gae_lambda": "advantage", "center": "advantage", "decomposition_memory": "decomposition"}
 """Further ones that nothing off-policy reads, by their group; the replay buffer is the memory."""
 
-
 REMEMBERED = 1 << 14
 """Steps at most of which it is remembered what they earned beneath a delay or noise, for the log."""
 
@@ -149,8 +148,13 @@ class OffPolicyHost(AnyHost[None]):
 
     @contextmanager
     def paying(self, payer: Payer) -> Iterator[None]:
-        """Have the batches that the algorithm samples meanwhile paid by ``payer``."""
+        """Have the batches that the algorithm samples meanwhile paid by ``payer``.
+
+        :raises RuntimeError: if another one pays already
+        """
         buffer = self.buffer
+        if buffer.payer is not None:
+            raise RuntimeError("another RewardLearner pays for this replay buffer already: a model can have one")
         buffer.payer = payer
         try:
             yield
