@@ -24,7 +24,7 @@ def paid_at_the_end() -> gym.Env:
 
 alone = SAC("MlpPolicy", paid_at_the_end(), seed=0, device="cpu").learn(arguments.steps)
 
-learner = RewardLearner(preset="decomposition")  # the callback
+learner = RewardLearner()  # the callback
 model = SAC("MlpPolicy", paid_at_the_end(), seed=0, device="cpu", verbose=1)
 model.learn(arguments.steps, callback=learner, log_interval=10)
 

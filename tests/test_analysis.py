@@ -10,7 +10,7 @@ from gymnasium import spaces
 from PIL import Image
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecNormalize
-from toys import ITERATION, SMALL, Toy, ppo, tare, vec_env
+from toys import IMPLICIT, ITERATION, SMALL, Toy, implicit_learner, ppo, tare, vec_env
 
 from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
 from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, timeline, write_video
@@ -40,7 +40,7 @@ class Large(Toy):
 def saved(tmp_path_factory):
     """File of a model that has learned a little on the chain."""
     path = tmp_path_factory.mktemp("models") / "chain.zip"
-    TAREPPO("MlpPolicy", CHAIN, **SMALL).learn(2 * ITERATION).save(path)
+    TAREPPO("MlpPolicy", CHAIN, reward_kwargs=IMPLICIT, **SMALL).learn(2 * ITERATION).save(path)
     return path
 
 
@@ -84,7 +84,7 @@ def test_rewards_are_in_the_environments_units():
 
 
 def test_a_saved_reward_learner_speaks_for_its_policy(tmp_path):
-    learner = RewardLearner(zero_head=False)
+    learner = implicit_learner(zero_head=False)
     model = ppo().learn(ITERATION, callback=learner)
     learner.save(tmp_path / "learner")
     loaded = RewardLearner.load(tmp_path / "learner")
@@ -101,14 +101,16 @@ def test_a_saved_reward_learner_speaks_for_its_policy(tmp_path):
 
 
 def test_awr_is_recorded_as_it_acts():
-    model = TAREAWR("MlpPolicy", vec_env(), device="cpu", reward_kwargs={"architecture": "StateAction", "zero_head": False})
+    model = TAREAWR(
+        "MlpPolicy", vec_env(), device="cpu", reward_kwargs={**IMPLICIT, "architecture": "StateAction", "zero_head": False}
+    )
     (episode,) = record(model, vec_env())
     assert episode.learned.std() > 0
 
 
 def test_masks_and_dictionaries_of_observations_are_no_obstacle():
     env = vec_env(make=lambda: Masked(action_space=spaces.Discrete(3)))
-    learner = RewardLearner(zero_head=False)
+    learner = implicit_learner(zero_head=False)
     model = MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=32, device="cpu", seed=0).learn(64, callback=learner)
     (episode,) = record(model, env, reward=learner)
     np.testing.assert_array_equal(episode.actions, [0, 2] * 10)

@@ -116,3 +116,14 @@ def test_what_is_said_of_speed_is_what_was_measured(document):
             assert f"| {' | '.join([comparison['env'], name, *cells, told])} |" in text
     for name, measured in json.loads((RESULTS / "speed/reward_gradients.json").read_text())["gradients"].items():
         assert f"| {name} | {measured['seconds'] * 1e3:.0f} | {measured['peak_mebibytes']:.0f} |" in text
+
+
+@pytest.mark.parametrize("document", ["README.md", "examples/results/awr_speed/README.md"])
+def test_what_is_said_of_awrs_speed_is_what_was_measured(document):
+    text = (ROOT / document).read_text()
+    for comparison in json.loads((RESULTS / "awr_speed/awr_speed.json").read_text())["comparisons"]:
+        for name, seconds in comparison["seconds_per_iteration"].items():
+            cells = [f"{seconds[kind]:.2f}" for kind in ("collection", "returns", "critic", "actor", "other", "cpu")]
+            ratio = comparison["ratios"].get(name, {}).get("cpu")
+            told = "" if ratio is None else "{median:.2f} ({lower:.2f} to {upper:.2f})".format(**ratio)
+            assert f"| {' | '.join([comparison['env'], name, *cells, told])} |" in text

@@ -34,10 +34,11 @@ from toys import (
     ppo,
     set_generators,
     snapshot,
+    tare,
     vec_env,
 )
 
-from sb3_tare import LIRPG, TAREPPO
+from sb3_tare import LIRPG
 from sb3_tare.algorithms.lirpg import LIRPGLearner
 from sb3_tare.data.rollout import Rollout
 from sb3_tare.policy.objectives import clipped_surrogate
@@ -376,8 +377,7 @@ def test_its_defaults_are_those_of_the_authors_and_leave_tareppos_alone():
     chosen = {"architecture": "StateActionTanh", "reward_mode": "replace", "learning_rate": 1e-4, "max_grad_norm": 0.5}
     assert chosen.items() <= settings.flat().items()
     ours, tareppos = (
-        model.get_parameters()["reward_learner"]["optimisers"]["reward"]["param_groups"][0]
-        for model in (lirpg(), TAREPPO("MlpPolicy", vec_env(), **SMALL))
+        model.get_parameters()["reward_learner"]["optimisers"]["reward"]["param_groups"][0] for model in (lirpg(), tare())
     )
     assert (ours["lr"], ours["eps"]) == (1e-4, 1e-5)
     assert tareppos["eps"] == 1e-8

@@ -314,7 +314,7 @@ def test_it_must_see_every_rollout():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reward_mode": "add"}, "a reward for SAC by return decomposition alone, as its updates have no implicit gradient"),
+        ({"preset": "implicit"}, "a reward for SAC by return decomposition alone, as its updates have no implicit gradient"),
         ({**FAST, "n_reward_updates": 1}, "n_reward_updates=1 means nothing to SAC, whose reward has no implicit gradient"),
         ({**FAST, "cg_steps": 3}, "cg_steps=3 means nothing to SAC"),
         ({**FAST, "center": True}, "center=True means nothing to SAC"),

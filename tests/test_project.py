@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from sb3_tare import AWR, RewardKwargs, RewardSettings
+from sb3_tare import RewardKwargs, RewardSettings
 from sb3_tare.algorithms.lirpg import LIRPGKwargs, LIRPGSettings
-from sb3_tare.algorithms.tare_awr import MemoryKwargs, MemorySettings
-from sb3_tare.experiments.benchmarks import awr_speed
+from sb3_tare.algorithms.memory_settings import MemoryKwargs, MemorySettings
+from sb3_tare.experiments.benchmarks import awr_speed, growth
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sb3_tare"
@@ -126,7 +126,7 @@ def test_an_episode_is_inspected_and_drawn(tmp_path):
 
 def test_the_readmes_programs_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     for block in blocks:
         run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
 
@@ -161,6 +161,17 @@ def test_the_speed_study_lets_algorithms_take_turns(tmp_path):
     assert comparison["ratios"].keys() == comparison["seconds_per_step"].keys() - {"PPO"}
 
 
+def test_the_growth_of_ratios_is_measured_and_drawn(tmp_path, monkeypatch):
+    point = growth.Point(env="Pendulum-v1", n_envs=2, n_steps=64, horizon=20, width=8, action_dim=3)
+    monkeypatch.setitem(growth.AXES, "environments", {2: point, 3: point})
+    growth.main(["--axes", "environments", "--rounds", "1", "--warm-up", "0", "--out", str(tmp_path / "growth.json")])
+    by_value = json.loads((tmp_path / "growth.json").read_text())["axes"]["environments"]
+    assert by_value["2"] == by_value["3"]
+    assert by_value["2"]["point"] == point._asdict()
+    assert {"LeanPPO", "TAREPPO", "TAREPPO, decomposition"} <= by_value["2"]["ratios"].keys()
+    assert "<svg" in (tmp_path / "growth.svg").read_text()
+
+
 def test_reward_gradients_are_timed_each_in_a_process_of_its_own(tmp_path):
     out = tmp_path / "gradients.json"
     command = ("-m", "sb3_tare.experiments.benchmarks.reward_gradients", "--env", "Pendulum-v1", "--inner-steps", "1")
@@ -170,20 +181,14 @@ def test_reward_gradients_are_timed_each_in_a_process_of_its_own(tmp_path):
     assert all(measured["seconds"] > 0 for measured in gradients.values())
 
 
-def test_the_study_of_awrs_speed_measures_phases_and_gradient_steps(tmp_path, monkeypatch):
-    def small_model(env):
-        model = AWR("MlpPolicy", env, buffer_size=4096, seed=0, device="cpu", actor_steps=1, critic_steps=1)
-        return model.learn(4096)
-
+def test_the_study_of_awrs_speed_lets_plain_and_lean_take_turns(tmp_path):
     out = tmp_path / "speed.json"
-    monkeypatch.setattr(awr_speed, "full_model", small_model)
-    monkeypatch.setattr(awr_speed, "N_STEPS", 3)
-    monkeypatch.setattr(
-        sys, "argv", ["awr_speed", "--env", "Pendulum-v1", "--iterations", "1", "--blocks", "2", "--out", str(out)]
+    awr_speed.main(["--envs", "Pendulum-v1", "--rounds", "1", "--warm-up", "0", "--buffer-size", "2048", "--out", str(out)])
+    (comparison,) = json.loads(out.read_text())["comparisons"]
+    seconds = comparison["seconds_per_iteration"]
+    assert list(seconds) == ["AWR, plain", "AWR", "TAREAWR, plain", "TAREAWR"]
+    assert all(
+        phases[phase] > 0 for phases in seconds.values() for phase in ("collection", "returns", "critic", "actor", "cpu")
     )
-    awr_speed.main()
-    results = json.loads(out.read_text())
-    assert all(results["seconds_per_iteration"][phase] > 0 for phase in ("collection", "returns", "critic", "actor"))
-    assert set(results["gradient_steps"]) == set(awr_speed.VARIANTS)
-    assert results["gradient_steps"]["as they are"]["ratio"] == 1.0
-    assert all(steps["microseconds"] > 0 for steps in results["gradient_steps"].values())
+    assert set(comparison["ratios"]) == {"AWR", "TAREAWR"}
+    assert all(ratio["median"] > 0 for ratios in comparison["ratios"].values() for ratio in ratios.values())

@@ -21,7 +21,6 @@ from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.settings import LearnerSettings, RewardSettings
 from sb3_tare.settings.groups import (
     AdvantageSettings,
-    ConsistencySettings,
     CriticSettings,
     GradientSettings,
     NetworkSettings,
@@ -82,7 +81,6 @@ class LIRPGSettings(LearnerSettings):
         "advantage": AdvantageSettings,
         "critic": CriticSettings,
         "step": StepSettings,
-        "consistency": ConsistencySettings,
         "one_step": OneStepSettings,
     }
     own_defaults: ClassVar[Mapping[str, Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -12,17 +13,21 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_tare.awr.arguments import check_arguments, check_iteration
+from sb3_tare.awr.dispatch import host_loop
 from sb3_tare.awr.memory import PathMemory, check_fits, memory_class_for
 from sb3_tare.awr.phases import SAMPLES_PER_ITERATION, AdvantageWeightedRegression
 from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
+from sb3_tare.awr.sampling import Sampler, sampler_of
+from sb3_tare.lean.dispatch import HostLoop
 from sb3_tare.utils.continuation import Continuable
 from sb3_tare.utils.numbered import read_memory, write_memory
 
 SelfAWR = TypeVar("SelfAWR", bound="AWR")
+log = logging.getLogger("sb3_tare")
 
 
 class AWR(Continuable, AdvantageWeightedRegression):
@@ -30,6 +35,11 @@ class AWR(Continuable, AdvantageWeightedRegression):
 
     The actor is regressed on the actions of a replay memory, weighted by how much better than the critic expected they
     turned out.
+
+    Sampling and gradient steps of an ``MlpPolicy`` on the CPU (tanh or ReLU; Gaussian or categorical actions; SGD as it is set
+    up here) are written out, without modules, autograd or checks of arguments; any other policy goes through its own methods,
+    and :attr:`host_loop` tells. Parameters, momentum, memory and random numbers are the same to the last bit where a kernel's
+    result does not depend on where in memory its operands lie; elsewhere they are as close as two kernels are to each other.
 
     Defaults are those of the authors' implementation for HalfCheetah. Theirs for others: ``learning_rate`` 5e-5 (Ant),
     1e-4 (Hopper), 2.5e-5 (Walker2d), 1e-5 (Humanoid), 5e-4 (LunarLander); ``action_std`` 0.2 (Ant).
@@ -57,6 +67,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
     :param policy_kwargs: of :class:`~sb3_tare.awr.policy.AWRPolicy`: ``net_arch``, ``activation_fn``,
         ``optimizer_class``, ...
     :param stats_window_size: as in SB3, as are the others
+    :param lean: False for the policy's own methods and autograd at each step: the same numbers, for more time
+    :raises TypeError: if ``lean`` is not a bool
     :raises ValueError: for an argument out of its range, or a memory too small for an iteration
     """
 
@@ -65,6 +77,9 @@ class AWR(Continuable, AdvantageWeightedRegression):
         "CnnPolicy": AWRCnnPolicy,
         "MultiInputPolicy": AWRMultiInputPolicy,
     }
+
+    _sampler: Sampler | None = None
+    """Draws the actions of the iteration under way"""
 
     def __init__(
         self,
@@ -92,8 +107,12 @@ class AWR(Continuable, AdvantageWeightedRegression):
         verbose: int = 0,
         seed: int | None = None,
         device: torch.device | str = "auto",
+        lean: bool = True,
         _init_setup_model: bool = True,
     ) -> None:
+        if not isinstance(lean, bool):
+            raise TypeError(f"lean must be True or False, got {lean!r}")
+        self.lean = lean
         self.critic_learning_rate = critic_learning_rate
         self.td_lambda = td_lambda
         self.temperature = temperature
@@ -256,7 +275,24 @@ class AWR(Continuable, AdvantageWeightedRegression):
         prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
         if is_reset:
             self.replay_buffer.cut()
+        log.debug("%s: %s", type(self).__name__, self.host_loop)
         return prepared
+
+    @property
+    def host_loop(self) -> HostLoop:
+        """Loops in use, and why; asked before each iteration and each phase, since callbacks may change either."""
+        return host_loop(self)
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Collect as ``OffPolicyAlgorithm.collect_rollouts`` does.
+
+        :raises ValueError: if an observation, a reward or what the policy draws is not finite
+        """
+        self._sampler = None  # what is written out is decided when the first action is drawn
+        try:
+            return super().collect_rollouts(*args, **kwargs)
+        finally:
+            self._sampler = None
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -265,14 +301,16 @@ class AWR(Continuable, AdvantageWeightedRegression):
 
         Clipping the latter too would bias their log-probabilities.
         """
-        assert self._last_obs is not None
-        observations, _ = self.policy.obs_to_tensor(self._last_obs)
-        with torch.no_grad():
-            drawn = self.policy.get_distribution(observations).get_actions()
-        actions = drawn.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        sampler = self._sampler
+        if sampler is None or sampler.policy is not self.policy:  # a callback may give the model another one
+            sampler = self._sampler = sampler_of(self.policy, n_envs, self.lean)
+        actions = sampler.draw(self._last_obs)
         if isinstance(self.action_space, spaces.Box):
             return self.policy.unscale_action(np.clip(actions, -1.0, 1.0)), actions
         return actions, actions
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_sampler"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []

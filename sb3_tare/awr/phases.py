@@ -17,15 +17,24 @@ from torch import Tensor
 from sb3_tare.advantages.generalised import generalised_advantages
 from sb3_tare.advantages.sums import discounted_sum_by_doubling
 from sb3_tare.awr.evaluation import path_baseline
+from sb3_tare.awr.gathering import RowsAt, gathered
 from sb3_tare.awr.memory import PathMemory, Paths
 from sb3_tare.awr.policy import AWRPolicy
-from sb3_tare.awr.updates import bound_loss, descend, shuffled_batches, standardised
+from sb3_tare.awr.steps import actor_steps, critic_steps
+from sb3_tare.awr.updates import bound_loss, check_descent, descend, shuffled_batches, standardised
 from sb3_tare.data.rollout import Baseline
+from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.policy.objectives import advantage_weights
 from sb3_tare.utils.nested import Observations
 
 SAMPLES_PER_ITERATION = 2048
 """Steps collected in an iteration unless ``train_freq`` says otherwise; gradient steps are given for as many."""
+
+
+_REMEDY = (
+    "rewards or observations of very large size are the usual cause: scale them, with VecNormalize or a wrapper of the "
+    "environment; where neither is large, lower learning_rate, critic_learning_rate or max_weight"
+)
 
 
 class AdvantageWeightedRegression(OffPolicyAlgorithm):
@@ -42,6 +51,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     ent_coef: float
     normalizer_steps: int
     critic_lr_schedule: FloatSchedule
+    lean: bool
     seconds: dict[str, float]
     """Seconds that each phase of the last update took"""
     _n_observed: int
@@ -80,11 +90,14 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         """Values ``[n]`` and advantages ``[n]``, TD(lambda) return minus value, of the policy's critic as it is now."""
         with self._timed("returns"):
             baseline = self.baseline(paths)
-            rewards = self.replay_buffer.rewards_at(paths.rows, self._vec_normalize_env)
             advantages = generalised_advantages(
-                rewards, baseline, paths.episodes, self.gamma, self.td_lambda, discounted_sum_by_doubling
+                self.rewards_of(paths), baseline, paths.episodes, self.gamma, self.td_lambda, discounted_sum_by_doubling
             )
         return baseline.values, advantages
+
+    def rewards_of(self, paths: Paths) -> Tensor:
+        """Rewards ``[n]`` that critic and actor are trained on."""
+        return self.replay_buffer.rewards_at(paths.rows, self._vec_normalize_env)
 
     def baseline(self, paths: Paths) -> Baseline:
         """Values of the policy's critic, as it is now, along paths of the memory."""
@@ -94,15 +107,10 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         """Fit the critic to the TD(lambda) returns that are bootstrapped from it as it was before."""
         values, advantages = self.evaluate(paths)
         returns = values + advantages
-        unit = self.policy.value_scale
-
-        def loss(rows: Tensor) -> Tensor:
-            errors = self._values(self._observations(paths.rows[rows.numpy()])) - returns[rows]
-            return 0.5 * (errors / unit).square().mean()
-
         batches = shuffled_batches(len(returns), self.batch_size, n_steps)
-        with self._timed("critic"), self._training():
-            mean_loss = descend(self.policy.critic_optimizer, loss, batches, "critic", "lower critic_learning_rate")
+        with self._timed("critic"), self._training(), critic_steps(self, paths, returns) as step:
+            mean_loss = descend(step, batches)
+        check_descent(self.policy, self.policy.critic_optimizer, mean_loss, "critic", _REMEDY)
         self.logger.record("train/critic_loss", mean_loss)
         self.logger.record("train/explained_variance", float(explained_variance(values.cpu().numpy(), returns.cpu().numpy())))
 
@@ -114,9 +122,9 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         """Regress the actor on the actions of ``paths``, weighted by ``[n]`` advantages."""
         weights = advantage_weights(standardised(advantages), self.temperature, self.max_weight)
         batches = shuffled_batches(len(weights), self.batch_size, n_steps)
-        with self._timed("actor"), self._training():
-            loss = self.actor_loss(paths, weights)
-            mean_loss = descend(self.policy.actor_optimizer, loss, batches, "actor", "lower learning_rate or max_weight")
+        with self._timed("actor"), self._training(), actor_steps(self, paths, weights) as step:
+            mean_loss = descend(step, batches)
+        check_descent(self.policy, self.policy.actor_optimizer, mean_loss, "actor", _REMEDY)
         self.logger.record_mean("train/actor_loss", mean_loss)
         self.logger.record_mean("train/advantage_mean", float(advantages.mean()))
         self.logger.record_mean("train/advantage_std", float(advantages.std()))
@@ -127,12 +135,22 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
 
     def actor_loss(self, paths: Paths, weights: Tensor) -> Callable[[Tensor], Tensor]:
         """Loss of a mini-batch, of the numbers of its steps among those of ``paths``; ``weights`` ``[n]`` are of all."""
+        observations_of = self._rows_of(paths)
 
         def loss(rows: Tensor) -> Tensor:
-            memory_rows = paths.rows[rows.numpy()]
-            distribution = self.policy.get_distribution(self._observations(memory_rows))
-            log_probs = distribution.log_prob(self.replay_buffer.actions_at(memory_rows))
+            distribution = self.policy.get_distribution(observations_of(rows))
+            log_probs = distribution.log_prob(self.replay_buffer.actions_at(paths.rows[rows.numpy()]))
             return self._penalties(distribution) - (weights[rows] * log_probs).mean()
+
+        return loss
+
+    def critic_loss(self, paths: Paths, returns: Tensor) -> Callable[[Tensor], Tensor]:
+        """Loss of a mini-batch, of the numbers of its steps among those of ``paths``; ``returns`` ``[n]`` are of all."""
+        observations_of = self._rows_of(paths)
+
+        def loss(rows: Tensor) -> Tensor:
+            errors = self._values(observations_of(rows)) - returns[rows]
+            return 0.5 * (errors / self.policy.value_scale).square().mean()
 
         return loss
 
@@ -147,6 +165,11 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
 
     def _values(self, observations: Observations) -> Tensor:
         return self.policy.predict_values(observations).flatten()
+
+    def _rows_of(self, paths: Paths) -> RowsAt:
+        if self.lean:
+            return gathered(self._observations, paths.rows, self.observation_space)
+        return lambda rows: self._observations(paths.rows[rows.numpy()])
 
     def _observations(self, rows: np.ndarray) -> Observations:
         return self.replay_buffer.observations_at(rows, self._vec_normalize_env)
@@ -182,6 +205,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     def _training(self) -> Iterator[None]:
         self.policy.set_training_mode(True)
         try:
-            yield
+            with own_distribution(self.policy):
+                yield
         finally:
             self.policy.set_training_mode(False)

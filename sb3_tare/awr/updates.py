@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
-from torch.distributions import Distribution
+from torch import Tensor, nn
 
 ADVANTAGE_EPSILON = 1e-5
 """Added to the standard deviation of advantages, as in the authors' implementation."""
@@ -41,38 +39,31 @@ def shuffled_batches(n_rows: int, batch_size: int, n_batches: int) -> Tensor:
     return order[: n_batches * batch_size].view(n_batches, batch_size)
 
 
-def descend(
-    optimizer: torch.optim.Optimizer, loss: Callable[[Tensor], Tensor], batches: Iterable[Tensor], name: str, remedy: str
-) -> float:
+def descend(step: Callable[[Tensor], Tensor], batches: Tensor) -> float:
     """Take one step on each batch; return the mean loss, and wait for the device only then.
 
-    :param loss: a scalar, of the row numbers ``[batch_size]`` of a batch
-    :param batches: row numbers, ``[batch_size]`` each
+    :param step: returns the loss before it, a scalar, of the row numbers ``[batch_size]`` of a batch
+    :param batches: row numbers ``[n_batches, batch_size]``
+    """
+    losses = [step(rows) for rows in batches]
+    return float(torch.stack(losses).mean()) if losses else 0.0
+
+
+def check_descent(policy: nn.Module, optimizer: torch.optim.Optimizer, mean_loss: float, name: str, remedy: str) -> None:
+    """Check what the steps of ``optimizer`` have left.
+
+    :param policy: whose parameters it moves
+    :param mean_loss: of the steps
     :param name: of what is learned, for errors
     :param remedy: what would work, for errors
-    :raises FloatingPointError: if a loss was not finite, or a parameter is so no longer
+    :raises FloatingPointError: if a loss was not finite, or a parameter is so no longer, naming it
     """
-    losses = []
-    with unchecked_distributions():
-        for rows in batches:
-            optimizer.zero_grad()
-            value = loss(rows)
-            value.backward()
-            optimizer.step()
-            losses.append(value.detach())
-    mean = float(torch.stack(losses).mean()) if losses else 0.0
-    parameters = [parameter.detach().flatten() for group in optimizer.param_groups for parameter in group["params"]]
-    if not math.isfinite(mean) or not torch.isfinite(torch.cat(parameters)).all():
-        raise FloatingPointError(f"the loss of the {name} or its parameters are not finite (mean loss {mean}); {remedy}")
-    return mean
-
-
-@contextmanager
-def unchecked_distributions() -> Iterator[None]:
-    """Have torch's distributions not check their arguments, for which they would wait for the device at every step."""
-    checks = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(checks)
+    moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    named = [(name, parameter.detach()) for name, parameter in policy.named_parameters() if id(parameter) in moved]
+    if math.isfinite(mean_loss) and bool(torch.isfinite(torch.cat([values.flatten() for _, values in named])).all()):
+        return
+    broken = [name for name, values in named if not torch.isfinite(values).all()]
+    raise FloatingPointError(
+        f"the loss of the {name} or its parameters are not finite (mean loss {mean_loss}; parameters "
+        f"{', '.join(broken) or 'are finite'}); {remedy}"
+    )

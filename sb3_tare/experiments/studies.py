@@ -63,7 +63,7 @@ STUDIES: dict[str, Study] = {
     ),
     "figure6": Study(
         "TARE against its host PPO on MuJoCo tasks",
-        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default"),
+        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_implicit", "tare_default"),
         MUJOCO_TASKS,
     ),
     "figure6_awr": Study(
@@ -73,12 +73,12 @@ STUDIES: dict[str, Study] = {
     ),
     "delayed": Study(
         "Rewards that are paid only every 20 steps, or at the episode's end",
-        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_consistency", "lirpg"),
+        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default", "lirpg"),
         ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
     ),
     "depth": Study(
         "One LSTM or two in the learned reward",
-        ("tare_default", "tare_default_two_layers", "tare_default_two_narrow_layers"),
+        ("tare_implicit", "tare_implicit_two_layers", "tare_implicit_two_narrow_layers"),
         ("Hopper-v5", "HalfCheetah-v5"),
         steps=100_000,
     ),

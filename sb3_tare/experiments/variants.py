@@ -90,11 +90,13 @@ VARIANTS: dict[str, Variant] = {
     "tare_mlpconcat": _tare(preset="paper", architecture="MLPConcat"),
     # What the package does by itself, and where its own ways differ from the paper's.
     "tare_default": _tare(),
-    "tare_next_rollout_add": _tare(validation="next_rollout", reward_mode="add"),
-    "tare_consistency": _tare(architecture="StateAction", return_consistency=1.0, consistency_window=200),
+    "tare_implicit": _tare(preset="implicit"),
+    "tare_next_rollout_add": _tare(preset="implicit", validation="next_rollout", reward_mode="add"),
     # With a second LSTM: as wide as the first, or both so narrow that they have as many weights as the one.
-    "tare_default_two_layers": _tare(architecture_kwargs={"lstm_layers": 2}),
-    "tare_default_two_narrow_layers": _tare(architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}),
+    "tare_implicit_two_layers": _tare(preset="implicit", architecture_kwargs={"lstm_layers": 2}),
+    "tare_implicit_two_narrow_layers": _tare(
+        preset="implicit", architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}
+    ),
     "tare_decomposed": _tare(preset="decomposition"),
     "tare_decomposed_without_cost": _tare(preset="decomposition", action_cost=False),
     # Fewer steps of each episode shrink rewards more. All of these draw 2,048 steps a mini-batch.
@@ -111,6 +113,7 @@ VARIANTS: dict[str, Variant] = {
     # Off-policy; AWR normalises observations by itself. At its own sizes, 128 and 64, as its authors have them.
     "awr": Variant("AWR", normalize=False),
     "tare_awr": Variant("TAREAWR", normalize=False),
+    "tare_awr_implicit": Variant("TAREAWR", {"reward_kwargs": {"preset": "implicit"}}, normalize=False),
     # With the 64 and 64 of the paper's comparison (appendix F).
     "awr_64": _awr_64("AWR"),
     "tare_awr_64": _awr_64("TAREAWR"),

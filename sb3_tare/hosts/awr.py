@@ -22,6 +22,7 @@ from sb3_tare.awr.updates import ADVANTAGE_EPSILON, moments
 from sb3_tare.data.cutting import MIN_PART_STEPS
 from sb3_tare.data.episodes import Selection
 from sb3_tare.data.labelled import Labelled
+from sb3_tare.data.recorder import undistorted_rewards
 from sb3_tare.data.rollout import Baseline, Part, PolicySteps, RewardSteps, Rollout
 from sb3_tare.hosts.host import Critic, Host, Loan
 from sb3_tare.policy.objectives import HostObjective, advantage_weighted, advantage_weights
@@ -69,6 +70,7 @@ class AWRHost(Host[ActorUpdate]):
         """Request to the actor phase, while it is under way"""
         self.fit: ActorFit | None = None
         """Fit that the actor is to make, while a part is lent"""
+        self._undistorted: list[list[float]] = []
 
     @property
     def gae_lambda(self) -> float:
@@ -117,10 +119,17 @@ class AWRHost(Host[ActorUpdate]):
         return self.policy.actor_parameters()
 
     def begin(self) -> None:
-        """Do nothing, as the memory notes the steps."""
+        """Start a rollout."""
+        self._undistorted = []
 
     def add(self, step: Mapping[str, Any]) -> None:
-        """Do nothing, as the memory has the step."""
+        """Note what a step earned beneath a delay or noise; the memory has all else."""
+        self._undistorted.append(undistorted_rewards(step["infos"]))
+
+    @property
+    def undistorted_rewards(self) -> Tensor:
+        """Rewards ``[T, N]`` that the steps since :meth:`begin` earned beneath a delay or noise; NaN where nobody tells."""
+        return torch.tensor(self._undistorted, dtype=torch.float64).view(-1, self.model.n_envs)
 
     def record(self) -> ActorUpdate:
         """The request to the actor phase that is under way."""

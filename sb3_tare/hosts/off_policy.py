@@ -16,7 +16,7 @@ from stable_baselines3 import DDPG, DQN, SAC, TD3
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor
 
-from sb3_tare.data.recorder import undistorted
+from sb3_tare.data.recorder import undistorted_rewards
 from sb3_tare.hosts.host import AnyHost
 from sb3_tare.hosts.replay_buffers import Payer, PaysLearnedRewards, take_over
 from sb3_tare.settings import LearnerSettings
@@ -27,7 +27,7 @@ from sb3_tare.utils.nested import Observations
 KINDS = (SAC, TD3, DDPG, DQN, TQC, CrossQ, QRDQN)
 """The algorithms that an :class:`OffPolicyHost` adapts, with their subclasses; a further one is a name here."""
 
-IDLE_GROUPS = ("critic", "schedule", "gradient", "step", "consistency")
+IDLE_GROUPS = ("critic", "schedule", "gradient", "step")
 """Groups of settings that only a reward with a hypergradient, a second critic or rollouts reads."""
 IDLE = {"gae_lambda": "advantage", "center": "advantage", "decomposition_memory": "decomposition"}
 """Further ones that nothing off-policy reads, by their group; the replay buffer is the memory."""
@@ -67,7 +67,7 @@ class OffPolicyHost(AnyHost[None]):
         if not settings.decomposition.return_decomposition:
             raise ValueError(
                 f"a RewardLearner learns a reward for {name} by return decomposition alone, as its updates have no implicit "
-                "gradient in the reward: set preset='decomposition'"
+                "gradient in the reward: leave preset='decomposition', the default"
             )
         for setting, (value, works) in _idle_settings(settings).items():
             if value != works:
@@ -100,7 +100,7 @@ class OffPolicyHost(AnyHost[None]):
         for env in step["dones"].nonzero()[0]:
             self.episode_ended = True
             check_finite(step["infos"][env].get("terminal_observation", 0.0), "terminal observation")
-        self._undistorted.append((self.buffer.n_written, [undistorted(info) for info in step["infos"]]))
+        self._undistorted.append((self.buffer.n_written, undistorted_rewards(step["infos"])))
 
     def record(self) -> None:
         """Nothing, as the buffer has the steps."""

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
@@ -125,13 +127,19 @@ class OnPolicyHost(Host[Record]):
         :raises ValueError: if an observation is not finite
         """
         check_finite(self.model._last_obs, "observation")
-        self._recorder.begin(self.model._last_episode_starts)
+        self._recorder.begin(self.model._last_episode_starts, self._original_observations())
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, before SB3 adds bootstrapped values to its rewards in place."""
         env = self.model.get_vec_normalize_env()
         original = None if env is None else env.get_original_reward()
-        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original)
+        observations = self._original_observations()
+        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original, observations)
+
+    def normalised(self, observations: Tensor) -> Tensor:
+        """States ``[n, observation_dim]`` as ``VecNormalize`` makes them today of observations ``[n, ...]`` before it."""
+        env = self.model.get_vec_normalize_env()
+        return torch.from_numpy(env.normalize_obs(observations.numpy())).float().flatten(1)
 
     def record(self) -> Record:
         """Notes of the rollout that the buffer does not keep."""
@@ -203,6 +211,14 @@ class OnPolicyHost(Host[Record]):
             yield Loan(labelled, hand_over)
         finally:
             widen(buffer)
+
+    def _original_observations(self) -> np.ndarray | None:
+        """Observations ``[N, ...]`` of now before ``VecNormalize``, where it alone stands before the reward; else None."""
+        env = self.model.get_vec_normalize_env()
+        if env is None or env is not self.model.get_env() or not env.norm_obs or not self.policy_features:
+            return None
+        is_vector = isinstance(env.observation_space, spaces.Box) and type(self.policy.features_extractor) is FlattenExtractor
+        return env.get_original_obs() if is_vector else None
 
 
 def _kind_of(model: Any) -> _Kind:

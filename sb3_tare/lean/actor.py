@@ -142,13 +142,17 @@ class GaussianDraw:
 
     def __call__(self, means: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """Draw actions ``[N, A]`` and return them with their log-probabilities ``[N]``."""
+        with np.errstate(all="ignore"):  # torch does not warn of infinities either
+            actions = self.actions(means)
+            return actions, gaussian.evaluate(means, self._spread, actions).log_probs
+
+    def actions(self, means: np.ndarray) -> np.ndarray:
+        """Draw actions ``[N, A]``."""
         self._noise.normal_()  # as Normal.rsample draws it
         current = self._log_std_array.tobytes()
-        with np.errstate(all="ignore"):  # torch does not warn of infinities either
-            if current != self._known:  # cheaper than its exponential and logarithm anew at each step
-                self._known, self._spread = current, gaussian.Spread.of(self._log_std)
-            actions = means + self._noise_array * self._spread.std
-            return actions, gaussian.evaluate(means, self._spread, actions).log_probs
+        if current != self._known:  # cheaper than its exponential and logarithm anew at each step
+            self._known, self._spread = current, gaussian.Spread.of(self._log_std)
+        return means + self._noise_array * self._spread.std
 
 
 def draw_categorical(logits: np.ndarray) -> tuple[np.ndarray, Tensor]:

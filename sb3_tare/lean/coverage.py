@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from torch.optim import optimizer as torch_optimizers
 
 from sb3_tare.lean.networks import ACTIVATIONS
@@ -43,29 +44,31 @@ def features_of(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
 def policy_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:
     """Reasons why the passes through ``policy`` cannot be written out, most telling first; none if they can."""
     for module in policy.modules():
-        yield from _module_obstacles(module)
-    if type(policy.action_dist) not in DISTRIBUTIONS or _overridden(policy.action_dist):
+        yield from module_obstacles(module, MODULES)
+    if type(policy.action_dist) not in DISTRIBUTIONS or is_overridden(policy.action_dist):
         yield f"{type(policy.action_dist).__name__} is not written out"
     if isinstance(policy.observation_space, spaces.Dict) or is_image_space(policy.observation_space):
         yield "observations are images or dictionaries"
-    if not _is_usual(policy):
+    if not is_usual(policy):
         yield "the layers are not as ActorCriticPolicy makes them"
-    if not all(_is_plain(parameter) for parameter in policy.parameters()):
+    if not all(is_plain(parameter) for parameter in policy.parameters()):
         yield "a parameter is not a contiguous float32 tensor on the CPU that is trained, or it has hooks"
-    yield from _global_obstacles()
+    yield from global_obstacles()
 
 
-def _module_obstacles(module: nn.Module) -> Iterator[str]:
+def module_obstacles(module: nn.Module, known: tuple[type[nn.Module], ...]) -> Iterator[str]:
+    """Reasons why the passes through ``module`` cannot be written out, given the classes that are known; its own alone."""
     name = type(module).__name__
-    if type(module) not in MODULES:
+    if type(module) not in known:
         yield f"{name} is not written out"
-    if _overridden(module) or getattr(module, "_compiled_call_impl", None) is not None:
+    if is_overridden(module) or getattr(module, "_compiled_call_impl", None) is not None:
         yield f"{name} has a method that is overridden or compiled"
     if any(getattr(module, hooks) for hooks in MODULE_HOOKS):
         yield f"{name} has hooks"
 
 
-def _global_obstacles() -> Iterator[str]:
+def global_obstacles() -> Iterator[str]:
+    """Reasons why nothing can be written out as torch is now."""
     if any(getattr(torch_modules, f"_global{hooks}") for hooks in MODULE_HOOKS):
         yield "torch has global hooks on modules"
     if torch.get_default_dtype() != torch.float32 or torch.get_default_device().type != "cpu":
@@ -76,29 +79,44 @@ def _global_obstacles() -> Iterator[str]:
 
 def optimizer_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:
     """Reasons why the steps of the policy's optimiser cannot be written out; none if they can."""
-    optimizer = policy.optimizer
-    if type(optimizer) is not Adam or _overridden(optimizer):
+    optimizer, parameters = policy.optimizer, list(policy.parameters())
+    yield from step_obstacles(optimizer, Adam, parameters)
+    groups = optimizer.param_groups
+    unusual = [name for name in OPTIONS if groups[0].get(name)]
+    if unusual or any(isinstance(value, Tensor) for value in (groups[0]["lr"], *groups[0]["betas"])):
+        yield f"Adam has options: {', '.join(unusual) or 'tensors'}"
+    steps = {float(optimizer.state[parameter]["step"]) for parameter in parameters if parameter in optimizer.state}
+    if len(optimizer.state) not in (0, len(groups[0]["params"])) or len(steps) > 1:
+        yield "the optimizer is not as many steps behind each parameter"
+
+
+def step_obstacles(optimizer: Any, known: type[Optimizer], parameters: Sequence[nn.Parameter]) -> Iterator[str]:
+    """Reasons why ``optimizer`` may do more than step along the gradients of ``parameters`` as its class does.
+
+    :param known: the class that is written out
+    """
+    if type(optimizer) is not known or is_overridden(optimizer):
         yield f"{type(optimizer).__name__} is not written out"
     hooks = [getattr(optimizer, name) for name in OPTIMIZER_HOOKS]
     if any(hooks) or any(getattr(torch_optimizers, name) for name in GLOBAL_OPTIMIZER_HOOKS):
         yield "the optimizer has hooks"
     groups = optimizer.param_groups
-    if len(groups) != 1 or {*map(id, groups[0]["params"])} != {*map(id, policy.parameters())}:
+    if len(groups) != 1 or {*map(id, groups[0]["params"])} != {*map(id, parameters)}:
         yield "the optimizer does not have all parameters of the policy in one group"
-    unusual = [name for name in OPTIONS if groups[0].get(name)]
-    if unusual or any(isinstance(value, Tensor) for value in (groups[0]["lr"], *groups[0]["betas"])):
-        yield f"Adam has options: {', '.join(unusual) or 'tensors'}"
-    steps = {float(optimizer.state[parameter]["step"]) for parameter in policy.parameters() if parameter in optimizer.state}
-    if len(optimizer.state) not in (0, len(groups[0]["params"])) or len(steps) > 1:
-        yield "the optimizer is not as many steps behind each parameter"
 
 
-def _overridden(thing: Any) -> bool:
+def is_overridden(thing: Any) -> bool:
     """Whether an attribute of the object hides a method of its class."""
-    return any(callable(getattr(type(thing), name, None)) for name in vars(thing))
+    return not _methods(type(thing)).isdisjoint(vars(thing))  # type: ignore[arg-type]
 
 
-def _is_usual(policy: ActorCriticPolicy) -> bool:
+@cache
+def _methods(kind: type) -> frozenset[str]:
+    return frozenset(name for name in dir(kind) if callable(getattr(kind, name, None)))
+
+
+def is_usual(policy: ActorCriticPolicy) -> bool:
+    """Whether actor and critic are layers in a row with the policy's activation between, and all of its parameters."""
     extractor = policy.mlp_extractor
     for net in (extractor.policy_net, extractor.value_net):
         if [type(layer) for layer in net] != [nn.Linear, policy.activation_fn] * (len(net) // 2):
@@ -108,7 +126,8 @@ def _is_usual(policy: ActorCriticPolicy) -> bool:
     return {*map(id, (*affine, *own))} == {*map(id, policy.parameters())} and len({*map(id, affine)}) == len(affine)
 
 
-def _is_plain(parameter: nn.Parameter) -> bool:
+def is_plain(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a contiguous float32 tensor on the CPU that is trained, without hooks."""
     return (
         type(parameter) is nn.Parameter
         and parameter.dtype == torch.float32

@@ -76,9 +76,13 @@ def pull_back(given: Gaussian, log_prob_gradient: np.ndarray, entropy_gradient: 
     :param entropy_gradient: of the loss by the entropy of any one row
     """
     rows, (std, _, twice_variance) = log_prob_gradient[:, None], given.spread
-    by_means = (rows / twice_variance) * (TWO * given.deviations)
     by_variance = rows * (given.quotients / twice_variance) * TWO
     # sigma has three uses; autograd adds their gradients in the reverse order of the uses.
     by_std = (entropy_gradient / std + -rows / std) + by_variance * (TWO * std)
     by_log_std = torch.from_numpy(by_std).sum(0).numpy() * std
-    return torch.from_numpy(by_means), torch.from_numpy(by_log_std)
+    return pull_back_to_means(given, log_prob_gradient), torch.from_numpy(by_log_std)
+
+
+def pull_back_to_means(given: Gaussian, log_prob_gradient: np.ndarray) -> Tensor:
+    """Gradient ``[B, A]`` of the loss by the means alone, for a sigma that is not learned; arguments as above."""
+    return torch.from_numpy((log_prob_gradient[:, None] / given.spread.twice_variance) * (TWO * given.deviations))

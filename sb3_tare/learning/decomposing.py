@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_tare.data.recorder import Record
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
+from sb3_tare.hosts.on_policy import OnPolicyHost
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.totals import TotalsFit
 from sb3_tare.rewards.episode_memory import EpisodeMemory
+from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
+from sb3_tare.utils.nested import Observations
 
 PAID_CLIP = 10.0
 """Size at which scaled rewards are clipped before the policy is trained on them, as by ``VecNormalize``."""
@@ -24,6 +28,9 @@ PAID_CLIP = 10.0
 
 class Decomposer(TotalsFit):
     """Memory of finished episodes, fits of the reward to them, and the scale in which the policy is paid.
+
+    Vectors of observations are kept as they were before ``VecNormalize``, whose statistics move: what is drawn is normalised
+    by those of today, so that an old step looks like a new one in the same state.
 
     :param settings: of the decomposition
     :param host: gives the action space, the discount and the number of environments
@@ -35,15 +42,18 @@ class Decomposer(TotalsFit):
         self, settings: DecompositionSettings, host: Host[Any], model: RewardModel, generator: torch.Generator
     ) -> None:
         super().__init__(settings, host, model, generator)
-        self.memory = EpisodeMemory(generator, max_steps=settings.decomposition_memory)
+        self.memory = self._new_memory()
         self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self._keeps_originals: bool | None = None
+        self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
 
-    def learn_from(self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics) -> None:
+    def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
-        :param undistorted_rewards: ``[n]``, rewards before a wrapper delayed or disturbed them; NaN where they are unknown
+        :param record: of the same steps
         :param metrics: for the log
+        :raises RuntimeError: if ``VecNormalize`` came or went since the memory's first rollout
         """
         if self.model.extractor is None:
             assert isinstance(steps.states, Tensor)
@@ -51,24 +61,35 @@ class Decomposer(TotalsFit):
         self.scale.discount = self.host.gamma
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
-        finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)
-        if len(finished):
-            self.judge(finished, metrics)
-            self.solve_action_cost(finished, metrics)
-        self.fit(self.memory, self.settings.decomposition_updates, metrics)
+        kept = self._kept_states(steps.states, record.original_observations)
+        finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
+        self._fit(finished, metrics)
         with torch.no_grad():
             rewards = self.model(steps)
+        self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
-        metrics.note(decomposition_episodes=len(self.memory), decomposition_scale=self.scale.scale)
-        metrics.note_correlation("correlation_undistorted", rewards.cpu(), torch.from_numpy(undistorted_rewards))
+        metrics.note(decomposition_scale=self.scale.scale)
+        metrics.note_correlation(
+            "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
+        )
 
-    def paid(self, rewards: Tensor) -> Tensor:
-        """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them."""
+    def paid(self, steps: RewardSteps) -> Tensor:
+        """Learned rewards ``[n]`` of steps in the scale of their discounted returns, as the policy is trained on them.
+
+        Those of the rollout that was just learned from are at hand.
+        """
+        (known, at_hand), self._fresh = self._fresh, (None, None)
+        rewards = self.model(steps) if at_hand is None or steps is not known else at_hand
         return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers."""
-        return {"memory": self.memory.state_dict(), "scale": self.scale.state_dict(), **super().state_dict()}
+        return {
+            "memory": self.memory.state_dict(),
+            "scale": self.scale.state_dict(),
+            "keeps_originals": self._keeps_originals,
+            **super().state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over.
@@ -78,6 +99,38 @@ class Decomposer(TotalsFit):
         self.memory.load_state_dict(state["memory"])
         self.scale.load_state_dict(state["scale"])
         super().load_state_dict(state)
+        self._keeps_originals = state.get("keeps_originals", False)
+
+    def _new_memory(self) -> Any:
+        """The memory of finished episodes."""
+        return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
+
+    def _fit(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
+        """Fit the reward to the memory, to which the ``finished`` episodes are new."""
+        if len(finished):
+            self.judge(finished, metrics)
+            self.solve_action_cost(finished, metrics)
+        self.fit(self.memory, self.settings.decomposition_updates, metrics)
+        metrics.note(decomposition_episodes=len(self.memory))
+
+    def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:
+        """States ``[n, ...]`` as the memory keeps them, of all steps of a rollout in the order of its rows."""
+        if self._keeps_originals not in (None, original is not None):
+            kinds = ("as the reward sees them", "from before VecNormalize")
+            raise RuntimeError(
+                f"the reward's memory of episodes keeps observations {kinds[original is None]}, and those of this rollout are "
+                f"{kinds[original is not None]}: VecNormalize came or went, or an older version saved the memory. Keep the "
+                "environment as it was, or start with a new RewardLearner"
+            )
+        self._keeps_originals = original is not None
+        return states if original is None else torch.from_numpy(np.concatenate(original.swapaxes(0, 1)))
+
+    def _seen(self, states: Observations) -> Observations:
+        if self._keeps_originals:
+            assert isinstance(states, Tensor)
+            assert isinstance(self.host, OnPolicyHost)
+            states = self.host.normalised(states)
+        return super()._seen(states)
 
     def _environments(self, steps: RewardSteps) -> Tensor:
         """Environment ``[E]`` of each piece; rows of an environment are consecutive."""

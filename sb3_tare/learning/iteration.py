@@ -9,6 +9,7 @@ from typing import Any
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.hosts.host import AnyHost, Host
 from sb3_tare.hosts.off_policy import OffPolicyHost
+from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.plans import Plan, WholePlan
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
 from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
@@ -57,21 +58,23 @@ class Iteration:
                     yield  # lines 4 to 6, the host's own update
                 self.timing.after(loan, validation)  # lines 8 to 10
                 last_labels.append(loan.labelled)
-            collected = host.collected(steps)
-            trainer.finish(collected, last_labels, share=len(collected) / len(steps))
+            trainer.finish(last_labels, share=len(host.collected(steps)) / len(steps))
 
 
-def trainer_of(settings: LearnerSettings, host: AnyHost[Any], seed: int) -> RewardTrainer | ReplayTrainer:
+def trainer_of(
+    settings: LearnerSettings, host: AnyHost[Any], seed: int, decomposer_class: type[Decomposer]
+) -> RewardTrainer | ReplayTrainer:
     """The trainer of a reward for ``host``.
 
     :param settings: of the learner
     :param host: adapter of the algorithm
     :param seed: of the initial weights and of all splits, shuffles and draws
+    :param decomposer_class: of return decomposition beside an on-policy host
     """
     if isinstance(host, OffPolicyHost):
         return ReplayTrainer(settings, host, seed)
     assert isinstance(host, Host)
-    return RewardTrainer(settings, host, seed)
+    return RewardTrainer(settings, host, seed, decomposer_class=decomposer_class)
 
 
 def iteration_of(settings: LearnerSettings, trainer: RewardTrainer | ReplayTrainer) -> Iteration | ReplayIteration:

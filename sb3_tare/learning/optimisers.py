@@ -17,7 +17,7 @@ from sb3_tare.utils.optimisers import load_keeping_step_sizes
 
 
 class Optimisers:
-    """By name: ``reward``, ``critic`` where there is a second one, ``consistency`` where returns are made consistent.
+    """By name: ``reward``, and ``critic`` where there is a second one.
 
     :param settings: step sizes and the clip of gradients
     :param reward_model: whose parameters they move
@@ -30,7 +30,7 @@ class Optimisers:
         critic_ids = {id(parameter) for parameter in critic}
         learned = (parameter for parameter in reward_model.parameters() if parameter.requires_grad)
         reward = [parameter for parameter in learned if id(parameter) not in critic_ids]
-        if not reward and (settings.schedule.n_reward_updates > 0 or settings.consistency.return_consistency > 0):
+        if not reward and settings.schedule.n_reward_updates > 0:
             raise ValueError(
                 f"the reward network {settings.network.network_class.__name__} has no parameters to learn; "
                 "give it some, or set n_reward_updates=0"
@@ -39,9 +39,6 @@ class Optimisers:
             "reward": (reward, settings.step.learning_rate),
             "critic": (critic, settings.critic.critic_learning_rate),
         }
-        if settings.consistency.return_consistency > 0:
-            # Adam forgets a loss's scale, so that the coefficient of this one is that of its steps.
-            rates["consistency"] = (reward, settings.consistency.return_consistency * settings.step.learning_rate)
         self._by_name = {
             name: Adam(parameters, lr=rate, eps=settings.adam_eps, fused=True)
             for name, (parameters, rate) in rates.items()

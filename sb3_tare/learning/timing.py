@@ -17,6 +17,7 @@ from sb3_tare.hypergradient.adam import AdamStep
 from sb3_tare.hypergradient.one_step import one_step_weights
 from sb3_tare.hypergradient.update import PolicyUpdate
 from sb3_tare.learning.trainer import RewardTrainer
+from sb3_tare.policy.derivatives import unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.policy.objectives import HostObjective, clipped_surrogate
 from sb3_tare.utils.nested import take
@@ -107,7 +108,9 @@ class AfterEachStep(AfterUpdate):
         extrinsic = self._standardise(take(labelled.appraised.sample_extrinsic, places))
         update = PolicyUpdate.of(self.gradients, Batch(steps, advantages.detach()), Batch(steps, extrinsic), parameters)
         through_second_moment = self.trainer.settings.one_step.through_second_moment  # type: ignore[attr-defined]
-        self.trainer.step_along(one_step_weights(update, step, through_second_moment).weights, advantages)
+        with unhooked(self.trainer.host.policy):
+            weights = one_step_weights(update, step, through_second_moment).weights
+        self.trainer.step_along(weights, advantages)
 
     def _standardise(self, advantages: Tensor) -> Tensor:
         """Advantages of a mini-batch as PPO does it, which leaves a single one alone."""

@@ -16,6 +16,7 @@ from sb3_tare.rewards.decomposition import Decomposition, Memory, r_squared
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings.groups import DecompositionSettings
+from sb3_tare.utils.nested import Observations
 
 JUDGED_EPISODES = 10
 """Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
@@ -60,12 +61,12 @@ class TotalsFit:
         """Add episodes, which are compared among each other, to what the cost of actions is solved from, and solve it."""
         if self.cost is None:
             return
-        states = finished.states
         observations = None
         if self.cost.observation_dim > 0:
+            states = self._seen(finished.states)
             assert isinstance(states, Tensor)
             with torch.no_grad():
-                observations = self.reward.moments(states.to(self.host.device)).cpu()
+                observations = self.reward.moments(states).cpu()
         self.cost.add(finished, observations)
         estimate = self.cost.estimate()
         self.reward.action_cost.fill_(estimate.coefficient)
@@ -96,10 +97,13 @@ class TotalsFit:
         self.fits.load_state_dict(state["fits"])
         self._judged = state["judged"].cpu()
 
-    def _in_units(self, states: Any, actions: Tensor) -> Tensor:
+    def _seen(self, states: Observations) -> Observations:
+        """What the reward sees of states ``[n, ...]`` of the memory, on the model's device."""
         device = self.host.device
-        states = {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
-        return self.reward.in_units(self.model.features(states), actions.to(device)).cpu()
+        return {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
+
+    def _in_units(self, states: Observations, actions: Tensor) -> Tensor:
+        return self.reward.in_units(self.model.features(self._seen(states)), actions.to(self.host.device)).cpu()
 
     def _extractors(self) -> list[torch.nn.Parameter]:
         return [] if self.model.extractor is None else list(self.model.extractor.parameters())

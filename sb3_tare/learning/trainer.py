@@ -16,12 +16,12 @@ from sb3_tare.data.rollout import Part, RewardSteps, Rollout
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.decomposing import Decomposer
-from sb3_tare.learning.fitting import fit_critic, make_consistent
+from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.policy.curvature import CURVATURES
+from sb3_tare.policy.derivatives import unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
-from sb3_tare.rewards.consistency import WindowMemory
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 
@@ -44,10 +44,18 @@ class RewardTrainer:
     :param host: adapter of the algorithm
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
+    :param decomposer_class: of return decomposition, where the settings ask for it
+    :raises TypeError: if the curvature needs a KL divergence that there is none of for the policy's actions
+    :raises ValueError: if it needs second derivatives of a layer that torch cannot differentiate twice
     """
 
     def __init__(
-        self, settings: LearnerSettings, host: Host[Any], seed: int, objective: RewardObjective = along_hypergradient
+        self,
+        settings: LearnerSettings,
+        host: Host[Any],
+        seed: int,
+        objective: RewardObjective = along_hypergradient,
+        decomposer_class: type[Decomposer] = Decomposer,
     ) -> None:
         self.settings = settings
         self.host = host
@@ -58,12 +66,13 @@ class RewardTrainer:
         curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded)
-        self.memory = WindowMemory(settings.consistency.consistency_rollouts, settings.consistency.consistency_window)
+        if settings.schedule.n_reward_updates > 0:
+            self._try_gradients()
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
         if settings.decomposition.return_decomposition:
-            self.decomposer = Decomposer(settings.decomposition, host, self.reward_model, self.generator)
+            self.decomposer = decomposer_class(settings.decomposition, host, self.reward_model, self.generator)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -72,15 +81,17 @@ class RewardTrainer:
         """Begin an iteration: read the host's steps, with all that the reward needs of them once the policy has moved on.
 
         :param record: what the host noted
+        :raises RuntimeError: if others have edited what the learned reward would undo
         """
         self.metrics.clear()
         part = self.host.read(record)
+        self.advantages.check(part)
         self.reward_model.observe(self.host.collected(part).reward.rewards)
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
         if self.decomposer is not None:
-            self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics)
-        if isinstance(part, Rollout):
+            self.decomposer.learn_from(part.reward, record, self.metrics)
+        if isinstance(part, Rollout) and self.settings.schedule.n_reward_updates > 0:
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
         if self.settings.critic.critics == 1:
             return part
@@ -92,9 +103,14 @@ class RewardTrainer:
 
         :raises FloatingPointError: if one is not finite
         """
-        rewards = self.reward_model(steps)
-        if self.decomposer is not None:
-            rewards = self.decomposer.paid(rewards)
+        rewards = self.reward_model(steps) if self.decomposer is None else self.decomposer.paid(steps)
+        return self.checked(rewards)
+
+    def checked(self, rewards: Tensor) -> Tensor:
+        """Learned rewards ``[n]`` as the policy is trained on them, centred if the settings ask for it.
+
+        :raises FloatingPointError: if one is not finite
+        """
         if self.settings.advantage.center:
             rewards = rewards - rewards.mean()
         if not torch.isfinite(rewards).all():
@@ -138,7 +154,8 @@ class RewardTrainer:
             advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
             trained = Batch(labelled.sample.policy, advantages.detach())
             curved = self._curved(trained, held_out, validation)
-            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
+            with unhooked(self.host.policy):
+                weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
             self.step_along(weights, advantages)
             self.metrics.note_solution(solution)
 
@@ -170,25 +187,22 @@ class RewardTrainer:
         Both are cosines of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out
         steps.
         """
-        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-        for name, batch in (("learned", learned), ("extrinsic", self._extrinsic_batch(labelled.appraised))):
-            cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-            self.metrics.note(**{f"alignment_{name}": float(cosine)})
+        learned = self.host.standardise(labelled.differentiable.detach(), labelled.advantages)
+        extrinsic = self._extrinsic_batch(labelled.appraised)
+        with unhooked(self.host.policy):
+            held_out = self.gradients.gradient(self._extrinsic_batch(validation))
+            both = self.gradients.gradients(extrinsic.steps, (learned, extrinsic.advantages))
+        for name, gradient in zip(("learned", "extrinsic"), both, strict=True):
+            self.metrics.note(**{f"alignment_{name}": float(cosine_similarity(gradient, held_out, dim=0))})
 
-    def finish(self, collected: Part, labelled: Sequence[Labelled], share: float) -> None:
-        """Train the second critic after the policy's updates, and the reward's consistency where it is asked for.
+    def finish(self, labelled: Sequence[Labelled], share: float) -> None:
+        """Train the second critic after the policy's updates.
 
-        :param collected: in this iteration
         :param labelled: what the policy was trained on, as it was last labelled
         :param share: of the labelled steps that each of the critic's passes takes
         """
-        if self.settings.consistency.return_consistency > 0:
-            self.memory.add(collected.reward)
         if self.reward_model.unit.scale > 0:
             fit_critic(self, labelled, share)
-            if self.settings.consistency.return_consistency > 0:
-                make_consistent(self)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
         self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
 
@@ -201,7 +215,6 @@ class RewardTrainer:
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
-            "memory": self.memory.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
@@ -211,7 +224,7 @@ class RewardTrainer:
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
-        self.optimisers.load_state_dict(state["optimisers"])  # consistency may be taken up or dropped
+        self.optimisers.load_state_dict(state["optimisers"])
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()
         whole = state["waiting_whole"]
@@ -221,9 +234,24 @@ class RewardTrainer:
             rollout = Rollout.from_state_dict(waiting, self.host.device)
             lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
             self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
-        self.memory.load_state_dict(state["memory"], self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
+
+    def _try_gradients(self) -> None:
+        """Take the gradients of a reward step once, on steps that nobody has taken.
+
+        :raises TypeError: if the curvature needs a KL divergence that there is none of
+        :raises ValueError: if it needs second derivatives that there are none of
+        """
+        obstacle = self.gradients.derivatives.obstacle
+        if obstacle and self.settings.gradient.curvature != "identity":
+            raise ValueError(
+                f"curvature={self.settings.gradient.curvature!r} needs second derivatives, which torch has not for the layer "
+                f"{obstacle}: set curvature='identity', which needs none, or use another layer"
+            )
+        probe = self.gradients.probe()
+        with unhooked(self.host.policy):
+            reward_weights(self.gradients, probe, probe, probe, cg_steps=1)
 
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from sb3_tare.data.rollout import DistributionParameters, PolicySteps
 from sb3_tare.policy.curvature import Curvature, Evaluated
+from sb3_tare.policy.derivatives import Derivatives, derivatives_of, own_distribution, probed_steps, resting
 from sb3_tare.policy.distributions import detached
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.policy.products import LinearMap, flat_gradient
@@ -48,6 +51,21 @@ class PolicyGradients:
         self.curvature = curvature
         self.excluded = excluded
         self._actor_names: dict[tuple[str, ...], list[str]] = {}
+        self._derivatives: dict[tuple[type[nn.Module], ...], Derivatives] = {}
+
+    @property
+    def derivatives(self) -> Derivatives:
+        """The way in which the policy is differentiated, tried once for each that has other layers."""
+        layers = tuple(type(module) for module in self.host.policy.modules())
+        if layers not in self._derivatives:
+            self._derivatives[layers] = derivatives_of(self.host.policy)
+        return self._derivatives[layers]
+
+    def probe(self) -> Batch:
+        """A batch of a few steps that nobody has taken, to try on what gradients can be taken of the policy."""
+        steps = probed_steps(self.host.policy)
+        batch = Batch(steps, torch.linspace(-1.0, 1.0, len(steps), device=steps.actions.device))
+        return batch._replace(steps=replace(steps, behaviour=self.behaviour(steps)))
 
     def evaluate(self, batch: Batch, parameters: Sequence[Tensor] = (), own: Sequence[Tensor] = ()) -> Evaluated:
         """Evaluate the policy on a batch.
@@ -56,15 +74,21 @@ class PolicyGradients:
         """
         steps = batch.steps
         masks = {} if steps.action_masks is None else {"action_masks": steps.action_masks}
-        with evaluation_mode(self.host.policy), replaced(self.host.policy, own, parameters):
-            distribution = self.host.policy.get_distribution(steps.observations, **masks)
+        policy, kernels = self.host.policy, self.derivatives.kernels
+        with resting(policy), own_distribution(policy), kernels(), replaced(policy, own, parameters):
+            distribution = copy(policy.get_distribution(steps.observations, **masks))
             log_probs = distribution.log_prob(steps.actions)
         return Evaluated(self.host.objective, log_probs, distribution, batch.advantages, steps.old_log_probs, steps.behaviour)
 
     def gradient(self, batch: Batch) -> Tensor:
         """Ascent direction ``[p]`` of the objective in the actor's parameters."""
-        objective = self.evaluate(batch).value
-        return flat_gradient(objective, self.actor_parameters(objective)).detach()
+        return self.gradients(batch.steps, [batch.advantages])[0]
+
+    def gradients(self, steps: PolicySteps, choices: Sequence[Tensor]) -> list[Tensor]:
+        """Ascent direction ``[p]`` for each choice of advantages ``[n]``, by one pass of the steps through the policy."""
+        evaluated = self.evaluate(Batch(steps, choices[0]))
+        objectives = [replace(evaluated, advantages=advantages).value for advantages in choices]
+        return [flat_gradient(each, self.actor_parameters(each)).detach() for each in objectives]
 
     def behaviour(self, steps: PolicySteps) -> DistributionParameters | None:
         """Action distributions of the policy as it is now, for the KL term of eq. 3; None where no curvature needs them."""
@@ -88,18 +112,6 @@ class PolicyGradients:
             used = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is not None]
             self._actor_names[tuple(trainable)] = [name for name in used if name not in self.excluded]
         return [trainable[name] for name in self._actor_names[tuple(trainable)]]
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put batch-norm statistics and dropout at rest; each submodule's mode is given back at the end."""
-    modes = {submodule: submodule.training for submodule in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in modes.items():
-            submodule.training = training
 
 
 @contextmanager

@@ -100,14 +100,9 @@ class EpisodeMemory:
 
         :raises ValueError: if the memory is empty
         """
-        if not len(self):
-            raise ValueError("no episode has ended yet: nothing can be drawn from the memory")
-        chosen = torch.randint(len(self), (n_episodes,), generator=generator)
-        lengths = self.lengths[chosen]
-        places = torch.rand(n_episodes, n_steps, dtype=torch.float64, generator=generator)
-        rows = self._begins[chosen, None] + (places * lengths[:, None]).long()
-        drawn = self._rows.take(rows.flatten())
-        return Draw(_states(drawn), drawn["actions"], lengths, self.totals[chosen], self.squared_actions[chosen])
+        chosen, rows = drawn_rows(self._begins, self.lengths, n_episodes, n_steps, generator)
+        drawn = self._rows.take(rows)
+        return Draw(_states(drawn), drawn["actions"], self.lengths[chosen], self.totals[chosen], self.squared_actions[chosen])
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dictionaries of tensors and numbers, for ``torch.load(weights_only=True)``."""
@@ -179,6 +174,23 @@ class EpisodeMemory:
         """Rows ``[n]`` of the episodes that are kept, in the order in which these entered."""
         shifts = self._begins - (self.lengths.cumsum(0) - self.lengths)
         return torch.arange(int(self.lengths.sum())) + torch.repeat_interleave(shifts, self.lengths)
+
+
+def drawn_rows(
+    begins: Tensor, lengths: Tensor, n_episodes: int, n_steps: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw episodes ``[n_episodes]``, each with the same chance, and rows ``[n_episodes * n_steps]`` of their steps.
+
+    :param begins: ``[E]`` first row of each episode
+    :param lengths: ``[E]`` steps of each
+    :raises ValueError: if there is none
+    """
+    if not len(lengths):
+        raise ValueError("no episode has ended yet: nothing can be drawn from the memory")
+    chosen = torch.randint(len(lengths), (n_episodes,), generator=generator)
+    places = torch.rand(n_episodes, n_steps, dtype=torch.float64, generator=generator)
+    rows = begins[chosen, None] + (places * lengths[chosen, None]).long()
+    return chosen, rows.flatten()
 
 
 def _named(finished: FinishedEpisodes) -> dict[str, Tensor]:

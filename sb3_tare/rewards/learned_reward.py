@@ -145,8 +145,9 @@ class LearnedReward:
         :param lengths: ``[E]`` steps of each episode, n in all
         :param first_times: ``[E]`` time step of each episode's first row; None means 0. A network that looks at other steps
             takes what lies before for nothing.
-        :raises ValueError: if lengths and numbers of rows differ
+        :raises ValueError: if lengths and numbers of rows differ, or frames are stacked outside ``VecNormalize``
         """
+        self._check_frames()
         n_steps = int(np.sum(lengths))
         if not n_steps == len(rewards) == len(actions):
             raise ValueError(f"lengths sum to {n_steps}, but there are {len(actions)} actions and {len(rewards)} rewards")
@@ -189,8 +190,33 @@ class LearnedReward:
             if theirs != ours:
                 raise ValueError(f"this reward was learned with {name} {ours}, not {theirs}: they must be equal")
 
+    def _check_frames(self) -> None:
+        """Check that the statistics of ``VecNormalize`` are of observations as the reward sees them.
+
+        :raises ValueError: if they are of something else, such as single frames of a stack, which is padded with zeros between
+            the statistics and the reward, so that the environment's own units do not tell what the reward saw
+        """
+        env = self.vec_normalize
+        if env is None or not env.norm_obs:
+            return
+        pairs = [(env.observation_space, self.observation_space)]
+        if isinstance(env.observation_space, spaces.Dict):
+            assert isinstance(self.observation_space, spaces.Dict)
+            pairs = [(env.observation_space[key], self.observation_space[key]) for key in env.norm_obs_keys or ()]
+        for normalised, seen in pairs:
+            if normalised.shape != seen.shape:
+                raise ValueError(
+                    f"this reward was learned from observations of shape {seen.shape}, made of such of shape "
+                    f"{normalised.shape} in VecNormalize, as VecFrameStack(VecNormalize(...)) does: it cannot be used in an "
+                    "environment's own units. Learn it in VecNormalize(VecFrameStack(...)), or with norm_obs=False"
+                )
+
     def save(self, path: str | Path) -> None:
-        """Write a zip file, whole or not at all."""
+        """Write a zip file, whole or not at all.
+
+        :raises ValueError: if frames are stacked outside ``VecNormalize``
+        """
+        self._check_frames()
         data = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("network", "unit")}
         # The network's weights lie apart, so that they can be read on their own. An extractor is made by a policy, each kind
         # in its own way: the module itself is kept.

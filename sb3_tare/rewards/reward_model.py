@@ -44,7 +44,7 @@ class RewardModel(nn.Module):
         action_dim = int(get_flattened_obs_dim(policy.action_space))
         self.network = build_network(settings.network, features_dim, action_dim, settings.starts_at_zero)
         if settings.decomposition.return_decomposition:
-            self.network = DecomposedReward(self.network, features_dim, _drawn_space(policy))
+            self.network = DecomposedReward(self.network, features_dim, _space_of_draws(policy))
         self.critic = _build_critic(features_dim) if settings.critic.critics == 2 else None
 
     @property
@@ -160,11 +160,10 @@ def build_network(settings: NetworkSettings, features_dim: int, action_dim: int,
     return network
 
 
-def _drawn_space(policy: Any) -> spaces.Space:
-    """The space of a policy's actions as it draws them: those of a Box that it squashes lie between -1 and 1."""
+def _space_of_draws(policy: Any) -> spaces.Space:
+    """The space of the actions that the policy draws: those of a Box lie between -1 and 1 where it squashes them."""
     space = policy.action_space
-    is_squashed = isinstance(space, spaces.Box) and policy.squash_output
-    return spaces.Box(-1.0, 1.0, space.shape) if is_squashed else space
+    return spaces.Box(-1.0, 1.0, space.shape) if isinstance(space, spaces.Box) and policy.squash_output else space
 
 
 def _build_critic(features_dim: int) -> nn.Sequential:

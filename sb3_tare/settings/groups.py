@@ -197,8 +197,8 @@ class StepSettings:
 class DecompositionSettings:
     """Return decomposition: rewards of steps that sum to what whole episodes paid, for networks that do not see the reward.
 
-    Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"`` sets what
-    goes with it.
+    Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"``, the
+    default, switches it on and sets what goes with it.
 
     :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes before each update of
         the policy, and paid in their place
@@ -242,30 +242,3 @@ class DecompositionSettings:
             )
         check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
-
-
-@dataclass(frozen=True)
-class ConsistencySettings:
-    """Return consistency, for networks that do not see the reward.
-
-    :param return_consistency: step size, relative to ``learning_rate``, of Adam steps that make the learned reward sum
-        to the extrinsic one over windows of episodes; 0 leaves them out
-    :param consistency_window: steps in a window; well above the reward's delay
-    :param consistency_rollouts: rollouts kept to draw windows from
-    :param consistency_updates: steps for each rollout
-    :param consistency_batch_size: windows in a step
-    :raises ValueError: for a value out of its range
-    """
-
-    return_consistency: float = 0.0
-    consistency_window: int = 200
-    consistency_rollouts: int = 20
-    consistency_updates: int = 20
-    consistency_batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        check_number("return_consistency", self.return_consistency, at_least=0.0)
-        check_count("consistency_window", self.consistency_window, least=1)
-        check_count("consistency_rollouts", self.consistency_rollouts, least=1)
-        check_count("consistency_updates", self.consistency_updates, least=1)
-        check_count("consistency_batch_size", self.consistency_batch_size, least=1)

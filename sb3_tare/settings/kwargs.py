@@ -65,16 +65,6 @@ class StepKwargs(TypedDict, total=False):
     seed: int | None
 
 
-class ConsistencyKwargs(TypedDict, total=False):
-    """Keywords of :class:`~sb3_tare.settings.groups.ConsistencySettings`."""
-
-    return_consistency: float
-    consistency_window: int
-    consistency_rollouts: int
-    consistency_updates: int
-    consistency_batch_size: int
-
-
 class DecompositionKwargs(TypedDict, total=False):
     """Those of :class:`~sb3_tare.settings.groups.DecompositionSettings`."""
 
@@ -89,11 +79,11 @@ class DecompositionKwargs(TypedDict, total=False):
     action_cost: bool
 
 
-class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, ConsistencyKwargs, total=False):
+class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, total=False):
     """Keywords that every learner has."""
 
 
 class RewardKwargs(SharedKwargs, ScheduleKwargs, GradientKwargs, DecompositionKwargs, total=False):
     """Keys of ``reward_kwargs``, keyword arguments of :class:`~sb3_tare.RewardLearner`."""
 
-    preset: Literal["paper", "paper_literal", "decomposition"] | None
+    preset: Literal["decomposition", "implicit", "paper", "paper_literal"]

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
-
 from sb3_tare.settings.flat import FlatSettings
 from sb3_tare.settings.groups import (
     AdvantageSettings,
-    ConsistencySettings,
     CriticSettings,
     DecompositionSettings,
     GradientSettings,
@@ -30,13 +27,6 @@ _PAPER: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": _PAPER,
-    "paper_literal": {
-        **_PAPER,
-        "critics": 1,
-        "curvature": "hessian",
-        "curvature_episodes": "validation",
-    },
     "decomposition": {
         "return_decomposition": True,
         "architecture": "StateActionUnbounded",
@@ -45,6 +35,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize_reward": False,
         "validation": "next_rollout",
         "n_reward_updates": 0,
+    },
+    "implicit": {},
+    "paper": _PAPER,
+    "paper_literal": {
+        **_PAPER,
+        "critics": 1,
+        "curvature": "hessian",
+        "curvature_episodes": "validation",
     },
 }
 """Values that a ``preset`` sets where the user does not; see :class:`RewardSettings`."""
@@ -62,7 +60,6 @@ class LearnerSettings(FlatSettings):
     schedule: ScheduleSettings
     gradient: GradientSettings
     step: StepSettings
-    consistency: ConsistencySettings
     decomposition: DecompositionSettings = DecompositionSettings()
 
     @property
@@ -72,30 +69,30 @@ class LearnerSettings(FlatSettings):
         return self.advantage.reward_mode == "add" if zero_head is None else zero_head
 
     def _check(self) -> None:
-        network = self.network.network_class
-        if self.consistency.return_consistency > 0 and getattr(network, "sees_reward", True):
-            raise ValueError(
-                f"return_consistency={self.consistency.return_consistency} needs a reward network that does not see the "
-                f"extrinsic reward, as one that does could copy it; {network.__name__} sees it. architecture='StateAction' "
-                "does not; a class of your own says so with the attribute sees_reward = False"
-            )
         if self.decomposition.return_decomposition:
-            self._check_decomposition(network)
+            self._check_decomposition()
+        elif self.preset == "decomposition":
+            raise ValueError(
+                "return_decomposition=False leaves preset='decomposition', the default, nothing to learn by: take "
+                "preset='implicit', the implicit gradient alone"
+            )
 
-    def _check_decomposition(self, network: type[nn.Module]) -> None:
+    def _check_decomposition(self) -> None:
+        network = self.network.network_class
         needed = {"reward_mode": (self.advantage.reward_mode, "replace"), "critics": (self.critic.critics, 1)}
         needed["normalize_reward"] = (self.advantage.normalize_reward, False)
         for name, (value, works) in needed.items():
             if value != works:
                 raise ValueError(
-                    f"return_decomposition=True needs {name}={works!r}, got {value!r}: preset='decomposition' sets all that "
-                    "goes with it"
+                    f"return_decomposition=True needs {name}={works!r}, got {value!r}: preset='decomposition', the default, "
+                    f"sets all that goes with it, and preset='implicit', the implicit gradient alone, takes {name}={value!r}"
                 )
         if getattr(network, "sees_reward", True) or getattr(network, "context", "episode") != "step":
             raise ValueError(
-                f"return_decomposition=True needs a reward network that sees the state and action of a step alone, which "
-                f"{network.__name__} does not say of itself: preset='decomposition' takes StateActionUnbounded; a class of "
-                "your own has the attributes sees_reward = False and context = 'step'"
+                f"return_decomposition=True needs an architecture that sees the state and action of a step alone, which "
+                f"{network.__name__} does not say of itself: preset='decomposition', the default, takes StateActionUnbounded, "
+                "and preset='implicit', the implicit gradient alone, takes any; a class of your own has the attributes "
+                "sees_reward = False and context = 'step'"
             )
 
 
@@ -106,7 +103,13 @@ class RewardSettings(LearnerSettings):
     (what is learned), :class:`~sb3_tare.settings.groups.AdvantageSettings` (what the policy is trained on),
     :class:`~sb3_tare.settings.groups.CriticSettings`, :class:`~sb3_tare.settings.groups.ScheduleSettings` (when the reward is
     trained), :class:`~sb3_tare.settings.groups.GradientSettings`, :class:`~sb3_tare.settings.groups.StepSettings` and
-    :class:`~sb3_tare.settings.groups.ConsistencySettings`.
+    :class:`~sb3_tare.settings.groups.DecompositionSettings`.
+
+    ``preset="decomposition"``, the default, learns the reward from the totals of whole episodes alone and pays it in their
+    place: one critic, whole rollouts, no hypergradient.
+
+    ``preset="implicit"`` learns it by the implicit gradient alone, with the groups' own defaults: beside the extrinsic reward
+    (``add``), split and swap, two critics.
 
     ``preset="paper"`` is the setting of the paper's comparison where its text decides (sections 2.2 and 2.4, appendix F):
     ``replace``, split and swap, ``gae_lambda=1``, one reward step a phase, two LSTM layers. It is not the paper to the letter:
@@ -114,10 +117,7 @@ class RewardSettings(LearnerSettings):
     returns have a critic of their own, as in LIRPG. ``preset="paper_literal"`` takes these too as they are printed: the
     Hessian of the objective on the validation episodes (eq. 14), and one critic.
 
-    ``preset="decomposition"`` learns the reward from the totals of whole episodes alone and pays it in their place: one
-    critic, whole rollouts, no hypergradient.
-
-    :param preset: None, ``"paper"``, ``"paper_literal"`` or ``"decomposition"``; what else is said goes before it
+    :param preset: ``"decomposition"``, ``"implicit"``, ``"paper"`` or ``"paper_literal"``; what else is said goes before it
     :param seed: of the reward's initial weights, splits and shuffles; None takes the model's
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a combination that cannot work
@@ -131,9 +131,9 @@ class RewardSettings(LearnerSettings):
         "gradient": GradientSettings,
         "step": StepSettings,
         "decomposition": DecompositionSettings,
-        "consistency": ConsistencySettings,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    default_preset: ClassVar[str | None] = "decomposition"
 
     def _preset(self, preset: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """The preset's arguments of the network are those of its own network."""

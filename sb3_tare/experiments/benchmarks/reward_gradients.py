@@ -37,7 +37,7 @@ from sb3_tare.utils.files import write_json
 
 def reward_gradient_problem(env: str) -> tuple[PolicyGradients, Batch, Batch]:
     """A policy after one iteration of TAREPPO, and the two halves of a rollout with extrinsic advantages."""
-    model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"validation": "next_rollout"})
+    model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"preset": "implicit", "validation": "next_rollout"})
     model.learn(model.n_steps)
     trainer = model.reward_learner.trainer
     waiting = trainer.take_waiting()
