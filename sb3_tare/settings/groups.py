@@ -240,11 +240,13 @@ class DecompositionSettings:
         the policy, and paid in their place
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
-    :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected
+    :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected;
+        off-policy, for every 2,048 steps collected
     :param decomposition_learning_rate: Adam step size
-    :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
+    :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample;
+        off-policy the replay buffer is the memory
     :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
-        not with AWR, whose memory is recent as a whole
+        not with AWR and off-policy algorithms, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
