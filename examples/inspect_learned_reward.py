@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_tare import TAREPPO, RewardKwargs
+from sb3_tare import TAREPPO
 from sb3_tare.analysis import correlations, make_env, record, timeline
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -12,8 +12,7 @@ parser.add_argument("--episodes", type=int, default=10)
 parser.add_argument("--plot", default="learned_reward.png", help="picture of the first episode")
 arguments = parser.parse_args()
 
-reward_kwargs: RewardKwargs = {"architecture": "StateAction", "return_consistency": 1.0}
-model = TAREPPO("MlpPolicy", arguments.env, seed=0, device="cpu", verbose=1, reward_kwargs=reward_kwargs)
+model = TAREPPO("MlpPolicy", arguments.env, seed=0, device="cpu", verbose=1)
 model.learn(arguments.steps)
 
 episodes = record(model, make_env(arguments.env, model), arguments.episodes, deterministic=True)

@@ -31,6 +31,10 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=20_000)
 arguments = parser.parse_args()
 
-reward_kwargs: RewardKwargs = {"architecture": PotentialBased, "architecture_kwargs": {"hidden_size": 64}}
+reward_kwargs: RewardKwargs = {
+    "preset": "implicit",  # return decomposition, the default, needs a network that looks at one step alone
+    "architecture": PotentialBased,
+    "architecture_kwargs": {"hidden_size": 64},
+}
 model = TAREPPO("MlpPolicy", "CartPole-v1", n_steps=512, seed=0, device="cpu", verbose=1, reward_kwargs=reward_kwargs)
 model.learn(arguments.steps)

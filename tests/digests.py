@@ -25,7 +25,7 @@ from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecNormalize
-from toys import ITERATION, SMALL, TINY_NET, Toy, awr, flat, tare, tare_awr, vec_env
+from toys import ITERATION, SMALL, TINY_NET, Toy, awr, flat, implicit_learner, tare, tare_awr, vec_env
 
 from sb3_tare import LIRPG, RewardLearner
 
@@ -53,7 +53,7 @@ def normalized(n_envs: int = 2) -> VecNormalize:
 
 
 def with_callback(algorithm: Any, env: Any = None, **host: Any) -> tuple[Any, RewardLearner]:
-    learner = RewardLearner()
+    learner = implicit_learner()
     policy_kwargs = dict(TINY_NET)
     model = algorithm("MlpPolicy", normalized() if env is None else env, seed=0, policy_kwargs=policy_kwargs, **host)
     return model, learner
@@ -68,7 +68,6 @@ CONFIGURATIONS: dict[str, Callable[[], Any]] = {
     "TAREPPO hessian": lambda: tare(normalized(), curvature="hessian", curvature_episodes="training"),
     "TAREPPO hessian waits": lambda: tare(normalized(), curvature="hessian", validation="next_rollout"),
     "TAREPPO identity": lambda: tare(normalized(), curvature="identity", actor_parameters="without_log_std"),
-    "TAREPPO consistency": lambda: tare(normalized(), architecture="StateAction", return_consistency=1.0),
     "TAREPPO dictionary": lambda: tare(vec_env(2, lambda: Toy(DICTIONARY, spaces.Discrete(3))), "MultiInputPolicy"),
     "LIRPG": lambda: LIRPG("MlpPolicy", normalized(), **SMALL),
     "LIRPG add": lambda: LIRPG("MlpPolicy", normalized(), reward_kwargs={"reward_mode": "add"}, **SMALL),
@@ -81,9 +80,6 @@ CONFIGURATIONS: dict[str, Callable[[], Any]] = {
     "TAREAWR paper": lambda: tare_awr(vec_env(2, walk), sampled_steps=64, preset="paper"),
     "TAREAWR next_rollout": lambda: tare_awr(vec_env(2, walk), sampled_steps=64, validation="next_rollout"),
     "TAREAWR hessian": lambda: tare_awr(vec_env(2, walk), sampled_steps=64, curvature="hessian"),
-    "TAREAWR consistency": lambda: tare_awr(
-        vec_env(2, walk), sampled_steps=64, architecture="StateAction", return_consistency=1.0
-    ),
 }
 
 

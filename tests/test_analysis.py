@@ -10,10 +10,10 @@ from gymnasium import spaces
 from PIL import Image
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecNormalize
-from toys import ITERATION, SMALL, Toy, ppo, tare, vec_env
+from toys import IMPLICIT, ITERATION, SMALL, Toy, implicit_learner, ppo, tare, vec_env
 
 from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
-from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, timeline, write_video
+from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, slope, timeline, write_video
 from sb3_tare.analysis.__main__ import main
 from sb3_tare.analysis.video import WIDTH, _images
 
@@ -40,7 +40,7 @@ class Large(Toy):
 def saved(tmp_path_factory):
     """File of a model that has learned a little on the chain."""
     path = tmp_path_factory.mktemp("models") / "chain.zip"
-    TAREPPO("MlpPolicy", CHAIN, **SMALL).learn(2 * ITERATION).save(path)
+    TAREPPO("MlpPolicy", CHAIN, reward_kwargs=IMPLICIT, **SMALL).learn(2 * ITERATION).save(path)
     return path
 
 
@@ -84,7 +84,7 @@ def test_rewards_are_in_the_environments_units():
 
 
 def test_a_saved_reward_learner_speaks_for_its_policy(tmp_path):
-    learner = RewardLearner(zero_head=False)
+    learner = implicit_learner(zero_head=False)
     model = ppo().learn(ITERATION, callback=learner)
     learner.save(tmp_path / "learner")
     loaded = RewardLearner.load(tmp_path / "learner")
@@ -101,14 +101,16 @@ def test_a_saved_reward_learner_speaks_for_its_policy(tmp_path):
 
 
 def test_awr_is_recorded_as_it_acts():
-    model = TAREAWR("MlpPolicy", vec_env(), device="cpu", reward_kwargs={"architecture": "StateAction", "zero_head": False})
+    model = TAREAWR(
+        "MlpPolicy", vec_env(), device="cpu", reward_kwargs={**IMPLICIT, "architecture": "StateAction", "zero_head": False}
+    )
     (episode,) = record(model, vec_env())
     assert episode.learned.std() > 0
 
 
 def test_masks_and_dictionaries_of_observations_are_no_obstacle():
     env = vec_env(make=lambda: Masked(action_space=spaces.Discrete(3)))
-    learner = RewardLearner(zero_head=False)
+    learner = implicit_learner(zero_head=False)
     model = MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=32, device="cpu", seed=0).learn(64, callback=learner)
     (episode,) = record(model, env, reward=learner)
     np.testing.assert_array_equal(episode.actions, [0, 2] * 10)
@@ -254,3 +256,17 @@ def test_an_environment_of_the_toys_is_recorded_to_its_end():
     (episode,) = record(tare(), vec_env(make=lambda: Toy(horizon=7)))
     assert len(episode.learned) == 7
     assert episode.undistorted is None
+
+
+def test_the_slope_on_a_part_is_how_much_of_it_is_learned():
+    generator = np.random.default_rng(0)
+    cost, other = -np.square(generator.normal(size=5_000)), 5.0 * generator.normal(size=5_000)
+    assert slope(other + cost, cost) == pytest.approx(1.0, abs=0.15)
+    assert slope(other + 0.1 * cost, cost) == pytest.approx(0.1, abs=0.15)
+    assert slope(3.0 - 2.0 * cost, cost) == pytest.approx(-2.0)
+
+
+@pytest.mark.parametrize(("learned", "part"), [([1.0, 2.0], [3.0, 3.0]), ([1.0], [1.0, 2.0]), ([], [])])
+def test_there_is_no_slope_on_what_never_varies_or_does_not_fit(learned, part):
+    with pytest.raises(ValueError, match="part must"):
+        slope(learned, part)

@@ -24,6 +24,7 @@ from toys import (
     Watch,
     all_of,
     differences,
+    implicit_learner,
     not_finite,
     policy_of,
     ppo,
@@ -33,7 +34,7 @@ from toys import (
     vec_env,
 )
 
-from sb3_tare import LeanPPO, RewardLearner
+from sb3_tare import LeanPPO
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
@@ -75,13 +76,13 @@ def buffer_of(model):
 @pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(3)], ids=["Box", "Discrete"])
 def test_a_host_learns_its_reward(algorithm, validation, action_space):
     env = vec_env(2, lambda: Toy(action_space=action_space, p_end=0.1))
-    assert_learns(host(algorithm, env), RewardLearner(validation=validation))
+    assert_learns(host(algorithm, env), implicit_learner(validation=validation))
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C, TRPO])
 @pytest.mark.parametrize("curvature", ["hessian", "identity"])
 def test_a_host_learns_its_reward_with_every_curvature(algorithm, curvature):
-    assert_learns(host(algorithm), RewardLearner(curvature=curvature))
+    assert_learns(host(algorithm), implicit_learner(curvature=curvature))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_host_learns_its_reward_with_every_curvature(algorithm, curvature):
 @pytest.mark.parametrize("curvature", ["fisher", "hessian"])
 @pytest.mark.parametrize("validation", ["split", "next_rollout"])
 def test_masked_actions_are_learned_with_their_masks(env, curvature, validation):
-    model, learner = host(MaskablePPO, vec_env(2, env)), RewardLearner(curvature=curvature, validation=validation)
+    model, learner = host(MaskablePPO, vec_env(2, env)), implicit_learner(curvature=curvature, validation=validation)
     learner.attach(model)
     rollouts = recorded_rollouts(learner)
     assert_learns(model, learner)
@@ -109,7 +110,7 @@ def test_masked_actions_are_learned_with_their_masks(env, curvature, validation)
 
 def test_masks_may_be_left_unused():
     env = vec_env(1, lambda: InvalidActionEnvDiscrete(dim=5, n_invalid_actions=2))
-    assert_learns(host(MaskablePPO, env), RewardLearner(), use_masking=False)
+    assert_learns(host(MaskablePPO, env), implicit_learner(), use_masking=False)
 
 
 @pytest.mark.parametrize(("n_steps", "batch_size"), [(66, 32), (66, 8), (34, 16)])
@@ -126,7 +127,7 @@ def test_no_part_ends_in_a_mini_batch_of_one_row(algorithm, n_steps, batch_size)
         return evaluate(observations, actions, **kwargs)
 
     model.policy.evaluate_actions = spy
-    model.learn(2 * n_steps, callback=RewardLearner())
+    model.learn(2 * n_steps, callback=implicit_learner())
     assert min(sizes) > 1
     assert max(sizes) <= batch_size + 1
     assert not not_finite(policy_of(model))
@@ -137,14 +138,14 @@ def test_a_host_learns_from_dictionaries(algorithm):
     space = spaces.Dict({"vector": OBSERVATION, "choice": spaces.Discrete(3)})
     small = {PPO: SMALL, A2C: A2C_SMALL, TRPO: TRPO_SMALL}[algorithm]
     model = algorithm("MultiInputPolicy", vec_env(2, lambda: Toy(space)), **small)
-    assert_learns(model, RewardLearner(features="own"))
+    assert_learns(model, implicit_learner(features="own"))
     assert type(model.rollout_buffer) is DictRolloutBuffer
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C, TRPO])
 def test_a_learned_reward_of_zero_trains_a_host_as_it_trains_itself(algorithm):
     learned = []
-    for callback in (None, RewardLearner(**AS_HOST)):
+    for callback in (None, implicit_learner(**AS_HOST)):
         model = host(algorithm, vec_env(2, lambda: Toy(p_end=0.05)))
         start = policy_of(model)
         model.learn(3 * 2 * ITERATION, callback=callback)
@@ -155,7 +156,7 @@ def test_a_learned_reward_of_zero_trains_a_host_as_it_trains_itself(algorithm):
 
 def test_a_learned_reward_of_zero_trains_maskable_ppo_as_it_trains_itself():
     learned = []
-    for callback in (None, RewardLearner(**AS_HOST)):
+    for callback in (None, implicit_learner(**AS_HOST)):
         model = host(MaskablePPO, vec_env(1, lambda: InvalidActionEnvDiscrete(dim=5, n_invalid_actions=2, ep_length=20)))
         model.learn(3 * ITERATION, callback=callback)
         learned.append(policy_of(model))
@@ -164,7 +165,7 @@ def test_a_learned_reward_of_zero_trains_maskable_ppo_as_it_trains_itself():
 
 def test_hosts_that_standardise_no_advantages_learn_too():
     for algorithm in (PPO, A2C, TRPO):
-        assert_learns(host(algorithm, normalize_advantage=False), RewardLearner())
+        assert_learns(host(algorithm, normalize_advantage=False), implicit_learner())
 
 
 # The same as TAREPPO
@@ -180,7 +181,7 @@ def test_hosts_that_standardise_no_advantages_learn_too():
         {"interleave": True},
         {"preset": "paper"},
         {"features": "own", "n_reward_updates": 2},
-        {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2},
+        {"preset": "decomposition", "decomposition_updates": 2},
     ],
     ids=str,
 )
@@ -190,7 +191,7 @@ def test_ppo_with_the_callback_is_tareppo_to_the_last_bit(settings):
 
     # One after the other, as building a model seeds the global generators.
     whole = tare(env(), **settings).learn(3 * 2 * ITERATION)
-    learner = RewardLearner(**settings)
+    learner = implicit_learner(**settings)
     bare = ppo(env()).learn(3 * 2 * ITERATION, callback=learner)
     assert not differences(all_of(whole), all_of(bare, learner))
 
@@ -209,7 +210,7 @@ def test_schedules_go_on_as_in_tareppo_and_ppo():
     kwargs = {"learning_rate": schedule, "clip_range": clip_range}
     for run in (
         lambda: ppo(**kwargs).learn(3 * ITERATION),
-        lambda: ppo(**kwargs).learn(3 * ITERATION, callback=RewardLearner()),
+        lambda: ppo(**kwargs).learn(3 * ITERATION, callback=implicit_learner()),
         lambda: tare(host=kwargs).learn(3 * ITERATION),
     ):
         progress.append([])
@@ -223,7 +224,7 @@ def test_schedules_go_on_as_in_tareppo_and_ppo():
 
 def test_schedules_of_a2c_go_on_as_without_the_callback():
     rates = []
-    for callback in (None, RewardLearner()):
+    for callback in (None, implicit_learner()):
         seen = []
         model = host(A2C, learning_rate=lambda remaining, seen=seen: seen.append(remaining) or 1e-3 * remaining + 1e-5)
         model.learn(3 * ITERATION, callback=callback)
@@ -248,7 +249,7 @@ def test_the_buffer_is_the_hosts_own_whenever_others_look(algorithm, settings):
     expected = buffer_of(model)
     assert expected[0] is (MaskableRolloutBuffer if masked else RolloutBuffer)
     watch = Watch(training_start=look, rollout_start=look, step=look, rollout_end=look)
-    model.learn(3 * 64, callback=[watch, RewardLearner(**settings)])
+    model.learn(3 * 64, callback=[watch, implicit_learner(**settings)])
     assert len(seen) == 1 + 3 * (1 + 32 + 1)
     assert set(seen) == {expected}
     assert buffer_of(model) == expected
@@ -258,7 +259,7 @@ def test_during_the_next_rollout_the_buffer_fills_as_that_of_ppo():
     model = ppo(vec_env(2))
     buffer, positions = model.rollout_buffer, []
     step = Watch(step=lambda watch: positions.append((watch.model.rollout_buffer.pos, watch.model.rollout_buffer.full)))
-    model.learn(2 * 2 * ITERATION, callback=[step, RewardLearner()])
+    model.learn(2 * 2 * ITERATION, callback=[step, implicit_learner()])
     assert model.rollout_buffer is buffer
     assert positions == 2 * [(position, False) for position in range(ITERATION)]
 
@@ -272,7 +273,7 @@ def test_callbacks_before_it_see_what_the_host_collected():
         np.testing.assert_array_equal(buffer.returns, buffer.advantages + buffer.values)
         rollouts.append(buffer.advantages.copy())
 
-    for callbacks in ([], [RewardLearner(zero_head=False)]):
+    for callbacks in ([], [implicit_learner(zero_head=False)]):
         ppo(vec_env(2)).learn(1, callback=[Watch(rollout_end=check), *callbacks])
     np.testing.assert_array_equal(*rollouts)
 
@@ -281,14 +282,14 @@ def test_a_callback_that_consumes_the_buffer_first_is_told_so():
     model = ppo()
     consume = Watch(rollout_end=lambda watch: list(watch.model.rollout_buffer.get(32)) and None)
     with pytest.raises(RuntimeError, match=r"rollout buffer does not hold what the environment gave.*a callback has read it"):
-        model.learn(ITERATION, callback=[consume, RewardLearner()])
+        model.learn(ITERATION, callback=[consume, implicit_learner()])
 
 
 # Together with other callbacks
 
 
 def test_it_works_in_a_list_with_other_callbacks(tmp_path):
-    model, learner, steps = ppo(), RewardLearner(), []
+    model, learner, steps = ppo(), implicit_learner(), []
     callbacks = CallbackList(
         [
             Watch(step=lambda watch: steps.append(watch.num_timesteps)),
@@ -304,17 +305,17 @@ def test_it_works_in_a_list_with_other_callbacks(tmp_path):
 
 def test_it_works_in_a_list_within_a_list():
     assert_learns_in = ppo()
-    learner = RewardLearner()
+    learner = implicit_learner()
     assert_learns_in.learn(2 * ITERATION, callback=CallbackList([CallbackList([learner])]))
     assert learner.state_dict()["optimisers"]["reward"]["state"][0]["step"] > 0
 
 
 def test_it_works_behind_vec_normalize():
-    assert_learns(ppo(VecNormalize(vec_env(2))), RewardLearner())
+    assert_learns(ppo(VecNormalize(vec_env(2))), implicit_learner())
 
 
 def test_a_callback_that_stops_training_in_the_middle_of_a_rollout_leaves_all_whole():
-    model, learner = ppo(), RewardLearner()
+    model, learner = ppo(), implicit_learner()
     expected = buffer_of(model)
     model.learn(3 * ITERATION, callback=[Watch(step=lambda watch: watch.num_timesteps < ITERATION + 10), learner])
     assert model.num_timesteps == ITERATION + 10
@@ -328,7 +329,7 @@ def test_a_callback_that_stops_training_in_the_middle_of_a_rollout_leaves_all_wh
 
 
 def test_learning_may_go_on_with_the_same_callback():
-    model, learner = ppo(), RewardLearner()
+    model, learner = ppo(), implicit_learner()
     model.learn(2 * ITERATION, callback=learner)
     steps = learner.state_dict()["optimisers"]["reward"]["state"][0]["step"].item()
     assert steps == 4
@@ -339,7 +340,7 @@ def test_learning_may_go_on_with_the_same_callback():
 
 
 def test_time_steps_count_on_across_rollouts_and_calls_of_learn():
-    model, learner = ppo(vec_env(1, lambda: Toy(horizon=100))), RewardLearner()
+    model, learner = ppo(vec_env(1, lambda: Toy(horizon=100))), implicit_learner()
     learner.attach(model)
     rollouts = recorded_rollouts(learner)
     model.learn(ITERATION, callback=learner)
@@ -351,7 +352,7 @@ def test_time_steps_count_on_across_rollouts_and_calls_of_learn():
 
 def test_the_host_may_learn_without_the_callback_afterwards():
     model = ppo()
-    model.learn(ITERATION, callback=RewardLearner(interleave=True))
+    model.learn(ITERATION, callback=implicit_learner(interleave=True))
     assert model.n_epochs == SMALL["n_epochs"]
     updates = model._n_updates
     model.learn(ITERATION)
@@ -360,7 +361,7 @@ def test_the_host_may_learn_without_the_callback_afterwards():
 
 
 def test_training_may_end_twice():
-    model, learner = ppo(), RewardLearner()
+    model, learner = ppo(), implicit_learner()
     model.learn(2 * ITERATION, callback=learner)
     before, buffer = all_of(model, learner), buffer_of(model)
     learner.on_training_end()
@@ -370,7 +371,7 @@ def test_training_may_end_twice():
 
 
 def test_the_last_reward_step_is_taken_when_training_ends():
-    model, learner = ppo(), RewardLearner()
+    model, learner = ppo(), implicit_learner()
     before = Watch(training_end=lambda _: states.append(snapshot(learner.state_dict())))
     states = []
     model.learn(ITERATION, callback=[before, learner])
@@ -385,7 +386,7 @@ def test_interleaving_gives_the_epochs_back(algorithm):
     make = (lambda: InvalidActionEnvDiscrete(dim=3, n_invalid_actions=1)) if algorithm is MaskablePPO else Toy
     model, epochs = host(algorithm, vec_env(1, make), n_epochs=3), []
     note = Watch(rollout_end=lambda watch: epochs.append(watch.model.n_epochs))
-    learner = RewardLearner(interleave=True)
+    learner = implicit_learner(interleave=True)
     model.learn(2 * ITERATION, callback=[note, learner])
     assert epochs == [3, 3]
     assert model.n_epochs == 3
@@ -419,7 +420,7 @@ def mend(model):
 @pytest.mark.parametrize(("at", "reset"), [(1, True), (2, False), (3, False), (4, True)])
 @pytest.mark.parametrize("settings", [{}, {"interleave": True}, {"validation": "next_rollout"}], ids=str)
 def test_after_an_interrupted_update_learning_goes_on(at, reset, settings):
-    model, learner = ppo(), RewardLearner(**settings)
+    model, learner = ppo(), implicit_learner(**settings)
     expected = buffer_of(model)
     interrupt_update(model, at)
     with pytest.raises(KeyboardInterrupt):
@@ -434,7 +435,7 @@ def test_after_an_interrupted_update_learning_goes_on(at, reset, settings):
 @pytest.mark.parametrize("at", [1, 4])
 @pytest.mark.parametrize("settings", [{}, {"interleave": True}, {"validation": "next_rollout"}], ids=str)
 def test_after_an_interrupted_update_the_host_goes_on_alone(at, settings):
-    model, learner = ppo(), RewardLearner(**settings)
+    model, learner = ppo(), implicit_learner(**settings)
     expected = buffer_of(model)
     interrupt_update(model, at)
     with pytest.raises(KeyboardInterrupt):
@@ -452,7 +453,7 @@ def test_a_model_saved_after_an_interrupt_has_its_epochs(at, tmp_path):
     model = ppo()
     interrupt_update(model, at)
     with pytest.raises(KeyboardInterrupt):
-        model.learn(6 * ITERATION, callback=RewardLearner(interleave=True))
+        model.learn(6 * ITERATION, callback=implicit_learner(interleave=True))
     mend(model)
     model.save(tmp_path / "model")
     assert PPO.load(tmp_path / "model").n_epochs == SMALL["n_epochs"]
@@ -461,7 +462,7 @@ def test_a_model_saved_after_an_interrupt_has_its_epochs(at, tmp_path):
 @pytest.mark.parametrize("where", ["rollout_start", "step", "rollout_end"])
 @pytest.mark.parametrize(("behind", "settings"), [(True, {}), (False, {}), (True, {"interleave": True})])
 def test_after_an_interrupt_in_a_callback_learning_goes_on(where, behind, settings):
-    model, learner = ppo(vec_env(2)), RewardLearner(**settings)
+    model, learner = ppo(vec_env(2)), implicit_learner(**settings)
     expected = buffer_of(model)
 
     def interrupt(watch):
@@ -505,7 +506,7 @@ def test_after_an_interrupted_update_tareppo_is_whole_at_once(at, settings, monk
 
 
 def test_a_model_with_an_attached_callback_may_be_saved_during_training(tmp_path):
-    model, learner = ppo(), RewardLearner()
+    model, learner = ppo(), implicit_learner()
     paths = []
 
     def save(watch):
@@ -520,7 +521,7 @@ def test_a_model_with_an_attached_callback_may_be_saved_during_training(tmp_path
 
 
 def test_the_callback_reads_the_policy_and_never_writes_it():
-    model, learner = ppo(learning_rate=0.0), RewardLearner(n_reward_updates=3)
+    model, learner = ppo(learning_rate=0.0), implicit_learner(n_reward_updates=3)
     before = copy.deepcopy(model.policy.state_dict())
     model.learn(3 * ITERATION, callback=learner)
     assert not differences(before, model.policy.state_dict())

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
+from toys import IMPLICIT, implicit_learner
 
 from sb3_tare import TAREPPO, RewardLearner, RewardSettings
 from sb3_tare.utils.files import write_atomically
@@ -37,7 +38,7 @@ class Walk(gym.Env):
 
 def tare(env: gym.Env | None = None, seed: int = 0, **reward_kwargs) -> TAREPPO:
     host = {"n_steps": N_STEPS, "n_epochs": 2, "seed": seed, "device": "cpu"}
-    return TAREPPO("MlpPolicy", env or Walk(), reward_kwargs=reward_kwargs, **host)
+    return TAREPPO("MlpPolicy", env or Walk(), reward_kwargs={**IMPLICIT, **reward_kwargs}, **host)
 
 
 def policy_parameters(model: PPO) -> torch.Tensor:
@@ -85,7 +86,7 @@ def test_a_rollout_waits_for_the_policy_that_was_updated_on_it_and_for_no_other(
 
 def test_a_rollout_does_not_wait_where_the_next_one_will_not_validate_it(tmp_path):
     host = {"n_steps": N_STEPS, "n_epochs": 1, "seed": 0, "device": "cpu"}
-    learner, model = RewardLearner(validation="next_rollout"), PPO("MlpPolicy", Walk(), **host)
+    learner, model = implicit_learner(validation="next_rollout"), PPO("MlpPolicy", Walk(), **host)
     model.learn(N_STEPS, callback=learner)
     assert learner.state_dict()["waiting"] is not None
     learner.save(tmp_path / "learner")
@@ -96,7 +97,7 @@ def test_a_rollout_does_not_wait_where_the_next_one_will_not_validate_it(tmp_pat
 
 
 def test_a_learner_that_could_not_be_loaded_is_not_a_fresh_one_at_the_second_try(tmp_path):
-    learner, host = RewardLearner(), {"n_steps": N_STEPS, "device": "cpu"}
+    learner, host = implicit_learner(), {"n_steps": N_STEPS, "device": "cpu"}
     PPO("MlpPolicy", Walk(), **host).learn(N_STEPS, callback=learner)
     learner.save(tmp_path / "learner")
     loaded, model = RewardLearner.load(tmp_path / "learner", critics=1), PPO("MlpPolicy", Walk(), **host)
@@ -106,7 +107,7 @@ def test_a_learner_that_could_not_be_loaded_is_not_a_fresh_one_at_the_second_try
 
 
 def test_a_loaded_preset_overrides_what_was_saved(tmp_path):
-    learner = RewardLearner()
+    learner = implicit_learner()
     learner.attach(PPO("MlpPolicy", Walk(), n_steps=N_STEPS, device="cpu"))
     learner.save(tmp_path / "learner")
     settings = RewardLearner.load(tmp_path / "learner", preset="paper", swap=False).settings
@@ -159,9 +160,9 @@ def test_rewards_that_are_edited_in_place_are_refused_before_they_are_lost():
 
 def test_a_model_has_one_learner_and_has_it_once():
     host = {"n_steps": N_STEPS, "n_epochs": 1, "device": "cpu"}
-    learner = RewardLearner()
+    learner = implicit_learner()
     with pytest.raises(RuntimeError, match="another RewardLearner has taken it"):
-        PPO("MlpPolicy", Walk(), **host).learn(N_STEPS, callback=[RewardLearner(), RewardLearner()])
+        PPO("MlpPolicy", Walk(), **host).learn(N_STEPS, callback=[implicit_learner(), implicit_learner()])
     with pytest.raises(ValueError, match="twice"):
         PPO("MlpPolicy", Walk(), **host).learn(N_STEPS, callback=[learner, learner])
 

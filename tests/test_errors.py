@@ -12,6 +12,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback, EveryNTimesteps
 from torch import nn
 from toys import (
+    IMPLICIT,
     ITERATION,
     OBSERVATION,
     SMALL,
@@ -25,14 +26,16 @@ from toys import (
     WrongShape,
     all_of,
     differences,
+    implicit_learner,
     policy_of,
     ppo,
-    snapshot,
     tare,
     vec_env,
 )
 
 from sb3_tare import ARCHITECTURES, TAREPPO, RewardLearner
+from sb3_tare.algorithms.lirpg import LIRPGLearner
+from sb3_tare.settings.older import REMOVED
 from sb3_tare.utils.checks import check_finite
 
 
@@ -56,15 +59,15 @@ def test_an_unknown_setting_is_refused_with_the_one_that_may_be_meant(name, mean
 
 def test_a_setting_unlike_any_other_is_refused_with_those_that_are_known():
     with refused(TypeError, "'zzz'", "known", "architecture", "curvature", "seed"):
-        RewardLearner(zzz=1)
+        implicit_learner(zzz=1)
 
 
 CHOICES = {
-    "preset": "'paper'",
+    "preset": "'decomposition', 'implicit'",
     "features": "'policy', 'own'",
     "reward_mode": "'add', 'replace'",
     "validation": "'split', 'next_rollout'",
-    "curvature": "'fisher', 'hessian', 'identity'",
+    "curvature": "'fisher', 'hessian', 'identity', 'adam'",
     "curvature_episodes": "'validation', 'training'",
     "actor_parameters": "'all', 'without_log_std'",
 }
@@ -74,40 +77,39 @@ CHOICES = {
 @pytest.mark.parametrize("value", ["nonsense", 1, True])
 def test_a_value_that_is_no_choice_is_refused_with_the_choices(name, value):
     with refused(ValueError, name, CHOICES[name], f"got {value!r}"):
-        RewardLearner(**{name: value})
+        implicit_learner(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["swap", "interleave", "center", "normalize_reward", "zero_head"])
 @pytest.mark.parametrize("value", ["true", 1, 0, "no"])
 def test_a_switch_takes_true_and_false_alone(name, value):
     with refused(ValueError, name, "True, False", f"got {value!r}"):
-        RewardLearner(**{name: value})
+        implicit_learner(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0, 3, True, "2", 2.0, None])
 def test_there_are_one_or_two_critics(value):
     with refused(ValueError, "critics must be one of 1, 2", f"got {value!r}"):
-        RewardLearner(critics=value)
+        implicit_learner(critics=value)
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "critic_learning_rate", "max_grad_norm"])
 @pytest.mark.parametrize("value", [0, -1e-3, "3e-4", None, True, float("nan"), float("inf")])
 def test_a_step_size_must_be_positive(name, value):
     with refused(ValueError, f"{name} must be a number above 0", f"got {value!r}"):
-        RewardLearner(**{name: value})
+        implicit_learner(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["reward_coef", "damping", "kl_coef", "return_consistency"])
+@pytest.mark.parametrize("name", ["reward_coef", "damping", "kl_coef"])
 @pytest.mark.parametrize("value", [-0.1, "1", None, False, float("nan"), float("inf")])
 def test_a_coefficient_must_not_be_negative(name, value):
     with refused(ValueError, f"{name} must be a number at least 0", f"got {value!r}"):
-        RewardLearner(**{name: value})
+        implicit_learner(**{name: value})
 
 
 COUNTS = {
     **dict.fromkeys(["n_reward_updates", "critic_epochs"], 0),
     **dict.fromkeys(["cg_steps", "critic_batch_size"], 1),
-    **dict.fromkeys(["consistency_window", "consistency_rollouts", "consistency_updates", "consistency_batch_size"], 1),
 }
 
 
@@ -116,23 +118,23 @@ COUNTS = {
 def test_a_count_must_be_a_whole_number(name, value):
     value = COUNTS[name] - 1 if value == "too few" else value
     with refused(ValueError, f"{name} must be a whole number of at least {COUNTS[name]}", f"got {value!r}"):
-        RewardLearner(**{name: value})
+        implicit_learner(**{name: value})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "1", True])
 def test_lambda_lies_between_zero_and_one(value):
     with refused(ValueError, "gae_lambda must be a number at least 0", "at most 1", f"got {value!r}"):
-        RewardLearner(gae_lambda=value)
+        implicit_learner(gae_lambda=value)
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "0", True])
 def test_a_seed_is_a_whole_number(value):
     with refused(ValueError, "seed must be a whole number of at least 0 or None", f"got {value!r}"):
-        RewardLearner(seed=value)
+        implicit_learner(seed=value)
 
 
 def test_the_least_values_are_taken():
-    RewardLearner(**COUNTS, reward_coef=0, damping=0.0, kl_coef=0, return_consistency=0, gae_lambda=0, seed=0)
+    implicit_learner(**COUNTS, reward_coef=0, damping=0.0, kl_coef=0, gae_lambda=0, seed=0)
 
 
 # Architectures
@@ -141,18 +143,18 @@ def test_the_least_values_are_taken():
 @pytest.mark.parametrize("value", ["LSTMbmul", "nonsense", ""])
 def test_an_unknown_architecture_is_refused_with_those_that_are_known(value):
     with refused(ValueError, "architecture must be one of", *ARCHITECTURES, f"got {value!r}"):
-        RewardLearner(architecture=value)
+        implicit_learner(architecture=value)
 
 
 @pytest.mark.parametrize("value", [None, 3, dict, nn.Linear(1, 1)], ids=str)
 def test_an_architecture_that_is_neither_name_nor_class_is_refused(value):
     with refused(ValueError, "architecture must be a name or a torch.nn.Module class", f"got {value!r}"):
-        RewardLearner(architecture=value)
+        implicit_learner(architecture=value)
 
 
 def test_arguments_of_the_architecture_must_be_a_mapping():
     with refused(ValueError, "architecture_kwargs must be a mapping", "got [64]"):
-        RewardLearner(architecture_kwargs=[64])
+        implicit_learner(architecture_kwargs=[64])
 
 
 @pytest.mark.parametrize("architecture", ["LSTMbMul", LinearReward])
@@ -171,8 +173,8 @@ def test_a_bound_must_be_positive(bound):
 @pytest.mark.parametrize("settings", [{"reward_mode": "replace"}, {"preset": "paper"}], ids=str)
 def test_a_coefficient_of_a_reward_that_stands_alone_is_refused(settings):
     with refused(ValueError, "reward_coef=0.5", "reward_mode='replace'", "leave it out"):
-        RewardLearner(**settings, reward_coef=0.5)
-    assert RewardLearner(**{**settings, "reward_mode": "add"}, reward_coef=0.5).settings.advantage.reward_coef == 0.5
+        implicit_learner(**settings, reward_coef=0.5)
+    assert implicit_learner(**{**settings, "reward_mode": "add"}, reward_coef=0.5).settings.advantage.reward_coef == 0.5
 
 
 def test_a_network_without_a_head_cannot_start_at_zero():
@@ -212,7 +214,7 @@ def test_a_network_of_the_wrong_shape_is_refused_before_anything_is_updated(bare
     model = ppo() if bare else tare(**settings)
     before = policy_of(model)
     with pytest.raises(ValueError, match=r"reward network must return one reward a step, shape \((\d+),\), got \(\1, 1\)"):
-        model.learn(ITERATION, callback=RewardLearner(**settings) if bare else None)
+        model.learn(ITERATION, callback=implicit_learner(**settings) if bare else None)
     assert not differences(before, policy_of(model))
 
 
@@ -221,19 +223,35 @@ def test_a_network_of_the_wrong_shape_is_refused_before_anything_is_updated(bare
 
 def test_interleaving_needs_its_validation_at_once():
     with refused(ValueError, "interleave=True", "validation='split'", "'next_rollout'"):
-        RewardLearner(interleave=True, validation="next_rollout")
+        implicit_learner(interleave=True, validation="next_rollout")
 
 
-@pytest.mark.parametrize("architecture", [name for name, network in ARCHITECTURES.items() if network.sees_reward] + [Headless])
-def test_return_consistency_needs_a_network_that_does_not_see_the_reward(architecture):
-    name = architecture if isinstance(architecture, str) else "Headless"
-    with refused(ValueError, "return_consistency=0.5", name, "architecture='StateAction'", "sees_reward = False"):
-        RewardLearner(architecture=architecture, return_consistency=0.5)
+@pytest.mark.parametrize("owner", [RewardLearner, LIRPGLearner])
+@pytest.mark.parametrize("name", REMOVED)
+def test_settings_of_return_consistency_lead_to_those_that_have_replaced_it(name, owner):
+    with refused(
+        TypeError, f"{name} was a setting of return consistency", "decomposition_" if "_u" in name else "", "preset="
+    ):
+        owner(**{name: 1})
 
 
-def test_return_consistency_takes_networks_that_do_not_see_the_reward():
-    for architecture in ("StateAction", LinearReward):
-        RewardLearner(architecture=architecture, return_consistency=0.5)
+def test_no_preset_is_none_of_them():
+    with refused(ValueError, "preset must be one of 'decomposition', 'implicit', 'paper', 'paper_literal', got None"):
+        RewardLearner(preset=None)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"reward_mode": "add"}, {"critics": 2}, {"normalize_reward": True}, {"architecture": "LSTMbMul"}], ids=str
+)
+def test_a_setting_of_the_implicit_gradient_names_its_preset(setting):
+    with refused(ValueError, "return_decomposition=True needs", "preset='implicit'", *setting):
+        RewardLearner(**setting)
+    assert RewardLearner(preset="implicit", **setting).settings.decomposition.return_decomposition is False
+
+
+def test_nothing_to_learn_by_is_refused():
+    with refused(ValueError, "return_decomposition=False", "preset='implicit'"):
+        RewardLearner(return_decomposition=False)
 
 
 # Hosts
@@ -243,7 +261,7 @@ def test_return_consistency_takes_networks_that_do_not_see_the_reward():
 def test_interleaving_needs_a_host_with_epochs(algorithm):
     model = algorithm("MlpPolicy", vec_env(), n_steps=64, seed=0, policy_kwargs=dict(TINY_NET))
     with refused(ValueError, "interleave=True", "trains in epochs", algorithm.__name__):
-        model.learn(64, callback=RewardLearner(interleave=True))
+        model.learn(64, callback=implicit_learner(interleave=True))
 
 
 @pytest.mark.parametrize(
@@ -258,14 +276,14 @@ def test_a_host_that_is_not_supported_is_refused_with_those_that_are(algorithm, 
     kwargs = {"buffer_size": 100} if algorithm in (DQN, SAC) else {}
     model = algorithm(policy, vec_env(1, env), policy_kwargs={"net_arch": [8]}, **kwargs)
     with refused(TypeError, f"for {algorithm.__name__};", "supported", "PPO", "MaskablePPO", "TRPO", "A2C"):
-        model.learn(8, callback=RewardLearner())
+        model.learn(8, callback=implicit_learner())
 
 
 def test_a_subclass_of_a_host_is_a_host():
     class MyPPO(PPO):
         pass
 
-    MyPPO("MlpPolicy", vec_env(), **SMALL).learn(ITERATION, callback=RewardLearner())
+    MyPPO("MlpPolicy", vec_env(), **SMALL).learn(ITERATION, callback=implicit_learner())
 
 
 @pytest.mark.parametrize(("validation", "least"), [("split", 4), ("next_rollout", 2)])
@@ -277,8 +295,8 @@ def test_rollouts_too_short_are_refused(validation, least):
     with refused(
         ValueError, repr(validation), f"at least {least} steps", f"n_steps={least - 1}", "1 environments", "raise n_steps"
     ):
-        model(least - 1).learn(4, callback=RewardLearner(validation=validation))
-    model(least).learn(4, callback=RewardLearner(validation=validation))
+        model(least - 1).learn(4, callback=implicit_learner(validation=validation))
+    model(least).learn(4, callback=implicit_learner(validation=validation))
 
 
 def test_tareppo_refuses_rollouts_too_short_to_split():
@@ -290,7 +308,7 @@ def test_tareppo_refuses_rollouts_too_short_to_split():
 def test_rollouts_of_few_steps_are_warned_about(bare):
     def run(n_steps):
         if bare:
-            ppo(n_steps=n_steps).learn(1, callback=RewardLearner())
+            ppo(n_steps=n_steps).learn(1, callback=implicit_learner())
         else:
             tare(host={"n_steps": n_steps})
 
@@ -330,11 +348,11 @@ def evaluation(**callbacks):
 )
 def test_inside_a_callback_that_passes_no_rollouts_on_it_is_refused(wrap):
     with refused(ValueError, "RewardLearner must see every step and rollout", "learn(callback=["):
-        ppo().learn(ITERATION, callback=wrap(RewardLearner()))
+        ppo().learn(ITERATION, callback=wrap(implicit_learner()))
 
 
 def test_one_callback_serves_one_model():
-    learner = RewardLearner()
+    learner = implicit_learner()
     ppo().learn(ITERATION, callback=learner)
     with refused(ValueError, "already belongs to another model", "one for each", "RewardLearner.load"):
         ppo().learn(ITERATION, callback=learner)
@@ -342,7 +360,7 @@ def test_one_callback_serves_one_model():
 
 @pytest.mark.parametrize("in_list", [True, False])
 def test_tareppo_takes_no_second_learner(in_list):
-    learner = RewardLearner()
+    learner = implicit_learner()
     with refused(ValueError, "TAREPPO learns a reward of its own", "reward_kwargs"):
         tare().learn(ITERATION, callback=[learner] if in_list else learner)
 
@@ -354,7 +372,7 @@ def test_tareppo_takes_no_second_learner(in_list):
 @pytest.mark.parametrize("validation", ["split", "next_rollout"])
 def test_a_reward_network_that_diverged_is_reported_before_anything_is_updated(bare, validation):
     settings = {"architecture": NotANumber, "zero_head": False, "validation": validation}
-    model, learner = (ppo(), RewardLearner(**settings)) if bare else (tare(**settings), None)
+    model, learner = (ppo(), implicit_learner(**settings)) if bare else (tare(**settings), None)
     before = policy_of(model)
     with refused(FloatingPointError, "reward network", "not finite", "learning_rate"):
         model.learn(ITERATION, callback=learner)
@@ -384,7 +402,7 @@ def test_an_environment_that_breaks_is_reported_at_its_step(value, bare, n_envs,
     states = []
     watch = Watch(rollout_start=lambda watch: states.append(policy_of(watch.model)))
     with refused(ValueError, f"the environment returned a {what}", "not finite", str(value)):
-        model.learn(3 * n_envs * ITERATION, callback=[watch, RewardLearner()] if bare else watch)
+        model.learn(3 * n_envs * ITERATION, callback=[watch, implicit_learner()] if bare else watch)
     assert model.num_timesteps == n_envs * at
     assert not differences(states[-1], policy_of(model))
     assert len(states) == 2
@@ -420,7 +438,7 @@ def test_an_entry_of_a_dictionary_that_is_not_finite_is_named():
             observation, *rest = super().step(action)
             return {**observation, "right": np.full(3, np.inf, dtype=np.float32)}, *rest
 
-    model = TAREPPO("MultiInputPolicy", vec_env(1, lambda: HalfBroken(space)), **SMALL)
+    model = TAREPPO("MultiInputPolicy", vec_env(1, lambda: HalfBroken(space)), reward_kwargs=IMPLICIT, **SMALL)
     with refused(ValueError, "observation 'right'", "not finite"):
         model.learn(ITERATION)
 
@@ -451,7 +469,7 @@ def test_after_an_error_learning_goes_on_once_the_cause_is_mended():
 )
 def test_a_learner_without_a_model_has_nothing_to_save(use, tmp_path):
     with refused(RuntimeError, "no model yet", "learn(callback=...)"):
-        use(RewardLearner(), tmp_path / "learner")
+        use(implicit_learner(), tmp_path / "learner")
     assert not list(tmp_path.iterdir())
 
 
@@ -474,7 +492,7 @@ def test_a_file_that_is_not_there_is_reported(tmp_path):
 
 
 def test_a_learner_saved_with_another_shape_is_refused_by_its_model(tmp_path):
-    learner = RewardLearner(architecture_kwargs={"hidden_size": 8})
+    learner = implicit_learner(architecture_kwargs={"hidden_size": 8})
     ppo().learn(ITERATION, callback=learner)
     learner.save(tmp_path / "learner")
     other = RewardLearner.load(tmp_path / "learner", architecture_kwargs={"hidden_size": 16})
@@ -497,19 +515,6 @@ def test_parameters_of_a_reward_model_of_another_shape_are_refused(other):
         tare().set_parameters(tare(**other).get_parameters())
 
 
-@pytest.mark.parametrize("saved", [0.0, 1.0])
-def test_return_consistency_may_be_taken_up_or_dropped_when_a_state_is_loaded(saved):
-    # It brings an optimiser of its own, which starts afresh where the state has none.
-    settings = {"architecture": "StateAction", "consistency_updates": 1}
-    parameters = tare(**settings, return_consistency=saved).learn(ITERATION).get_parameters()
-    other = tare(**settings, return_consistency=1.0 - saved)
-    other.set_parameters(parameters)
-    for name in ("reward_model", "generator"):
-        expected, taken = (parameters["reward_learner"][name] for parameters in (parameters, other.get_parameters()))
-        assert not differences(snapshot(expected), snapshot(taken))
-    other.learn(ITERATION)
-
-
 def test_parameters_must_name_the_reward_learner():
     parameters = tare().get_parameters()
     del parameters["reward_learner"]
@@ -526,4 +531,4 @@ def test_a_refused_setting_is_refused_before_an_environment_is_made():
 def test_maskable_ppo_with_the_callback_refuses_what_ppo_refuses():
     model = MaskablePPO("MlpPolicy", vec_env(1, lambda: InvalidActionEnvDiscrete(dim=3)), **SMALL)
     with refused(FloatingPointError, "not finite"):
-        model.learn(ITERATION, callback=RewardLearner(architecture=NotANumber, zero_head=False))
+        model.learn(ITERATION, callback=implicit_learner(architecture=NotANumber, zero_head=False))

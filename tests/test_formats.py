@@ -1,5 +1,6 @@
 """Saved files tell their format: today's carry a number, those without one are read, and others are refused in a sentence."""
 
+import ast
 import io
 import json
 import pickle
@@ -13,10 +14,10 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.save_util import load_from_zip_file
-from toys import ITERATION, SMALL, Toy, awr, ppo, tare, tare_awr, vec_env
+from toys import ITERATION, SMALL, Toy, all_of, awr, differences, implicit_learner, ppo, tare, tare_awr, vec_env
 
 import sb3_tare
-from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO, LearnedReward, RewardLearner
+from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO, LearnedReward, RewardLearner, RewardSettings
 from sb3_tare.analysis.loading import load_model
 from sb3_tare.experiments.running import results
 from sb3_tare.experiments.studies import jobs_of
@@ -36,15 +37,30 @@ def labels(reward: LearnedReward) -> list[float]:
     return list(reward.relabel(observations, actions, rng.normal(size=6), [4, 2]))
 
 
+WITHOUT_CONSISTENCY = {
+    "preset": "implicit",
+    "architecture": "StateAction",
+    "architecture_kwargs": {"hidden_size": 8},
+    "validation": "next_rollout",
+    "curvature": "hessian",
+}
+
+
+def load_unnumbered(algorithm, name: str, open_it=lambda path: path, **kwargs):
+    """The model in a file; that of ``tare_ppo.zip`` was saved with return consistency, and goes on without."""
+    custom_objects = {"reward_kwargs": WITHOUT_CONSISTENCY} if name == "tare_ppo" else None
+    return algorithm.load(open_it(UNNUMBERED / f"{name}.zip"), custom_objects=custom_objects, **kwargs)
+
+
 def reward_of(owner, name: str) -> LearnedReward:
     """The reward in a file; ``tare_ppo.zip`` was learned with statistics that only the exported reward kept."""
     exported = LearnedReward.load(UNNUMBERED / "learned_reward_state_action.zip")
     return LearnedReward.of(owner, exported.vec_normalize if name == "tare_ppo" else None)
 
 
-def learner_on(model_class, path: Path) -> RewardLearner:
+def learner_on(model_class, name: str) -> RewardLearner:
     """The learner in a file, on the host that it was saved with."""
-    learner = RewardLearner.load(path)
+    learner = load_unnumbered(RewardLearner, name)
     learner.attach(model_class("MlpPolicy", vec_env(1), **SMALL))
     return learner
 
@@ -61,9 +77,9 @@ def memory(path: Path):
 @pytest.mark.parametrize(("algorithm", "name"), [(TAREPPO, "tare_ppo"), (TAREAWR, "tare_awr"), (LIRPG, "lirpg")])
 @pytest.mark.filterwarnings("ignore:a rollout has only 32 steps")
 def test_a_model_without_a_number_has_the_reward_that_it_had(algorithm, name):
-    model = algorithm.load(UNNUMBERED / f"{name}.zip")
+    model = load_unnumbered(algorithm, name)
     assert labels(reward_of(model, name)) == pytest.approx(EXPECTED[name]["rewards"], rel=1e-5)
-    taken_over = algorithm.load(UNNUMBERED / f"{name}.zip")
+    taken_over = load_unnumbered(algorithm, name)
     for parameter in taken_over.reward_learner.trainer.reward_model.parameters():
         torch.nn.init.zeros_(parameter)
     taken_over.set_parameters(UNNUMBERED / f"{name}.zip")
@@ -71,11 +87,10 @@ def test_a_model_without_a_number_has_the_reward_that_it_had(algorithm, name):
 
 
 def test_a_model_without_a_number_has_the_rollouts_and_times_that_it_had():
-    model = TAREPPO.load(UNNUMBERED / "tare_ppo.zip")
+    model = load_unnumbered(TAREPPO, "tare_ppo")
     trainer = model.reward_learner.trainer
     assert model.reward_learner.times == EXPECTED["tare_ppo"]["times"]
     assert trainer._waiting.reward.episodes.n_steps == EXPECTED["tare_ppo"]["waiting_steps"]
-    assert len(trainer.memory.state_dict()) == len(EXPECTED["tare_ppo"]["memory_steps"])
     of_awr = TAREAWR.load(UNNUMBERED / "tare_awr.zip").reward_learner.trainer
     assert of_awr._waiting.reward.episodes.n_steps == EXPECTED["tare_awr"]["waiting_steps"]
 
@@ -84,21 +99,21 @@ def test_a_model_without_a_number_has_the_rollouts_and_times_that_it_had():
     "open_it", [lambda path: path, lambda path: path.with_suffix(""), lambda p: io.BytesIO(p.read_bytes())]
 )
 def test_a_model_without_a_number_learns_on_and_is_saved_with_one(open_it, tmp_path):
-    model = TAREPPO.load(open_it(UNNUMBERED / "tare_ppo.zip"), env=vec_env(2))
+    model = load_unnumbered(TAREPPO, "tare_ppo", open_it, env=vec_env(2))
     model.learn(2 * ITERATION)
     model.save(tmp_path / "model")
     assert told(tmp_path / "model.zip") == stamp("model")
     TAREPPO.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize(("name", "algorithm"), [("tare_ppo", TAREPPO), ("tare_awr", TAREAWR)])
+@pytest.mark.parametrize(("name", "algorithm"), [("lirpg", LIRPG), ("tare_awr", TAREAWR)])
 def test_a_model_without_a_number_is_found_by_the_name_of_its_algorithm(name, algorithm):
     assert type(load_model(UNNUMBERED / f"{name}.zip")) is algorithm
 
 
 @pytest.mark.parametrize("name", ["reward_learner", "tare_ppo"])
 def test_a_reward_learner_without_a_number_goes_on(name):
-    learner = learner_on(PPO, UNNUMBERED / f"{name}.zip")
+    learner = learner_on(PPO, name)
     assert labels(reward_of(learner, name)) == pytest.approx(EXPECTED[name]["rewards"], rel=1e-5)
     assert RewardLearner.load(UNNUMBERED / "reward_learner.zip")._loaded[1] == EXPECTED["reward_learner"]["times"]
 
@@ -136,6 +151,57 @@ def test_a_network_that_was_pickled_where_it_was_is_found_where_it_is(tmp_path):
     assert RewardLearner.load(tmp_path / "learner").settings.network.architecture is StateAction
 
 
+# files of format 1, where the implicit gradient was what no preset meant
+
+
+def as_format_1(path: Path, reward_kwargs: dict[str, object]) -> Path:
+    """The file as it was written when its settings were these."""
+    kind = told(path)["kind"]
+    edited(path, path, reward_kwargs=reward_kwargs, **{KEY: {"kind": kind, "format": 1, "version": "0.1.0"}})
+    return path
+
+
+@pytest.mark.parametrize("settings", [{}, {"preset": None, "validation": "next_rollout"}, {"preset": "paper"}], ids=str)
+def test_a_model_goes_on_with_the_settings_that_it_was_saved_with(settings, tmp_path):
+    meant = {**settings, "preset": settings.get("preset") or "implicit"}
+    model = tare(**meant).learn(ITERATION)
+    model.save(tmp_path / "model.zip")
+    path = as_format_1(tmp_path / "model.zip", {**settings, "return_consistency": 0.0, "consistency_window": 200})
+    for loaded in (TAREPPO.load(path, env=vec_env()), load_model(path)):
+        assert loaded.reward_learner.settings == model.reward_learner.settings
+        assert not differences(all_of(model), all_of(loaded))
+    assert RewardLearner.load(path).settings == model.reward_learner.settings
+    assert TAREPPO.load(path, reward_kwargs={**meant, "damping": 1.0}).reward_learner.settings.gradient.damping == 1.0
+
+
+def test_a_model_that_decomposes_returns_goes_on_with_it(tmp_path):
+    settings = {"preset": "decomposition", "decomposition_updates": 1}
+    tare(**settings).save(tmp_path / "model.zip")
+    loaded = TAREPPO.load(as_format_1(tmp_path / "model.zip", settings))
+    assert loaded.reward_learner.settings == RewardSettings(**settings)
+
+
+def test_a_baseline_without_presets_is_given_none(tmp_path):
+    LIRPG("MlpPolicy", vec_env(), **SMALL).save(tmp_path / "model.zip")
+    path = as_format_1(tmp_path / "model.zip", {"consistency_updates": 3})
+    assert LIRPG.load(path).reward_kwargs == {}
+
+
+def test_a_reward_learner_goes_on_with_the_settings_that_it_was_saved_with(tmp_path):
+    save_learner(tmp_path / "learner.zip")
+    flat = RewardLearner.load(tmp_path / "learner.zip").settings.flat()
+    path = as_format_1(tmp_path / "learner.zip", {**flat, "preset": None, "return_consistency": 0.0})
+    assert RewardLearner.load(path).settings == RewardSettings(preset="implicit")
+
+
+@pytest.mark.parametrize("load", [TAREPPO.load, RewardLearner.load, load_model])
+def test_return_consistency_is_refused_with_the_settings_to_go_on_without(load):
+    with pytest.raises(ValueError, match=r"return_consistency=1.0, which does not exist any more") as error:
+        load(UNNUMBERED / "tare_ppo.zip")
+    (printed,) = re.findall(r"custom_objects=\{'reward_kwargs': (\{.*\})\} to go on without", str(error.value))
+    assert ast.literal_eval(printed) == WITHOUT_CONSISTENCY
+
+
 # today's files
 
 
@@ -148,7 +214,7 @@ def save_awr(path):
 
 
 def save_learner(path):
-    model, learner = ppo(), RewardLearner()
+    model, learner = ppo(), implicit_learner()
     learner.attach(model)
     learner.save(path)
 
@@ -230,7 +296,7 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(save, load, ki
     edited(tmp_path / name, tmp_path / name, **{KEY: {"kind": kind, "format": 7, "version": "3.2.1"}})
     sentence = (
         f"{tmp_path / name} is a {kind} in format 7, written by sb3_tare 3.2.1, and sb3_tare {sb3_tare.__version__} reads "
-        f"format {FORMATS[kind]} and files without a number: install that version or a newer one"
+        f"formats up to {FORMATS[kind]} and files without a number: install that version or a newer one"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         load(tmp_path / name)
@@ -241,7 +307,9 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(save, load, ki
 def test_a_format_that_never_was_is_refused(save, load, kind, name, number, tmp_path):
     save(tmp_path / name)
     edited(tmp_path / name, tmp_path / name, **{KEY: {**stamp(kind), "format": number}})
-    sentence = f"{tmp_path / name} is a {kind} in format {number!r}, written by .*reads format {FORMATS[kind]} .*save it again"
+    sentence = (
+        f"{tmp_path / name} is a {kind} in format {number!r}, written by .*reads formats up to {FORMATS[kind]} .*save it again"
+    )
     with pytest.raises(ValueError, match=sentence):
         load(tmp_path / name)
 
@@ -257,11 +325,11 @@ def test_what_tells_no_format_at_all_is_refused_as_well(found, tmp_path):
 def test_a_newer_file_is_refused_before_anything_in_it_is_unpickled(tmp_path):
     save_model(tmp_path / "file.zip")
     broken = {":type:": "", ":serialized:": b64encode(b"csb3_tare.of_tomorrow\nThing\n.").decode()}
-    newer = {KEY: {"kind": "model", "format": 2, "version": "0.2.0"}}
+    newer = {KEY: {"kind": "model", "format": 3, "version": "0.2.0"}}
     edited(tmp_path / "file.zip", tmp_path / "file.zip", policy_class=broken, **newer)
     with pytest.raises(ModuleNotFoundError):
         load_from_zip_file(tmp_path / "file.zip")
-    with pytest.raises(ValueError, match="in format 2"):
+    with pytest.raises(ValueError, match="in format 3"):
         TAREPPO.load(tmp_path / "file")
     with (tmp_path / "memory.pkl").open("wb") as file:
         pickle.dump({KEY: {"kind": "replay memory", "format": 2, "version": "0.2.0"}}, file)
@@ -287,20 +355,20 @@ def test_a_study_stops_at_a_newer_result_and_leaves_it_as_it_is(tmp_path):
         (
             lambda path: ppo().save(path),
             TAREPPO.load,
-            "no model: it carries no format number, .* 1; load it with the class",
+            "no model: it carries no format number, .* 2; load it with the class",
         ),
         (
             lambda path: ppo().save(path),
             RewardLearner.load,
-            "no RewardLearner: it carries no format number, .* 1; give",
+            "no RewardLearner: it carries no format number, .* 2; give",
         ),
-        (save_awr, RewardLearner.load, "no RewardLearner: it is a model in format 1, .* in format 1; give"),
-        (save_reward, RewardLearner.load, "no RewardLearner: it is a LearnedReward in format 1, .* in format 1; give"),
-        (save_learner, TAREPPO.load, "no model: it is a RewardLearner in format 1, .* format 1; load"),
+        (save_awr, RewardLearner.load, "no RewardLearner: it is a model in format 2, .* in format 2; give"),
+        (save_reward, RewardLearner.load, "no RewardLearner: it is a LearnedReward in format 1, .* in format 2; give"),
+        (save_learner, TAREPPO.load, "no model: it is a RewardLearner in format 2, .* format 2; load"),
         (
             save_learner,
             LearnedReward.load,
-            "no LearnedReward: it is a RewardLearner in format 1, .* 1; LearnedReward.of",
+            "no LearnedReward: it is a RewardLearner in format 2, .* 1; LearnedReward.of",
         ),
     ],
 )

@@ -10,8 +10,9 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 from torch import Tensor, nn
+from toys import IMPLICIT, implicit_learner
 
-from sb3_tare import TAREPPO, RewardInputs, RewardLearner
+from sb3_tare import TAREPPO, RewardInputs
 
 torch.set_num_threads(1)
 
@@ -84,7 +85,7 @@ def trained_parameters(algorithm, vec_env: type[VecEnv], callback: BaseCallback 
 @pytest.mark.parametrize("identity", IDENTITIES)
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.__name__)
 def test_a_reward_that_says_nothing_new_leaves_the_host_as_it_is_bit_for_bit(host, identity):
-    learner = RewardLearner(**ONE_PART_NO_STEP, **IDENTITIES[identity])
+    learner = implicit_learner(**ONE_PART_NO_STEP, **IDENTITIES[identity])
     plain = trained_parameters(host, DummyVecEnv, **HOSTS[host])
     assert torch.equal(trained_parameters(host, DummyVecEnv, callback=learner, **HOSTS[host]), plain)
 
@@ -92,13 +93,15 @@ def test_a_reward_that_says_nothing_new_leaves_the_host_as_it_is_bit_for_bit(hos
 @pytest.mark.parametrize("identity", IDENTITIES)
 def test_tareppo_with_a_reward_that_says_nothing_new_is_ppo_bit_for_bit(identity):
     kwargs = HOSTS[PPO]
-    learned = trained_parameters(TAREPPO, DummyVecEnv, reward_kwargs={**ONE_PART_NO_STEP, **IDENTITIES[identity]}, **kwargs)
+    learned = trained_parameters(
+        TAREPPO, DummyVecEnv, reward_kwargs={**IMPLICIT, **ONE_PART_NO_STEP, **IDENTITIES[identity]}, **kwargs
+    )
     assert torch.equal(learned, trained_parameters(PPO, DummyVecEnv, **kwargs))
 
 
 def test_rewards_of_double_precision_lose_no_bits():
     identity = IDENTITIES["the extrinsic reward in its place"]
-    learner = RewardLearner(**ONE_PART_NO_STEP, **identity)
+    learner = implicit_learner(**ONE_PART_NO_STEP, **identity)
     plain = trained_parameters(PPO, SubprocVecEnv, **HOSTS[PPO])
     assert torch.equal(trained_parameters(PPO, SubprocVecEnv, callback=learner, **HOSTS[PPO]), plain)
 
@@ -106,8 +109,8 @@ def test_rewards_of_double_precision_lose_no_bits():
 def test_the_laws_do_not_hold_by_themselves():
     """A reward that differs, or one that is learned, does move the policy."""
     plain = trained_parameters(PPO, DummyVecEnv, **HOSTS[PPO])
-    replaced = RewardLearner(**ONE_PART_NO_STEP, reward_mode="replace")
-    learned = RewardLearner(validation="next_rollout")
+    replaced = implicit_learner(**ONE_PART_NO_STEP, reward_mode="replace")
+    learned = implicit_learner(validation="next_rollout")
     for learner in (replaced, learned):
         assert not torch.equal(trained_parameters(PPO, DummyVecEnv, callback=learner, **HOSTS[PPO]), plain)
 
@@ -120,14 +123,14 @@ def test_maskable_ppo_keeps_its_masks_and_its_bits(identity):
         model.learn(192, callback=callback)
         return nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
-    assert torch.equal(trained(RewardLearner(**ONE_PART_NO_STEP, **IDENTITIES[identity])), trained(None))
+    assert torch.equal(trained(implicit_learner(**ONE_PART_NO_STEP, **IDENTITIES[identity])), trained(None))
 
 
 @pytest.mark.parametrize("validation", ["split", "next_rollout"])
 def test_the_bare_callback_and_tareppo_train_the_same_policy(validation):
     kwargs = {"n_steps": 64, "n_epochs": 2}
-    owned = trained_parameters(TAREPPO, DummyVecEnv, reward_kwargs={"validation": validation}, **kwargs)
-    bare = trained_parameters(PPO, DummyVecEnv, callback=RewardLearner(validation=validation), **kwargs)
+    owned = trained_parameters(TAREPPO, DummyVecEnv, reward_kwargs={**IMPLICIT, "validation": validation}, **kwargs)
+    bare = trained_parameters(PPO, DummyVecEnv, callback=implicit_learner(validation=validation), **kwargs)
     assert torch.equal(owned, bare)
 
 

@@ -34,10 +34,11 @@ from toys import (
     ppo,
     set_generators,
     snapshot,
+    tare,
     vec_env,
 )
 
-from sb3_tare import LIRPG, TAREPPO
+from sb3_tare import LIRPG
 from sb3_tare.algorithms.lirpg import LIRPGLearner
 from sb3_tare.data.rollout import Rollout
 from sb3_tare.policy.objectives import clipped_surrogate
@@ -57,13 +58,16 @@ def lirpg(env: Any = None, policy: Any = "MlpPolicy", host: Any = SMALL, **rewar
 
 
 class DoubleExtractor(BaseFeaturesExtractor):
-    """Makes a policy one of double precision."""
+    """Lets a policy be one of double precision once ``double()`` has made it one."""
+
+    precision: Tensor
 
     def __init__(self, observation_space: spaces.Box) -> None:
         super().__init__(observation_space, observation_space.shape[0])
+        self.register_buffer("precision", torch.zeros(()))
 
     def forward(self, observations: Tensor) -> Tensor:
-        return observations.double()
+        return observations.to(self.precision.dtype)
 
 
 class Evaluation(nn.Module):
@@ -376,8 +380,7 @@ def test_its_defaults_are_those_of_the_authors_and_leave_tareppos_alone():
     chosen = {"architecture": "StateActionTanh", "reward_mode": "replace", "learning_rate": 1e-4, "max_grad_norm": 0.5}
     assert chosen.items() <= settings.flat().items()
     ours, tareppos = (
-        model.get_parameters()["reward_learner"]["optimisers"]["reward"]["param_groups"][0]
-        for model in (lirpg(), TAREPPO("MlpPolicy", vec_env(), **SMALL))
+        model.get_parameters()["reward_learner"]["optimisers"]["reward"]["param_groups"][0] for model in (lirpg(), tare())
     )
     assert (ours["lr"], ours["eps"]) == (1e-4, 1e-5)
     assert tareppos["eps"] == 1e-8

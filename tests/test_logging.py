@@ -13,9 +13,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toys import ITERATION, SMALL, TINY_NET, Delayed, Toy, Watch, ppo, recorded_rollouts, tare, vec_env
-
-from sb3_tare import RewardLearner
+from toys import ITERATION, SMALL, TINY_NET, Delayed, Toy, Watch, implicit_learner, ppo, recorded_rollouts, tare, vec_env
 
 ALWAYS = {
     "learned_mean",
@@ -49,12 +47,8 @@ def rows(folder):
         ({"critics": 1}, ALWAYS | STEP | {"correlation"}),
         ({"n_reward_updates": 0, "zero_head": False}, ALWAYS | {"correlation", "critic_loss"}),
         ({"interleave": True, "swap": False}, ALWAYS | STEP | {"correlation", "critic_loss"}),
-        (
-            {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 1},
-            ALWAYS | STEP | {"correlation", "critic_loss", "consistency_loss"},
-        ),
     ],
-    ids=["split", "next_rollout", "one_critic", "no_reward_step", "interleaved", "return_consistency"],
+    ids=["split", "next_rollout", "one_critic", "no_reward_step", "interleaved"],
 )
 def test_every_number_of_the_reward_phase_is_logged_and_finite(settings, names):
     model = tare(**settings).learn(3 * ITERATION)
@@ -68,7 +62,7 @@ def test_the_callback_logs_the_same_on_every_host(algorithm):
     masked = algorithm is MaskablePPO
     env = vec_env(1, (lambda: InvalidActionEnvDiscrete(dim=3, n_invalid_actions=1)) if masked else Toy)
     kwargs = {"n_steps": 64, "policy_kwargs": dict(TINY_NET), "seed": 0} if algorithm in (A2C, TRPO) else SMALL
-    model = algorithm("MlpPolicy", env, **kwargs).learn(2 * ITERATION, callback=RewardLearner(zero_head=False))
+    model = algorithm("MlpPolicy", env, **kwargs).learn(2 * ITERATION, callback=implicit_learner(zero_head=False))
     values = logged(model)
     assert values.keys() >= ALWAYS | STEP
     assert all(math.isfinite(value) for value in values.values())
@@ -139,7 +133,7 @@ def test_the_episode_reward_is_that_of_the_environment(bare, settings, tmp_path)
     model = ppo() if bare else tare(**settings)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     # The callback's settings are TAREPPO's own otherwise.
-    model.learn(4 * ITERATION, callback=[Watch(step=note), *([RewardLearner(**settings)] if bare else [])])
+    model.learn(4 * ITERATION, callback=[Watch(step=note), *([implicit_learner(**settings)] if bare else [])])
     assert rows(tmp_path)[-1]["rollout/ep_rew_mean"] == pytest.approx(np.mean(returns), rel=1e-4)
     monitored = model.get_env().get_attr("episode_returns")[0]
     assert len(monitored) == len(returns) == 4 * ITERATION // 20

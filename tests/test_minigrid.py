@@ -16,7 +16,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from toys import Toy, policy_of, recorded_rollouts, snapshot
+from toys import IMPLICIT, Toy, policy_of, recorded_rollouts, snapshot
 
 from sb3_tare import LIRPG, TAREPPO
 from sb3_tare.envs import NoisyReward
@@ -86,7 +86,7 @@ def test_the_reward_sees_exactly_the_policys_features_and_its_steps_leave_the_co
         seed=0,
         device="cpu",
         policy_kwargs=convolution(),
-        reward_kwargs={"validation": "next_rollout", "architecture": "StateAction"},
+        reward_kwargs={**IMPLICIT, "validation": "next_rollout", "architecture": "StateAction"},
     )
     policy, reward_model = model.policy, model.reward_learner.trainer.reward_model
     assert policy.pi_features_extractor is policy.vf_features_extractor is policy.features_extractor
@@ -106,7 +106,9 @@ def test_the_reward_sees_exactly_the_policys_features_and_its_steps_leave_the_co
 
 def test_with_the_default_reward_the_convolution_learns_with_the_policy_and_is_loaded_with_it(tmp_path):
     env = make_vec_env(f"sb3_tare/{EMPTY}", n_envs=2, seed=0, wrapper_class=NoisyReward)
-    model = TAREPPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0, device="cpu", policy_kwargs=convolution())
+    model = TAREPPO(
+        "MlpPolicy", env, n_steps=32, batch_size=32, seed=0, device="cpu", policy_kwargs=convolution(), reward_kwargs=IMPLICIT
+    )
     before = model.policy.features_extractor.convolution[0].weight.detach().clone()
     model.learn(2 * 64)
     assert not torch.equal(model.policy.features_extractor.convolution[0].weight, before)
@@ -179,7 +181,7 @@ def mean_return(model: TAREPPO, task: str) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "steps", "reward_kwargs"), [(EMPTY, 24 * 2048, {}), (DOOR_KEY, 56 * 2048, {"reward_coef": 0.1})]
+    ("task", "steps", "reward_kwargs"), [(EMPTY, 24 * 2048, {}), (DOOR_KEY, 56 * 2048, {**IMPLICIT, "reward_coef": 0.1})]
 )
 def test_tareppo_finds_the_goal(task, steps, reward_kwargs):
     """With the settings of tare_ppo.yml, but for the number of steps."""

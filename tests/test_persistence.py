@@ -16,6 +16,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import (
+    IMPLICIT,
     ITERATION,
     OBSERVATION,
     SMALL,
@@ -26,6 +27,7 @@ from toys import (
     all_of,
     differences,
     generators,
+    implicit_learner,
     not_finite,
     policy_of,
     ppo,
@@ -43,7 +45,9 @@ SETTINGS = [
     {"validation": "next_rollout", "curvature": "hessian"},
     {"features": "own", "center": True},
     {"critics": 1, "interleave": True},
-    {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2, "consistency_window": 10},
+    {"preset": "decomposition", "decomposition_updates": 2},
+    {"reward_every": 6 * ITERATION},
+    {"validation": "next_rollout", "reward_every": 3 * ITERATION},
 ]
 with_each_setting = pytest.mark.parametrize("settings", SETTINGS, ids=str)
 ACTS = np.linspace(-1.0, 1.0, 5 * OBSERVATION.shape[0], dtype=np.float32).reshape(5, -1)
@@ -69,15 +73,14 @@ def test_what_is_saved_is_what_is_loaded(settings, tmp_path):
 
 
 def test_the_parameters_carry_all_that_a_reward_learner_has_learned():
-    settings = {"validation": "next_rollout", "architecture": "StateAction", "return_consistency": 1.0}
-    state = dict(tare(endless(), consistency_updates=1, **settings).learn(4 * ITERATION).get_parameters()["reward_learner"])
+    model = tare(endless(), validation="next_rollout", zero_head=False).learn(4 * ITERATION)
+    state = dict(model.get_parameters()["reward_learner"])
     assert {name.split(".")[0] for name in state["reward_model"]} >= {"network", "critic"}
-    assert set(state["optimisers"]) == {"reward", "critic", "consistency"}
+    assert set(state["optimisers"]) == {"reward", "critic"}
     assert all(optimiser["state"][0]["exp_avg"].any() for optimiser in state["optimisers"].values())
     statistics = next(value for name, value in state["reward_model"].items() if "extra_state" in name)
     assert statistics["count"] == 4 * ITERATION
     assert state["waiting"]["policy"]["observations"].shape == (2 * ITERATION, 3)
-    assert len(state["memory"]) == 2
 
 
 def test_what_is_saved_is_independent_of_what_is_learned_afterwards():
@@ -153,8 +156,8 @@ def test_a_loaded_run_of_another_kind_goes_on_as_well(host, tmp_path):
 
 
 def test_a_loaded_run_with_a_network_of_the_users_goes_on_as_well(tmp_path):
-    settings = {"architecture": LinearReward, "architecture_kwargs": {"scale": 2.0}, "return_consistency": 1.0}
-    model = tare(endless(), consistency_updates=2, **settings).learn(4 * ITERATION)
+    settings = {"architecture": LinearReward, "architecture_kwargs": {"scale": 2.0}}
+    model = tare(endless(), **settings).learn(4 * ITERATION)
     model.save(tmp_path / "model")
     assert not continued(model, copy.deepcopy(model.get_env()), tmp_path / "model")
 
@@ -267,7 +270,7 @@ def step_sizes(parameters):
 def test_settings_may_change_when_a_model_is_loaded(load, tmp_path):
     model = tare(learning_rate=1e-3).learn(2 * ITERATION)
     model.save(tmp_path / "model")
-    changed = {"learning_rate": 1e-4, "critic_learning_rate": 2e-4, "n_reward_updates": 2}
+    changed = {**IMPLICIT, "learning_rate": 1e-4, "critic_learning_rate": 2e-4, "n_reward_updates": 2}
     if load == "load":
         loaded = TAREPPO.load(tmp_path / "model", env=vec_env(), reward_kwargs=changed)
     else:
@@ -285,10 +288,10 @@ def test_settings_may_change_when_a_model_is_loaded(load, tmp_path):
 
 
 def test_the_step_size_after_loading_is_the_one_before(tmp_path):
-    model = tare(learning_rate=3e-2, critic_learning_rate=4e-3, architecture="StateAction", return_consistency=0.5)
+    model = tare(learning_rate=3e-2, critic_learning_rate=4e-3)
     model.save(tmp_path / "model")
     loaded = TAREPPO.load(tmp_path / "model")
-    expected = {"reward": [3e-2], "critic": [4e-3], "consistency": [1.5e-2]}
+    expected = {"reward": [3e-2], "critic": [4e-3]}
     assert step_sizes(loaded.get_parameters()["reward_learner"]) == expected
 
 
@@ -298,22 +301,12 @@ def test_a_refused_setting_is_refused_when_loading_too(tmp_path):
         TAREPPO.load(tmp_path / "model", reward_kwargs={"reward_mode": "nothing"})
 
 
-def test_loading_leaves_room_in_the_memory_for_as_many_rollouts_as_are_kept(tmp_path):
-    settings = {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 1}
-    model = tare(**settings, consistency_rollouts=4).learn(6 * ITERATION)
-    model.save(tmp_path / "model")
-    loaded = TAREPPO.load(tmp_path / "model", reward_kwargs={**settings, "consistency_rollouts": 2})
-    kept, all_kept = (m.get_parameters()["reward_learner"]["memory"] for m in (loaded, model))
-    assert (len(kept), len(all_kept)) == (2, 4)
-    assert not differences(snapshot(kept), snapshot(all_kept[2:]))
-
-
 # RewardLearner on a host of its own
 
 
 @with_each_setting
 def test_a_loaded_learner_goes_on_as_if_it_had_never_stopped(settings, tmp_path):
-    model, learner = ppo(endless()), RewardLearner(**settings)
+    model, learner = ppo(endless()), implicit_learner(**settings)
     model.learn(4 * ITERATION, callback=learner)
     model.save(tmp_path / "model")
     learner.save(tmp_path / "learner")
@@ -331,7 +324,7 @@ def test_a_loaded_learner_goes_on_as_if_it_had_never_stopped(settings, tmp_path)
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
 def test_a_learner_and_its_state_survive_a_file(algorithm, tmp_path):
     kwargs = SMALL if algorithm is PPO else {"n_steps": 64, "policy_kwargs": dict(TINY_NET), "seed": 0}
-    model, learner = algorithm("MlpPolicy", endless(), **kwargs), RewardLearner(validation="next_rollout")
+    model, learner = algorithm("MlpPolicy", endless(), **kwargs), implicit_learner(validation="next_rollout")
     model.learn(4 * ITERATION, callback=learner)
     learner.save(tmp_path / "learner")
     loaded = RewardLearner.load(tmp_path / "learner", device="cpu")
@@ -340,7 +333,7 @@ def test_a_learner_and_its_state_survive_a_file(algorithm, tmp_path):
 
 
 def test_a_learner_may_be_loaded_with_other_settings(tmp_path):
-    model, learner = ppo(), RewardLearner(validation="next_rollout", learning_rate=1e-3)
+    model, learner = ppo(), implicit_learner(validation="next_rollout", learning_rate=1e-3)
     model.learn(2 * ITERATION, callback=learner)
     learner.save(tmp_path / "learner")
     loaded = RewardLearner.load(tmp_path / "learner", learning_rate=1e-4)
@@ -350,16 +343,16 @@ def test_a_learner_may_be_loaded_with_other_settings(tmp_path):
 
 
 def test_custom_objects_stand_in_for_a_learners_saved_settings(tmp_path):
-    learner = RewardLearner(architecture=LinearReward)
+    learner = implicit_learner(architecture=LinearReward)
     ppo().learn(ITERATION, callback=learner)
     learner.save(tmp_path / "learner")
-    kwargs = {"architecture": LinearReward, "learning_rate": 0.5}
+    kwargs = {**IMPLICIT, "architecture": LinearReward, "learning_rate": 0.5}
     loaded = RewardLearner.load(tmp_path / "learner", custom_objects={"reward_kwargs": kwargs})
     assert (loaded.settings.network.architecture, loaded.settings.step.learning_rate) == (LinearReward, 0.5)
 
 
 def test_a_loaded_learner_may_be_saved_again_before_it_has_a_model(tmp_path):
-    learner = RewardLearner()
+    learner = implicit_learner()
     model = ppo()
     model.learn(ITERATION, callback=learner)
     learner.save(tmp_path / "first")
@@ -381,7 +374,7 @@ def saver(what):
     if what == "model":
         model = tare().learn(ITERATION)
         return model.save, lambda path: all_of(TAREPPO.load(path)), lambda: model.learn(ITERATION)
-    host, learner = ppo(), RewardLearner()
+    host, learner = ppo(), implicit_learner()
     host.learn(ITERATION, callback=learner)
 
     def load(path):

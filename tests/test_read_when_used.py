@@ -4,7 +4,22 @@ from typing import Any
 
 import pytest
 import torch
-from toys import AS_HOST, BOX, OBSERVATION, Toy, Watch, awr, awr_of, differences, policy_of, ppo, tare, tare_awr, vec_env
+from toys import (
+    AS_HOST,
+    BOX,
+    OBSERVATION,
+    Toy,
+    Watch,
+    awr,
+    awr_of,
+    differences,
+    implicit_learner,
+    policy_of,
+    ppo,
+    tare,
+    tare_awr,
+    vec_env,
+)
 
 from sb3_tare import TAREPPO, RewardLearner
 
@@ -91,7 +106,7 @@ def test_a_learner_whose_model_has_another_policy_than_when_it_was_attached_can_
     model.learn(N_STEPS)
     model.save(tmp_path / "model")
     assert not differences(policy_of(TAREPPO.load(tmp_path / "model", env=walks())), policy_of(model))
-    learner = RewardLearner()
+    learner = implicit_learner()
     host = ppo(walks())
     learner.attach(host)
     host.policy = other_policy(host)

@@ -11,6 +11,7 @@ from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import (
+    IMPLICIT,
     ITERATION,
     OBSERVATION,
     TINY_NET,
@@ -30,9 +31,10 @@ from toys import (
     vec_env,
 )
 
-from sb3_tare import TAREAWR, TAREPPO, LearnedReward, LearnedRewardWrapper, RewardLearner
+from sb3_tare import TAREPPO, LearnedReward, LearnedRewardWrapper, RewardLearner, RewardSettings
+from sb3_tare.analysis import slope
 
-FAST = {"preset": "decomposition", "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
+FAST = {"preset": "decomposition", "reward_every": 0, "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
 N_STEPS = 6 * 2 * ITERATION
 
 
@@ -56,6 +58,18 @@ class Episodic(Toy):
         return observation, self.owed if ended else 0.0, terminated, truncated, {"undelayed_reward": earned}
 
 
+class Paying(Toy):
+    """Each step pays the same."""
+
+    def __init__(self, reward: float = 1.0, horizon: int = 20) -> None:
+        super().__init__(horizon=horizon)
+        self.reward = reward
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, self.reward, terminated, truncated, info
+
+
 def episodic(n_envs: int = 2, **kwargs: Any) -> Any:
     return vec_env(n_envs, lambda: Episodic(**kwargs))
 
@@ -66,6 +80,31 @@ def decomposed(env: Any = None, host: Any = (), **settings: Any) -> TAREPPO:
 
 def logged(model: Any) -> dict[str, float]:
     return {name.removeprefix("reward/"): value for name, value in model.logger.name_to_value.items()}
+
+
+# The default
+
+
+@pytest.mark.parametrize("built", [lambda: TAREPPO("MlpPolicy", episodic(), n_steps=64).reward_learner, RewardLearner])
+def test_it_is_what_happens_by_default(built):
+    assert built().settings == RewardSettings(preset="decomposition") == RewardSettings()
+    assert built().settings.decomposition.return_decomposition
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "times"),
+    [(FAST, {"verbose": 1}, 1), (FAST, {"verbose": 0}, 0), (IMPLICIT, {"verbose": 1}, 0)],
+    ids=["aloud", "quiet", "implicit"],
+)
+def test_it_says_once_what_the_policy_is_paid(settings, host, times, capsys):
+    model = tare(episodic(), host=host, **settings)
+    model.learn(2 * ITERATION).learn(2 * ITERATION, reset_num_timesteps=False)
+    assert capsys.readouterr().out.count("The policy is paid learned rewards in place of the extrinsic ones") == times
+
+
+def test_a_callback_says_so_as_well(capsys):
+    ppo(episodic()).learn(2 * ITERATION, callback=RewardLearner(verbose=1, **FAST))
+    assert capsys.readouterr().out.count("The policy is paid learned rewards") == 1
 
 
 # Learning
@@ -93,6 +132,21 @@ def test_the_policy_learns_from_it_what_pays_in_the_end():
     assert mean_action() > 0.4
 
 
+@pytest.mark.parametrize("action_cost", [True, False])
+def test_a_strongly_shrunk_reward_is_blind_to_what_actions_cost_unless_it_is_solved(action_cost):
+    """As in Ant: noise of actions is independent from step to step, so that shrinkage removes what it costs."""
+    settings = {"action_cost": action_cost, "decomposition_steps": 1, "decomposition_updates": 50}
+    model = decomposed(episodic(horizon=20, p_end=0.0), host={"learning_rate": 0.0}, **settings).learn(30 * 2 * ITERATION)
+    generator = np.random.default_rng(0)
+    observations, actions = generator.normal(size=(4_000, 3)), generator.uniform(-1, 1, size=(4_000, 2))
+    learned = LearnedReward.of(model).relabel(observations, actions, np.zeros(4_000), [4_000])
+    cost = -0.5 * np.square(actions).sum(1)
+    if action_cost:
+        assert slope(learned, cost) == pytest.approx(1.0, abs=0.3)
+    else:
+        assert abs(slope(learned, cost)) < 0.3
+
+
 def test_without_the_exact_part_no_cost_of_actions_is_solved():
     model = decomposed(action_cost=False).learn(N_STEPS)
     assert "action_cost" not in logged(model)
@@ -108,6 +162,26 @@ def test_before_an_episode_has_ended_nothing_is_paid_and_nothing_learned():
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(before, after, strict=True))
 
 
+def test_constant_totals_are_spread_evenly_over_their_steps():
+    model = decomposed(vec_env(2, lambda: Paying(horizon=20))).learn(N_STEPS)
+    assert logged(model)["learned_mean"] * logged(model)["decomposition_scale"] == pytest.approx(1.0, abs=0.2)
+    assert not not_finite(policy_of(model))
+
+
+def test_rewards_that_are_all_zero_are_left_at_zero():
+    model = decomposed(vec_env(2, lambda: Paying(0.0))).learn(N_STEPS)
+    assert logged(model)["learned_std"] == 0.0
+    assert "decomposition_loss" not in logged(model)
+    assert not not_finite(policy_of(model))
+
+
+def test_episodes_that_never_end_enter_in_parts_of_a_thousand_steps():
+    env = vec_env(1, lambda: Paying(horizon=10**9))
+    model = decomposed(env, host={"n_steps": 512, "n_epochs": 1}, decomposition_updates=1).learn(5 * 512)
+    memory = model.reward_learner.trainer.decomposer.memory
+    assert memory.lengths.tolist() == memory.totals.tolist() == [1_000, 1_000]
+
+
 def test_what_is_logged_tells_how_far_it_is():
     model = decomposed(episodic(horizon=8)).learn(N_STEPS)
     assert logged(model).keys() >= {"decomposition_loss", "decomposition_r2", "decomposition_episodes", "decomposition_scale"}
@@ -116,6 +190,15 @@ def test_what_is_logged_tells_how_far_it_is():
 
 
 # Whole episodes
+
+
+def test_rewards_of_a_rollout_are_computed_once(monkeypatch):
+    model = tare(episodic(), **FAST)
+    network, rollouts = model.reward_learner.trainer.decomposer.reward, []
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda inputs: (rollouts.append(len(inputs.rewards)), forward(inputs))[1])
+    model.learn(3 * 2 * ITERATION)
+    assert rollouts == [2 * ITERATION] * 3
 
 
 def test_every_episode_that_ends_enters_with_its_length_and_its_total():
@@ -137,6 +220,28 @@ def test_behind_vecnormalize_totals_are_the_environments_own():
     model = decomposed(VecNormalize(episodic(), clip_reward=0.1)).learn(N_STEPS)
     memory = model.reward_learner.trainer.decomposer.memory
     assert float(memory.totals.abs().max()) > 1.0
+
+
+def test_behind_vecnormalize_old_steps_look_like_new_ones_in_the_same_state():
+    seen, env = set(), VecNormalize(episodic(1))
+
+    def note(_: Any) -> None:
+        seen.add(tuple(env.get_original_obs()[0]))
+
+    model = decomposed(env).learn(N_STEPS, callback=Watch(rollout_start=note, step=note))
+    decomposer = model.reward_learner.trainer.decomposer
+    states = decomposer.memory.sample(8, 4, torch.Generator().manual_seed(0)).states
+    assert {tuple(state) for state in states.numpy()} <= seen
+    np.testing.assert_allclose(decomposer._seen(states), env.normalize_obs(states.numpy()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_first", [True, False])
+def test_a_memory_does_not_mix_normalised_observations_with_others(at_first):
+    plain, normalised = episodic(), VecNormalize(episodic())
+    model = decomposed(normalised if at_first else plain).learn(ITERATION)
+    model.set_env(plain if at_first else normalised)
+    with pytest.raises(RuntimeError, match="VecNormalize came or went"):
+        model.learn(N_STEPS, reset_num_timesteps=False)
 
 
 # Kinds of hosts, observations and actions
@@ -205,12 +310,17 @@ def test_it_takes_every_kind_of_observation(space, policy, features):
 # Saved
 
 
-@pytest.mark.parametrize("settings", [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}], ids=str)
-def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}, {"reward_every": 3 * ITERATION}],
+    ids=str,
+)
+@pytest.mark.parametrize("wrap", [lambda env: env, VecNormalize], ids=["plain", "VecNormalize"])
+def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, wrap, tmp_path):
     set_generators(start := generators())
-    whole = decomposed(episodic(1, horizon=16, p_end=0.0), **settings).learn(8 * ITERATION)
+    whole = decomposed(wrap(episodic(1, horizon=16, p_end=0.0)), **settings).learn(8 * ITERATION)
     set_generators(start)
-    first = decomposed(episodic(1, horizon=16, p_end=0.0), **settings)
+    first = decomposed(wrap(episodic(1, horizon=16, p_end=0.0)), **settings)
     env = first.get_env()
     first.learn(4 * ITERATION)
     first.save(tmp_path / "model")
@@ -258,7 +368,7 @@ def test_an_exported_reward_pays_what_was_learned(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"return_decomposition": True}, r"return_decomposition=True needs reward_mode='replace', got 'add': preset="),
+        ({"reward_mode": "add"}, r"return_decomposition=True needs reward_mode='replace', got 'add': preset="),
         ({**FAST, "critics": 2}, "needs critics=1, got 2"),
         ({**FAST, "architecture": "LSTMbMul", "architecture_kwargs": {}}, "LSTMbMul does not say of itself"),
         ({**FAST, "architecture": LinearReward, "architecture_kwargs": {}}, "LinearReward does not say of itself"),
@@ -274,11 +384,6 @@ def test_an_exported_reward_pays_what_was_learned(tmp_path):
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         RewardLearner(**settings)
-
-
-def test_awr_refuses_it_with_its_reason():
-    with pytest.raises(ValueError, match="return_decomposition=True needs a host that collects rollouts, which AWR does not"):
-        TAREAWR("MlpPolicy", "Pendulum-v1", reward_kwargs={"preset": "decomposition"})
 
 
 def test_episodic_tasks_pay_at_the_end_alone():

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 from toys import (
     AS_HOST,
     BOX,
+    IMPLICIT,
     ITERATION,
     OBSERVATION,
     SMALL,
@@ -77,7 +78,8 @@ class SpyTAREPPO(LearnsReward, SpyPPO):
 
 
 def spy(env=None, policy="MlpPolicy", host=SMALL, **reward_kwargs):
-    return SpyTAREPPO(policy, vec_env() if env is None else env, reward_kwargs=reward_kwargs, **{**SMALL, **host})
+    env = vec_env() if env is None else env
+    return SpyTAREPPO(policy, env, reward_kwargs={**IMPLICIT, **reward_kwargs}, **{**SMALL, **host})
 
 
 def assert_learns(model, iterations=2):
@@ -400,7 +402,7 @@ def test_schedules_go_on_as_those_of_ppo():
     [
         {},
         {"validation": "next_rollout"},
-        {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2},
+        {"preset": "decomposition", "decomposition_updates": 2},
         {"interleave": True, "features": "own"},
     ],
     ids=str,
@@ -439,7 +441,7 @@ def test_without_a_seed_two_runs_differ():
         {"validation": "next_rollout"},
         {"curvature": "hessian"},
         {"interleave": True},
-        {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2},
+        {"preset": "decomposition", "decomposition_updates": 2},
     ],
     ids=str,
 )
@@ -648,7 +650,7 @@ def test_every_reward_network_learns(architecture, reward_mode):
         {"critic_epochs": 0},
         {"critic_batch_size": 7},
         {"cg_steps": 1, "damping": 0.0},
-        {"architecture": "StateAction", "return_consistency": 0.5, "consistency_window": 10, "consistency_updates": 2},
+        {"preset": "decomposition", "decomposition_updates": 2},
     ],
     ids=str,
 )
@@ -754,7 +756,8 @@ def test_interleaved_epochs_train_on_a_reward_that_moves():
     for interleave in (False, True):
         served.clear()
         host = {**SMALL, "batch_size": 128, "rollout_buffer_class": Spy, "n_epochs": 3}
-        Learns("MlpPolicy", vec_env(), reward_kwargs={"interleave": interleave, "zero_head": False}, **host).learn(ITERATION)
+        settings = {**IMPLICIT, "interleave": interleave, "zero_head": False}
+        Learns("MlpPolicy", vec_env(), reward_kwargs=settings, **host).learn(ITERATION)
         assert [len(passes) for passes in served] == [3, 3]
         for passes in served:
             rows = [batch.old_log_prob.argsort() for batch in passes]

@@ -327,7 +327,7 @@ def test_closing_an_engine_ends_its_processes():
 def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sb3_tare.experiments.__main__.local", lambda jobs, processes: Here(attempt)(jobs))
     arguments = small_run(tmp_path, "ppo", "tare_default")
-    arguments.insert(arguments.index("--out"), 'reward_kwargs={"architecture": "MLPMul"}')
+    arguments.insert(arguments.index("--out"), 'reward_kwargs={"preset": "implicit", "architecture": "MLPMul"}')
     assert main(arguments) == 1
     told = capsys.readouterr().out
     assert "ppo on Pendulum-v1, seed 0 failed:\nTraceback" in told

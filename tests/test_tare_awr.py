@@ -208,7 +208,6 @@ SETTINGS = [
     {"features": "own", "validation": "next_rollout"},
     {"preset": "paper"},
     {"reward_mode": "replace", "architecture": "MLPMul", "n_reward_updates": 2},
-    {"architecture": "StateAction", "return_consistency": 1.0, "consistency_updates": 2, "consistency_window": 10},
 ]
 
 

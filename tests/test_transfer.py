@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-from toys import ITERATION, SMALL, LinearReward, TinyCNN, Toy, recorded_rollouts, tare, vec_env
+from toys import IMPLICIT, ITERATION, SMALL, LinearReward, TinyCNN, Toy, implicit_learner, recorded_rollouts, tare, vec_env
 
 from sb3_tare import TAREAWR, TAREPPO, LearnedReward, RewardLearner
 from sb3_tare.networks.registry import ARCHITECTURES
@@ -167,7 +167,10 @@ def test_the_statistics_of_vecnormalize_come_along(tmp_path):
 def test_actions_of_awr_are_read_in_its_own_units():
     bounds = spaces.Box(np.array([-2.0, 0.0], dtype=np.float32), np.array([2.0, 8.0], dtype=np.float32))
     model = TAREAWR(
-        "MlpPolicy", vec_env(make=lambda: Toy(action_space=bounds)), device="cpu", reward_kwargs={"architecture": Known}
+        "MlpPolicy",
+        vec_env(make=lambda: Toy(action_space=bounds)),
+        device="cpu",
+        reward_kwargs={**IMPLICIT, "architecture": Known},
     )
     reward = LearnedReward.of(model)
     learned = reward.relabel(np.zeros((2, 3)), np.array([[0.0, 8.0], [0.0, 2.0]]), np.zeros(2), [1, 1])
@@ -212,11 +215,11 @@ def test_other_mistakes_are_clear_errors(tmp_path):
     with pytest.raises(TypeError, match="PPO learns no reward"):
         LearnedReward.of(PPO("MlpPolicy", vec_env(), **SMALL))
     with pytest.raises(RuntimeError, match="no model yet"):
-        LearnedReward.of(RewardLearner())
+        LearnedReward.of(implicit_learner())
     with pytest.raises(ValueError, match="lengths sum to 3"):
         reward.relabel(np.zeros((2, 3)), np.zeros((2, 2)), np.zeros(2), [3])
     tare().save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"model.zip holds no LearnedReward: it is a model in format 1, .* LearnedReward.of"):
+    with pytest.raises(ValueError, match=r"model.zip holds no LearnedReward: it is a model in format 2, .* LearnedReward.of"):
         LearnedReward.load(tmp_path / "model")
 
 
@@ -259,7 +262,7 @@ def test_a_saved_model_goes_on_without_the_file_it_started_from(tmp_path):
 def test_a_callback_starts_from_an_exported_reward(tmp_path):
     source = trained("MLPMul")
     LearnedReward.of(source).save(tmp_path / "reward")
-    learner = RewardLearner(architecture="MLPMul", initial_reward=str(tmp_path / "reward"))
+    learner = implicit_learner(architecture="MLPMul", initial_reward=str(tmp_path / "reward"))
     PPO("MlpPolicy", vec_env(), **SMALL).learn(0, callback=learner)
     assert equal(weights(source), learner.trainer.reward_model.network.state_dict())
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-from sb3_tare import AWR, TAREAWR, TAREPPO, RewardInputs
+from sb3_tare import AWR, TAREAWR, TAREPPO, RewardInputs, RewardLearner
 
 torch.set_num_threads(1)
 # SB3 makes a folder for each call of learn() in the temporary folder otherwise.
@@ -27,7 +27,9 @@ BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
 TINY_NET = {"net_arch": [16]}
 """``policy_kwargs``; A2C writes its optimiser into them, so that it must be given a copy."""
-AS_HOST = {"validation": "next_rollout", "n_reward_updates": 0}
+IMPLICIT = {"preset": "implicit", "reward_every": 0}
+"""Reward learning by the implicit gradient alone, which most laws are about, with a phase for each of the toys' rollouts."""
+AS_HOST = {**IMPLICIT, "validation": "next_rollout", "n_reward_updates": 0}
 """The whole rollout trains the policy, on a learned reward that is and stays zero."""
 
 SMALL = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 0, "policy_kwargs": TINY_NET}
@@ -143,11 +145,12 @@ def vec_env(n_envs: int = 1, make: Callable[[], gym.Env] = Toy) -> DummyVecEnv:
 
 
 def tare(env: Any = None, policy: Any = "MlpPolicy", host: Mapping[str, Any] = SMALL, **reward_kwargs: Any) -> TAREPPO:
-    """A tiny TAREPPO.
+    """A tiny TAREPPO, which learns by the implicit gradient unless told otherwise.
 
     :param host: arguments of PPO that differ from ``SMALL``
     :param reward_kwargs: settings of its reward learner
     """
+    reward_kwargs = {**IMPLICIT, **reward_kwargs}
     return TAREPPO(policy, vec_env() if env is None else env, reward_kwargs=reward_kwargs, **{**SMALL, **host})
 
 
@@ -164,12 +167,18 @@ def awr(env: Any = None, policy: Any = "MlpPolicy", **host: Any) -> AWR:
     return AWR(policy, vec_env() if env is None else env, **{**SMALL_AWR, **host})
 
 
+def implicit_learner(**reward_kwargs: Any) -> RewardLearner:
+    """A callback that learns by the implicit gradient unless told otherwise."""
+    return RewardLearner(**{**IMPLICIT, **reward_kwargs})
+
+
 def tare_awr(env: Any = None, policy: Any = "MlpPolicy", host: Mapping[str, Any] = SMALL_AWR, **reward_kwargs: Any) -> TAREAWR:
-    """The TAREAWR built upon :func:`awr`.
+    """The TAREAWR built upon :func:`awr`, which learns by the implicit gradient unless told otherwise.
 
     :param host: arguments of AWR that differ from ``SMALL_AWR``
     :param reward_kwargs: settings of its reward learner
     """
+    reward_kwargs = {**IMPLICIT, **reward_kwargs}
     return TAREAWR(policy, vec_env() if env is None else env, reward_kwargs=reward_kwargs, **{**SMALL_AWR, **host})
 
 

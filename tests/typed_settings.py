@@ -2,7 +2,7 @@
 
 from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
 
-TAREPPO("MlpPolicy", "CartPole-v1", reward_kwargs={"validation": "split", "cg_steps": 3})
+TAREPPO("MlpPolicy", "CartPole-v1", reward_kwargs={"preset": "implicit", "validation": "split", "cg_steps": 3})
 TAREAWR("MlpPolicy", "CartPole-v1", reward_kwargs={"sampled_steps": 512})
 LIRPG("MlpPolicy", "CartPole-v1", reward_kwargs={"through_second_moment": True})
 RewardLearner(swap=False)

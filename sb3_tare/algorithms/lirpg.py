@@ -21,7 +21,6 @@ from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.settings import LearnerSettings, RewardSettings
 from sb3_tare.settings.groups import (
     AdvantageSettings,
-    ConsistencySettings,
     CriticSettings,
     GradientSettings,
     NetworkSettings,
@@ -82,7 +81,6 @@ class LIRPGSettings(LearnerSettings):
         "advantage": AdvantageSettings,
         "critic": CriticSettings,
         "step": StepSettings,
-        "consistency": ConsistencySettings,
         "one_step": OneStepSettings,
     }
     own_defaults: ClassVar[Mapping[str, Any]] = {
@@ -99,7 +97,7 @@ class LIRPGSettings(LearnerSettings):
     def _check(self) -> None:
         super()._check()
         updates = self.one_step.n_reward_updates
-        self.schedule = ScheduleSettings(validation="next_rollout", n_reward_updates=updates)
+        self.schedule = ScheduleSettings(validation="next_rollout", n_reward_updates=updates, reward_every=0)
 
     def _refusal(self, name: str, value: Any) -> Exception:
         if name == "preset" or name in RewardSettings.names():

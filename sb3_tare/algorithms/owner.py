@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.learning.learner import RewardLearner
+from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.continuation import Continuable
+from sb3_tare.utils.formats import is_older
+from sb3_tare.utils.numbered import File, stamp_in
 
 
 class OwnsRewardLearner(Continuable):
@@ -30,6 +35,27 @@ class OwnsRewardLearner(Continuable):
         self.learner_class.settings_class(**self.reward_kwargs)  # complain before an environment is made
         self.algorithm_class = f"{type(self).__module__}:{type(self).__qualname__}"  # for those who find its file
         super().__init__(*args, **kwargs)
+
+    @classmethod
+    def load(
+        cls,
+        path: File,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Self:
+        """Load what :meth:`save` wrote; arguments are those of SB3. Settings of older files keep their meaning.
+
+        :raises ValueError: if the file is in a newer or unknown format, is of an algorithm of another package, or of a reward
+            that was learned by return consistency
+        """
+        if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_older(stamp_in(path)):
+            data, _, _ = load_from_zip_file(cls._readable(path), device="cpu", custom_objects=custom_objects)
+            assert data is not None
+            kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))
+        return super().load(path, env, device, custom_objects, *args, **kwargs)
 
     def _continuation_state(self) -> dict[str, Any]:
         return {**super()._continuation_state(), "times": self.reward_learner.times}

@@ -2,75 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from stable_baselines3.common.type_aliases import MaybeCallback
+from torch import Tensor
 
+from sb3_tare.algorithms.memory_settings import MemoryKwargs, MemorySettings
 from sb3_tare.algorithms.owner import OwnsRewardLearner
 from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.memory import Paths
 from sb3_tare.hosts.awr import ActorUpdate, AWRHost
 from sb3_tare.learning.learner import RewardLearner
-from sb3_tare.settings import RewardKwargs, RewardSettings
-from sb3_tare.settings.groups import GradientSettings
-from sb3_tare.utils.checks import check_count
+from sb3_tare.learning.path_decomposing import PathDecomposer
 
 SelfTAREAWR = TypeVar("SelfTAREAWR", bound="TAREAWR")
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """The setting that a replay memory needs beside those of every reward learner.
-
-    :param sampled_steps: steps drawn from each part of the memory for its gradients; of whole paths, so that they are more
-        where one path is longer
-    :raises ValueError: for a value out of its range
-    """
-
-    sampled_steps: int = 2048
-
-    def __post_init__(self) -> None:
-        check_count("sampled_steps", self.sampled_steps, least=2)
-
-
-class MemoryKwargs(RewardKwargs, total=False):
-    """Keys of ``reward_kwargs`` of :class:`~sb3_tare.TAREAWR`."""
-
-    sampled_steps: int
-
-
-class MemorySettings(RewardSettings):
-    """Settings of :class:`~sb3_tare.TAREAWR`: those of :class:`~sb3_tare.RewardSettings`, and :class:`SampleSettings`.
-
-    ``validation="split"`` splits the memory's paths at random; ``"next_rollout"`` fits the actor to all of them, and the
-    steps that it collects next validate the reward. ``gae_lambda`` is the lambda of TD(lambda). ``curvature`` is that of
-    AWR's objective: ``"fisher"`` is its Gauss-Newton matrix, the Fisher matrix weighted by exp(A / temperature).
-
-    :raises TypeError: for an unknown name
-    :raises ValueError: for a value out of its range, or a setting that does not fit AWR
-    """
-
-    groups: ClassVar[Mapping[str, type[Any]]] = {**RewardSettings.groups, "sample": SampleSettings}
-
-    sample: SampleSettings
-
-    def _check(self) -> None:
-        super()._check()
-        if self.schedule.interleave:
-            raise ValueError("interleave=True needs a host that trains in epochs, which AWR does not: leave it out")
-        if self.decomposition.return_decomposition:
-            raise ValueError(
-                "return_decomposition=True needs a host that collects rollouts, which AWR does not: use TAREPPO, or leave it "
-                "out"
-            )
-        if self.critic.critics != 2:
-            raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")
-        if self.gradient.kl_coef != GradientSettings.kl_coef:
-            raise ValueError(
-                f"kl_coef={self.gradient.kl_coef} has no effect on AWR, whose objective has no KL term: leave it out"
-            )
 
 
 class MemoryLearner(RewardLearner):
@@ -81,10 +26,34 @@ class MemoryLearner(RewardLearner):
     """
 
     settings_class = MemorySettings
+    decomposer_class = PathDecomposer
     settings: MemorySettings
 
     def __init__(self, verbose: int = 0, **reward_kwargs: Unpack[MemoryKwargs]) -> None:
         super().__init__(verbose, **reward_kwargs)  # type: ignore[misc]
+        self.collects = True
+        """Whether the memory's newest steps are the policy's own"""
+
+    @property
+    def decomposes(self) -> bool:
+        """Whether the learned reward is paid in place of the extrinsic one, to the critic too."""
+        return self.settings.decomposition.return_decomposition
+
+    def relabel(self, model: AWR, paths: Paths) -> Tensor:
+        """Fit the reward to the episodes of the memory, and return the learned rewards ``[n]`` of its ``paths``.
+
+        :raises FloatingPointError: if one is not finite
+        """
+        trainer, clock = self.trainer, self._attached.iteration.clock
+        assert isinstance(trainer.decomposer, PathDecomposer)
+        trainer.metrics.clear()
+        clock.reset()
+        with clock.running():
+            rewards = trainer.checked(trainer.decomposer.relabel(self.collects, trainer.metrics))
+            extrinsic = model.replay_buffer.rewards_at(paths.rows, model.get_vec_normalize_env())
+            trainer.metrics.note_rewards(rewards, extrinsic.cpu())
+        self._log()
+        return rewards.to(model.device)
 
     def update_actor(self, model: AWR, update: ActorUpdate) -> None:
         """Fit the actor of ``model`` to the learned reward, and take the reward steps around that."""
@@ -102,17 +71,19 @@ class MemoryLearner(RewardLearner):
             host.update = None
 
     def _host(self, model: Any) -> AWRHost:
-        return AWRHost(model, self.settings.network.features == "policy", self.settings.sample.sampled_steps)
+        settings = self.settings
+        policy_features = settings.network.features == "policy"
+        return AWRHost(model, policy_features, settings.sample.sampled_steps, settings.gradient.chunk_rows)
 
 
 class TAREAWR(OwnsRewardLearner, AWR):
-    """Taming Reward for AWR: an actor regressed by a learned reward, a reward trained on the actor's held-out objective.
+    """Taming Reward for AWR: an actor regressed on a memory's actions, weighted by advantages of a learned reward.
 
-    The actor is regressed on a memory's actions, weighted by advantages of the learned reward; the reward is trained on the
-    actor's extrinsic objective on held-out paths.
+    By default the reward is fitted to the totals of the memory's episodes, and each iteration trains critic and actor on the
+    whole memory, relabelled with the reward as it is then.
 
-    The critic phase stays AWR's: its critic is of extrinsic returns. In the actor phase the paths of the memory are split
-    in two parts; each in turn is relabelled and trains the actor, and the other validates the reward.
+    By the implicit gradient the critic phase stays AWR's: its critic is of extrinsic returns. In the actor phase the paths of
+    the memory are split in two parts; each in turn is relabelled and trains the actor, and the other validates the reward.
 
     Takes every argument of :class:`~sb3_tare.AWR`, and ``reward_kwargs``.
 
@@ -125,6 +96,8 @@ class TAREAWR(OwnsRewardLearner, AWR):
 
     learner_class = MemoryLearner
     reward_learner: MemoryLearner
+    _relabelled: Tensor | None = None
+    """Learned rewards ``[n]`` of the memory's paths, while an update lasts"""
 
     def __init__(self, *args: Any, reward_kwargs: MemoryKwargs | None = None, **kwargs: Any) -> None:
         super().__init__(*args, reward_kwargs=reward_kwargs, **kwargs)
@@ -143,11 +116,32 @@ class TAREAWR(OwnsRewardLearner, AWR):
 
         :raises ValueError: where episodes collected next cannot validate because none are collected
         """
-        validation = self.reward_learner.settings.schedule.validation
-        if not collect and validation == "next_rollout":
+        learner = self.reward_learner
+        learner.collects = collect
+        if not collect and not learner.decomposes and learner.settings.schedule.validation == "next_rollout":
             raise ValueError("validation='next_rollout' needs steps to be collected: use validation='split' offline")
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar, collect)
 
+    def update(self, n_samples: int) -> None:
+        """Critic phase, then actor phase, as in :meth:`AWR.update`."""
+        try:
+            super().update(n_samples)
+        finally:
+            self._relabelled = None
+
+    def train_critic(self, paths: Paths, n_steps: int) -> None:
+        """Fit the critic to returns of the extrinsic rewards, or of the learned ones where these are paid in their place."""
+        if self.reward_learner.decomposes:
+            self._relabelled = self.reward_learner.relabel(self, paths)
+        super().train_critic(paths, n_steps)
+
     def train_actor(self, paths: Paths, n_steps: int) -> None:
-        """Fit the actor to the learned reward, and the reward to held-out extrinsic returns."""
-        self.reward_learner.update_actor(self, ActorUpdate(paths, n_steps))
+        """Fit the actor to the learned reward, and the reward to held-out extrinsic returns where no totals are decomposed."""
+        if self.reward_learner.decomposes:
+            super().train_actor(paths, n_steps)
+        else:
+            self.reward_learner.update_actor(self, ActorUpdate(paths, n_steps))
+
+    def rewards_of(self, paths: Paths) -> Tensor:
+        """Rewards ``[n]`` that critic and actor are trained on; learned ones while an update of a decomposed reward lasts."""
+        return super().rewards_of(paths) if self._relabelled is None else self._relabelled

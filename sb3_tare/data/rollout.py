@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sb3_tare.data.episodes import Episodes, Selection
-from sb3_tare.utils.nested import Observations, map_tensors, take
+from sb3_tare.utils.nested import Observations, concatenated, map_tensors, take
 
 DistributionParameters = list[dict[str, Tensor]]
 """Parameters of a policy's action distribution, a dictionary for each independent component."""
@@ -34,6 +34,18 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Edits:
+    """Edits by others of a host's own estimates: by a callback in place, or by a rollout buffer's own estimator.
+
+    :param advantages: ``[n]`` float64, the buffer's advantages less the host's estimate of them
+    :param returns: ``[n]`` float64, the buffer's returns less the sum of its advantages and values
+    """
+
+    advantages: Tensor
+    returns: Tensor
+
+
+@dataclass(frozen=True)
 class Unit:
     """Unit of learned rewards: the extrinsic reward's running mean and size when they were first used."""
 
@@ -50,6 +62,8 @@ class PolicySteps:
     :param old_log_probs: ``[n]`` under the policy that acted; None where the host's objective does not look at it
     :param action_masks: ``[n, ...]``, or None on hosts without
     :param behaviour: parameters of the action distributions under the policy that acted, where the curvature needs them
+    :param features: ``[n, features_dim]`` that stand in place of the observations for the policy as it is now; None: the
+        policy makes them
     """
 
     observations: Observations
@@ -57,6 +71,7 @@ class PolicySteps:
     old_log_probs: Tensor | None = None
     action_masks: Tensor | None = None
     behaviour: DistributionParameters | None = None
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -113,12 +128,14 @@ class Part:
     :param reward: the reward's side of them
     :param policy_critic: what the host's critic says of them
     :param reward_critic: what the learner's critic, of learned returns, says of them; None without one
+    :param edits: what others have made of the host's own advantages and returns; None where they are its own to the bit
     """
 
     rows: Tensor
     reward: RewardSteps
     policy_critic: Baseline
     reward_critic: Baseline | None = None
+    edits: Edits | None = None
 
     def __len__(self) -> int:
         return self.reward.episodes.n_steps
@@ -156,15 +173,32 @@ class Rollout(Part):
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], device: torch.device) -> Rollout:
         """The rollout whose :meth:`state_dict` this is, on ``device``."""
-        reward_critic = state["reward_critic"]
+        reward_critic, edits = state["reward_critic"], state.get("edits")  # older files know of no edits
         rollout = cls(
             rows=state["rows"],
             reward=RewardSteps.from_state_dict(state["reward"], device),
             policy_critic=Baseline(**state["policy_critic"]),
             reward_critic=None if reward_critic is None else Baseline(**reward_critic),
+            edits=None if edits is None else Edits(**edits),
             policy=PolicySteps(**state["policy"]),
         )
         return rollout.to(device)
+
+
+def joined(rollouts: Sequence[Rollout]) -> Rollout:
+    """Rollouts one behind the other, with learned rewards and their values in the unit of the last.
+
+    Pieces of episodes stay cut where a rollout's edge cut them; rows in what the host keeps mean nothing any more.
+    """
+    unit = rollouts[-1].reward.unit
+    return concatenated([_in_unit(rollout, unit) for rollout in rollouts])
+
+
+def _in_unit(rollout: Rollout, unit: Unit) -> Rollout:
+    own, critic = rollout.reward.unit.scale, rollout.reward_critic
+    if critic is not None and own > 0:  # else its values are zero in any unit
+        critic = map_tensors(critic, lambda values: values * (unit.scale / own))
+    return replace(rollout, reward=replace(rollout.reward, unit=unit), reward_critic=critic)
 
 
 def _mapped(steps: Steps, function: Callable[[Tensor], Tensor], **given: Any) -> Steps:

@@ -1,4 +1,4 @@
-"""Fits to a rollout after the policy's updates, without a gradient through them."""
+"""The fit of the second critic after the policy's updates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch.nn.functional import mse_loss
 
 from sb3_tare.data.labelled import Labelled
-from sb3_tare.rewards.consistency import consistency_losses
 from sb3_tare.utils.nested import take
 
 if TYPE_CHECKING:
@@ -37,13 +36,3 @@ def fit_critic(trainer: RewardTrainer, labelled: Sequence[Labelled], share: floa
             loss = mse_loss(model.values(take(states, rows), scale=1.0), returns[rows])
             trainer.optimisers.step("critic", loss)
             trainer.metrics.note(critic_loss=float(loss.detach()))
-
-
-def make_consistent(trainer: RewardTrainer) -> None:
-    """Steps that make the learned reward sum to the extrinsic one over windows of the last rollouts."""
-    settings = trainer.settings
-    for _ in range(settings.consistency.consistency_updates):
-        windows = trainer.memory.sample(settings.consistency.consistency_batch_size, trainer.generator)
-        losses = consistency_losses(trainer.reward_model, windows)
-        trainer.optimisers.step("consistency", *losses)
-        trainer.metrics.note(consistency_loss=float(sum(loss.detach() for loss in losses)))

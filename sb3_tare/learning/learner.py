@@ -19,14 +19,22 @@ from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_f
 
 from sb3_tare.hosts.host import Host
 from sb3_tare.hosts.on_policy import OnPolicyHost
+from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
+from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
+from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.numbered import readable_zip
+
+ANNOUNCEMENT = (
+    "The policy is paid learned rewards in place of the extrinsic ones: the totals of whole episodes, decomposed into rewards "
+    "of steps (preset='decomposition')."
+)
 
 
 class RewardLearner(BaseCallback):
@@ -44,6 +52,7 @@ class RewardLearner(BaseCallback):
 
     model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
     settings_class: ClassVar[type[LearnerSettings]] = RewardSettings
+    decomposer_class: ClassVar[type[Decomposer]] = Decomposer
 
     def __init__(self, verbose: int = 0, **reward_kwargs: Unpack[RewardKwargs]) -> None:
         if not isinstance(verbose, int):
@@ -54,6 +63,11 @@ class RewardLearner(BaseCallback):
         self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._in_rollout = False
+        self._has_told = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
+        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}}
 
     @property
     def _attached(self) -> Attached:
@@ -90,7 +104,7 @@ class RewardLearner(BaseCallback):
         host = self._host(model)
         host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
-        trainer = RewardTrainer(self.settings, host, seed)
+        trainer = RewardTrainer(self.settings, host, seed, decomposer_class=self.decomposer_class)
         if self._loaded is not None:
             state, times = self._loaded
             trainer.load_state_dict(state)
@@ -101,7 +115,7 @@ class RewardLearner(BaseCallback):
 
     def _host(self, model: Any) -> Host[Any]:
         """The adapter of ``model``."""
-        return OnPolicyHost(model, policy_features=self.settings.network.features == "policy")
+        return OnPolicyHost(model, self.settings.network.features == "policy", self.settings.gradient.chunk_rows)
 
     def _iteration(self, trainer: RewardTrainer) -> Iteration:
         """Algorithm 1 in the variant that the settings ask for."""
@@ -111,8 +125,9 @@ class RewardLearner(BaseCallback):
         """Run an iteration's policy updates with ``train``, and the reward steps around them."""
         updates = self._updates()
         try:
-            for _ in updates:
-                train()
+            with own_distribution(self._attached.model.policy):
+                for _ in updates:
+                    train()
         finally:
             updates.close()
 
@@ -130,6 +145,14 @@ class RewardLearner(BaseCallback):
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()
             self._suspended = None
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say once what the policy is paid, where that is not what its user sees the environment pay."""
+        if max(self.verbose, self.model.verbose) >= 1 and self.settings.decomposition.return_decomposition:
+            if not self._has_told:
+                print(ANNOUNCEMENT)
+            self._has_told = True
 
     def _on_rollout_start(self) -> None:
         if self._in_rollout:
@@ -167,8 +190,11 @@ class RewardLearner(BaseCallback):
             next(suspended, None)
 
     def _updates(self) -> Generator[None, None, None]:
+        yield from self._attached.iteration.updates(self._attached.host.record())
+        self._log()
+
+    def _log(self) -> None:
         iteration = self._attached.iteration
-        yield from iteration.updates(self._attached.host.record())
         for name, value in {**self.trainer.metrics.means(), "seconds": iteration.clock.seconds}.items():
             self.logger.record(f"reward/{name}", value)
 
@@ -220,13 +246,17 @@ class RewardLearner(BaseCallback):
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
         :param changes: settings that differ from the saved ones
-        :raises ValueError: if the file is in a newer or unknown format, or holds no reward learner
+        :raises ValueError: if the file is in a newer or unknown format, holds no reward learner, or one of return consistency
         """
         file = readable_zip(path, "reward_learner.pth", "RewardLearner", "give a file that RewardLearner.save wrote")
         data, params, _ = load_from_zip_file(file, device=device, custom_objects=custom_objects)
         assert data is not None
-        preset = cls.settings_class.presets.get(changes.get("preset", ""), {})
-        learner = cls(**{**data["reward_kwargs"], **preset, **changes})
+        presets = cls.settings_class.presets
+        saved = data["reward_kwargs"] if "reward_kwargs" in (custom_objects or {}) else settings_in(data, bool(presets))
+        if "preset" in changes:
+            replaced = presets.get(saved.get("preset", ""), {}).items()
+            saved = {key: value for key, value in saved.items() if (key, value) not in replaced}
+        learner = cls(**{**saved, **presets.get(changes.get("preset", ""), {}), **changes})
         learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
         return learner
 

@@ -19,7 +19,7 @@ class DecomposedReward(nn.Module):
 
     :param network: maps a step's state and action alone to ``[n]``
     :param observation_dim: numbers in a state
-    :param action_space: of the environment; actions in a ``Box`` are clipped to its bounds
+    :param action_space: of the actions that the policy draws; those in a ``Box`` are clipped to its bounds
     """
 
     sees_reward = False
@@ -35,8 +35,9 @@ class DecomposedReward(nn.Module):
         self.moments = RunningMoments((observation_dim,))
         is_box = isinstance(action_space, spaces.Box)
         low, high = (action_space.low, action_space.high) if is_box else (0.0, 1.0)  # type: ignore[attr-defined]
-        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32).flatten())
-        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32).flatten())
+        # copies: what is loaded into a buffer must not change the space
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32).flatten())
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float32).flatten())
         self.register_buffer("unit", torch.zeros((), dtype=torch.float64))
         self.register_buffer("action_cost", torch.zeros((), dtype=torch.float64))
 

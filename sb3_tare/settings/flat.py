@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
+from sb3_tare.settings.older import REMOVED
 from sb3_tare.utils.checks import check_choice, check_count
 
 
@@ -14,7 +15,7 @@ class FlatSettings:
     """Groups of settings, each an attribute, made from keyword arguments that are the names of the groups' fields.
 
     :param seed: of the reward's initial weights, splits and shuffles; None takes the model's
-    :param preset: name of values that stand where the keywords say nothing else
+    :param preset: name of values that stand where the keywords say nothing else; left out, ``default_preset``
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a combination that cannot work
     """
@@ -24,16 +25,19 @@ class FlatSettings:
     own_defaults: ClassVar[Mapping[str, Any]] = {}
     """Values that stand in place of the groups' defaults"""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    default_preset: ClassVar[str | None] = None
 
     seed: int | None
     preset: str | None
 
-    def __init__(self, *, seed: int | None = None, preset: str | None = None, **settings: Any) -> None:
+    def __init__(self, *, seed: int | None = None, **settings: Any) -> None:
         if seed is not None:
             check_count("seed", seed, least=0, otherwise=" or None")
-        if preset is not None and not self.presets:
-            raise self._refusal("preset", preset)
-        check_choice("preset", preset, (None, *self.presets))
+        if "preset" in settings and not self.presets:
+            raise self._refusal("preset", settings["preset"])
+        preset = settings.pop("preset", self.default_preset)
+        if self.presets:
+            check_choice("preset", preset, tuple(self.presets))
         for name in settings.keys() - set(self.names()):
             raise self._refusal(name, settings[name])
         self.seed, self.preset = seed, preset
@@ -61,6 +65,11 @@ class FlatSettings:
 
     def _refusal(self, name: str, value: Any) -> Exception:
         """The error of a name that is none of these."""
+        if name in REMOVED:
+            return TypeError(
+                f"{name} was a setting of return consistency, which return decomposition has replaced: {REMOVED[name]} in "
+                "RewardSettings, whose preset='decomposition' is its default"
+            )
         known = ["preset", *self.names(), "seed"] if self.presets else [*self.names(), "seed"]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

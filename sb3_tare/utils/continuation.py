@@ -76,8 +76,13 @@ class Continuable:
 
         :raises ValueError: if the file is in a newer or unknown format, or is of an algorithm of another package
         """
-        remedy = "load it with the class that saved it"
-        return super().load(readable_zip(path, "_continuation", "model", remedy), *args, **kwargs)  # type: ignore[misc]
+        return super().load(cls._readable(path), *args, **kwargs)  # type: ignore[misc]
+
+    @staticmethod
+    def _readable(path: File) -> File:
+        """A model's file that SB3 can read."""
+        remedy = "load it with the class that saved it, or take its weights over with set_parameters(path, exact_match=False)"
+        return readable_zip(path, "_continuation", "model", remedy)
 
     def set_parameters(self, load_path_or_dict: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Take over parameters of a file or a dictionary; arguments are those of SB3.

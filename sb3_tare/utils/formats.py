@@ -13,9 +13,10 @@ from sb3_tare.utils.version import __version__
 KEY = "saved_as"
 """Key under which a file tells what it is."""
 
-FORMATS = {"model": 1, "RewardLearner": 1, "LearnedReward": 1, "replay memory": 1, "result": 1}
+FORMATS = {"model": 2, "RewardLearner": 2, "LearnedReward": 1, "replay memory": 1, "result": 1}
 """The format in which each kind of file is written. The number of a kind goes up when its files change so that older ones
-need a conversion. A model's zip holds a reward learner's state: the numbers of both go up with that."""
+need a conversion. A model's zip holds a reward learner's state: the numbers of both go up with that. Since 2, settings that
+name no preset mean ``preset="decomposition"``: :func:`sb3_tare.settings.older.from_format_1`."""
 
 
 def stamp(kind: str) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def stamp(kind: str) -> dict[str, Any]:
 
 
 def check_stamp(name: str, found: Any) -> None:
-    """Refuse a file in a format that this version does not read.
+    """Refuse a file in a format that this version does not read; older ones it does.
 
     :param name: of the file
     :param found: what it holds under :data:`KEY`
@@ -36,14 +37,22 @@ def check_stamp(name: str, found: Any) -> None:
     told = found if isinstance(found, dict) else {"format": found}
     kind, number, version = told.get("kind", "file"), told.get("format"), told.get("version", "of an unknown version")
     newest = FORMATS.get(str(kind))
-    if type(number) is int and number == newest:
+    if type(number) is int and 0 < number <= (newest or 0):
         return
     is_newer = type(number) is int and number > (newest or 0)
-    reads = "no such files" if newest is None else f"format {newest} and files without a number"
+    reads = "no such files" if newest is None else f"formats up to {newest} and files without a number"
     raise ValueError(
         f"{name} is a {kind} in format {number!r}, written by sb3_tare {version}, and sb3_tare {__version__} reads {reads}: "
         + ("install that version or a newer one" if is_newer else "no version wrote that, save it again where it was made")
     )
+
+
+def is_older(found: Any) -> bool:
+    """Whether a file is in an older format than today's, or from before there were numbers.
+
+    :param found: what it holds under :data:`KEY`, once that is checked, or None
+    """
+    return found is None or found["format"] < FORMATS[found["kind"]]
 
 
 def holds_no(name: str, found: Any, kind: str, remedy: str) -> ValueError:

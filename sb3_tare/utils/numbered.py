@@ -6,6 +6,8 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ File = str | Path | io.BufferedIOBase
 
 
 def readable_zip(path: File, part: str | None = None, kind: str = "model", remedy: str = "") -> File:
-    """A file that SB3's functions for zip files can read: ``path`` itself, or a copy in today's format if it has no number.
+    """A file that SB3's functions for zip files can read: ``path`` itself, or a copy in format 1 if it has no number.
 
     The number is read before anything is unpickled.
 
@@ -32,24 +34,27 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
     :param remedy: what would work where that part is missing
     :raises ValueError: if it is no zip file, is in a newer or unknown format, or lacks that part
     """
-    file: Any = open_path(path, "r", suffix="zip")
-    name = _name(file)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-            data = json.loads(archive.read("data")) if "data" in names else {}
-            found = data.get(KEY)
-            if found is not None:
-                check_stamp(name, found)
-            is_kind = found is not None and found["kind"] == kind
-            if part is not None and not (is_kind or part in names or part in data):
-                raise holds_no(name, found, kind, remedy)
-            return path if found is not None else from_unnumbered_zip(archive)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{name} is no zip file: it is damaged, or something else") from error
-    finally:
-        if file is not path:
-            file.close()
+    with _archive(path) as (archive, name):
+        names, data = archive.namelist(), _data(archive)
+        found = data.get(KEY)
+        if found is not None:
+            check_stamp(name, found)
+        is_kind = found is not None and found["kind"] == kind
+        if part is not None and not (is_kind or part in names or part in data):
+            raise holds_no(name, found, kind, remedy)
+        return path if found is not None else from_unnumbered_zip(archive)
+
+
+def stamp_in(path: File) -> dict[str, Any] | None:
+    """Kind, format and version that a zip file tells; None if it has no number.
+
+    :raises ValueError: if it is no zip file, or is in a newer or unknown format
+    """
+    with _archive(path) as (archive, name):
+        found = _data(archive).get(KEY)
+        if found is not None:
+            check_stamp(name, found)
+        return found
 
 
 def write_memory(path: File, memory: Any) -> None:
@@ -87,6 +92,25 @@ def read_memory(path: File) -> Any:
     finally:
         if file is not path:
             file.close()
+
+
+@contextmanager
+def _archive(path: File) -> Iterator[tuple[zipfile.ZipFile, str]]:
+    """The zip file, open, and its name for errors."""
+    file: Any = open_path(path, "r", suffix="zip")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            yield archive, _name(file)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{_name(file)} is no zip file: it is damaged, or something else") from error
+    finally:
+        if file is not path:
+            file.close()
+
+
+def _data(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Entry that SB3 writes beside parameters, not unpickled."""
+    return json.loads(archive.read("data")) if "data" in archive.namelist() else {}
 
 
 def _name(file: Any) -> str:

@@ -1,4 +1,4 @@
-"""Conversions of files from before there were format numbers into what files hold today."""
+"""Conversions of files from before there were format numbers into what files of format 1 hold."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class UnnumberedUnpickler(pickle.Unpickler):
 
 
 def from_unnumbered_zip(archive: zipfile.ZipFile) -> io.BytesIO:
-    """A model, a reward learner or an exported reward as they would be written today, but for the number."""
+    """A model, a reward learner or an exported reward as they were written in format 1, but for the number."""
     converted = io.BytesIO()
     with zipfile.ZipFile(converted, "w") as target:
         for name in archive.namelist():
@@ -82,7 +82,6 @@ def convert_unnumbered_learner_state(state: dict[str, Any]) -> dict[str, Any]:
         "waiting": None if waiting is None else _convert_rollout(waiting),
         "waiting_whole": None,
         "decomposition": None,
-        "memory": [_reward_steps(rollout) for rollout in state["memory"]],
     }
 
 

@@ -18,9 +18,8 @@ REWARDS: dict[str, dict[str, Any]] = {
     "LSTMbMul": {"architecture": "LSTMbMul"},
     "MLPMul": {"architecture": "MLPMul"},
     "StateAction": {"architecture": "StateAction"},
-    "StateAction, return consistency": {"architecture": "StateAction", "return_consistency": 1.0},
 }
-"""Reward networks, by what a trial calls them."""
+"""Reward networks of the implicit gradient, by what a trial calls them."""
 
 LIRPG_REWARDS: dict[str, dict[str, Any]] = {
     "StateActionTanh": {"architecture": "StateActionTanh"},
@@ -54,21 +53,30 @@ def _suggest_ppo(trial: optuna.Trial, n_actions: int, n_envs: int) -> None:
 
 
 def _suggest_reward(trial: optuna.Trial) -> None:
+    if trial.suggest_categorical("reward_preset", ["decomposition", "implicit"]) == "decomposition":
+        trial.suggest_categorical("reward_decomposition_steps", [16, 64, 256])
+        trial.suggest_int("reward_decomposition_updates", 10, 100, log=True)
+        trial.suggest_float("reward_decomposition_learning_rate", 1e-4, 1e-2, log=True)
+    else:
+        _suggest_implicit(trial)
+
+
+def _suggest_implicit(trial: optuna.Trial) -> None:
     trial.suggest_categorical("reward_network", list(REWARDS))
     trial.suggest_categorical("reward_mode", ["add", "replace"])
     trial.suggest_categorical("reward_validation", ["split", "next_rollout"])
     trial.suggest_categorical("reward_actor_parameters", ["all", "without_log_std"])
     trial.suggest_int("reward_n_reward_updates", 1, 10, log=True)
     trial.suggest_float("reward_learning_rate", 1e-5, 1e-2, log=True)
-    trial.suggest_float("reward_damping", 0.01, 1.0, log=True)
 
 
 def _convert_reward(params: dict[str, Any]) -> dict[str, Any]:
     """Take what was sampled of the reward together, and leave the rest as it is."""
     host = {name: value for name, value in params.items() if not name.startswith("reward_")}
     reward = {name.removeprefix("reward_"): value for name, value in params.items() if name.startswith("reward_")}
-    network = {**REWARDS, **LIRPG_REWARDS}[reward.pop("network")]
-    return {**host, "reward_kwargs": {**network, "reward_mode": reward.pop("mode"), **reward}}
+    if "network" in reward:
+        reward.update({**REWARDS, **LIRPG_REWARDS}[reward.pop("network")], reward_mode=reward.pop("mode"))
+    return {**host, "reward_kwargs": reward}
 
 
 def _suggest_tare_ppo(trial: optuna.Trial, n_actions: int, n_envs: int) -> None:
@@ -119,6 +127,7 @@ def _convert_awr(params: dict[str, Any]) -> dict[str, Any]:
 def _suggest_tare_awr(trial: optuna.Trial, n_actions: int, n_envs: int) -> None:
     _suggest_awr(trial, n_actions, n_envs)
     _suggest_reward(trial)
+    trial.suggest_float("reward_damping", 0.01, 1.0, log=True)  # PPO's curvature is that of its Adam, and has none
 
 
 def _convert_tare_awr(params: dict[str, Any]) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def models(env_id: str) -> dict[str, Any]:
             "MlpPolicy", env, reward_kwargs={"architecture": "LSTMbMul", "architecture_kwargs": LSTMBMUL}, **settings
         ),
         "TAREPPO": TAREPPO(
-            "MlpPolicy", env, reward_kwargs={"architecture": "LSTMbMul", "architecture_kwargs": LSTMBMUL}, **settings
+            "MlpPolicy", env, reward_kwargs={"preset": "implicit", "architecture_kwargs": LSTMBMUL}, **settings
         ),
     }
 

@@ -1,0 +1,182 @@
+"""Return decomposition beside AWR, whose replay memory is the memory of episodes: no step is kept twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.preprocessing import preprocess_obs
+from torch import Tensor
+
+from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.hosts.awr import AWRHost
+from sb3_tare.learning.decomposing import Decomposer
+from sb3_tare.learning.metrics import Metrics
+from sb3_tare.rewards.decomposed import DecomposedReward
+from sb3_tare.rewards.episode_memory import Draw, drawn_rows
+from sb3_tare.rewards.open_episodes import FinishedEpisodes
+from sb3_tare.utils.nested import Observations, concatenated
+
+LONGEST = 1_000
+"""Steps after which an episode is cut, each part with the rewards that were paid in it; as in
+:class:`~sb3_tare.rewards.open_episodes.OpenEpisodes`."""
+CHUNK = 4_096
+"""Steps that are read at once: images of a whole memory would not fit."""
+
+
+class PathEpisodes:
+    """Whole episodes among the paths of a replay memory, read where they lie; episodes leave it as their steps do.
+
+    A path that has lost its oldest steps is none, nor is one that has not ended yet: nobody knows what they earned in all.
+
+    :param host: whose memory it is
+    :param reward: executes actions
+    """
+
+    def __init__(self, host: AWRHost, reward: DecomposedReward) -> None:
+        self.lengths = torch.zeros(0, dtype=torch.int64)
+        """``[E]`` steps"""
+        self.totals = torch.zeros(0, dtype=torch.float64)
+        """``[E]`` sum of the extrinsic rewards"""
+        self.squared_actions = torch.zeros(0, dtype=torch.float64)
+        """``[E]`` sum of |a|^2"""
+        self._host = host
+        self._reward = reward
+        self._rows = np.zeros(0, dtype=np.int64)
+        self._begins = torch.zeros(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def refresh(self, n_new: int) -> FinishedEpisodes:
+        """Find the episodes that the memory holds now, and return those that have ended within its newest steps.
+
+        :param n_new: steps of all environments together that count as new
+        """
+        memory = self._host.model.replay_buffer
+        self._rows, episodes = memory.paths()
+        self._begins, self.lengths = whole_episodes(episodes, LONGEST)
+        self.totals = self._sums(memory.rewards_at(self._rows).cpu().double())
+        actions = in_parts(self._actions, self._rows)
+        self.squared_actions = self._sums(actions.double().square().sum(1))
+        return self._ended_within(n_new // memory.n_envs)
+
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
+        """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
+
+        :param recent: 0, since paths of several environments are in no order of time
+        :raises ValueError: if there is none
+        """
+        chosen, places = drawn_rows(self._begins, self.lengths, n_episodes, n_steps, generator)
+        rows = self._rows[places.numpy()]
+        totals, squared_actions = self.totals[chosen], self.squared_actions[chosen]
+        return Draw(self.states(rows), self._actions(rows), self.lengths[chosen], totals, squared_actions)
+
+    def steps(self, rows: np.ndarray) -> tuple[Observations, Tensor]:
+        """States ``[n, ...]`` and executed actions ``[n, action_dim]`` at ``rows`` ``[n]`` of the memory."""
+        return self.states(rows), self._actions(rows)
+
+    @torch.no_grad()
+    def states(self, rows: np.ndarray) -> Observations:
+        """States ``[n, ...]`` as the reward sees them at ``rows`` ``[n]`` of the memory."""
+        model = self._host.model
+        return self._host.states(model.replay_buffer.observations_at(rows, model.get_vec_normalize_env()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing, as the memory is saved by its own."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do nothing, as the memory is loaded by its own."""
+
+    @torch.no_grad()
+    def _actions(self, rows: np.ndarray) -> Tensor:
+        model = self._host.model
+        encoded = preprocess_obs(model.replay_buffer.actions_at(rows), model.action_space, normalize_images=False)
+        assert isinstance(encoded, Tensor)
+        return self._reward.executed(encoded.flatten(1)).cpu()
+
+    def _sums(self, values: Tensor) -> Tensor:
+        """Sums ``[E]`` of ``values`` ``[n]`` over the steps of each whole episode."""
+        sums = torch.cat([values.new_zeros(1), values.cumsum(0)])
+        return sums[self._begins + self.lengths] - sums[self._begins]
+
+    def _ended_within(self, n_steps: int) -> FinishedEpisodes:
+        """Whole episodes whose last step is among the newest ``n_steps`` of its environment."""
+        n_kept = len(self._rows) // self._host.model.n_envs
+        is_new = (self._begins + self.lengths - 1) % n_kept >= n_kept - n_steps
+        begins, lengths = self._begins[is_new], self.lengths[is_new]
+        shifts = torch.repeat_interleave(begins - (lengths.cumsum(0) - lengths), lengths)
+        rows = self._rows[(torch.arange(len(shifts)) + shifts).numpy()]
+        return FinishedEpisodes(in_parts(self.states, rows), in_parts(self._actions, rows), lengths, self.totals[is_new])
+
+
+class PathDecomposer(Decomposer):
+    """A :class:`~sb3_tare.learning.decomposing.Decomposer` whose memory is AWR's.
+
+    Rewards are paid in the environment's own units, as AWR takes extrinsic ones: it standardises advantages itself.
+    """
+
+    host: AWRHost
+    memory: PathEpisodes
+
+    def relabel(self, collects: bool, metrics: Metrics) -> Tensor:
+        """Fit the reward to the memory, and return learned rewards ``[n]`` of all of its steps, in time order.
+
+        :param collects: whether the newest steps were just collected by the policy. Otherwise nobody knows which episodes are
+            of one policy, so that no cost of actions can be solved, and none is new to the reward.
+        :param metrics: for the log
+        """
+        replay_memory = self.host.model.replay_buffer
+        finished = self.memory.refresh(replay_memory.n_new if collects else 0)
+        rows = replay_memory.paths().rows
+        if self.model.extractor is None and (collects or int(self.reward.moments.count) == 0):
+            newest = replay_memory.paths(replay_memory.n_new).rows if collects else rows
+            states = in_parts(self.memory.states, newest)
+            assert isinstance(states, Tensor)
+            self.reward.moments.update(states)
+        # Data that somebody else collected do not grow: each fit that is asked for is due.
+        self._fit(finished, replay_memory.n_new if collects else self.fit_every, metrics)
+        cost = float(self.reward.action_cost)
+        rewards = in_parts(lambda part: self.fits.rewards(*self.memory.steps(part), cost), rows)
+        if collects:
+            self._compare(rewards, metrics)
+        return rewards
+
+    def _new_memory(self) -> PathEpisodes:
+        for name in ("guard_correlation", "decomposition_recent"):
+            if (value := getattr(self.settings, name)) > 0.0:
+                raise ValueError(
+                    f"{name}={value} needs a host that collects rollouts, which AWR does not: leave it out, or take TAREPPO"
+                )
+        return PathEpisodes(self.host, self.reward)
+
+    def _compare(self, rewards: Tensor, metrics: Metrics) -> None:
+        """Note the correlation with what the steps just collected earned, where the environment tells."""
+        undistorted = self.host.undistorted_rewards
+        newest = rewards.view(self.host.model.n_envs, -1)[:, -len(undistorted) :]
+        metrics.note_correlation("correlation_undistorted", newest.flatten(), undistorted.T.flatten())
+
+
+def whole_episodes(episodes: Episodes, longest: int) -> tuple[Tensor, Tensor]:
+    """First rows ``[E]`` and steps ``[E]`` of the whole episodes among pieces; longer ones in parts of ``longest`` steps.
+
+    :param episodes: pieces, some of which may lack their beginning or their end
+    :param longest: steps of a part; parts begin at its multiples
+    """
+    may_begin = episodes.times % longest == 0
+    begins = torch.nonzero(may_begin | (episodes.offsets == 0)).flatten()
+    lengths = torch.diff(begins, append=torch.tensor([episodes.n_steps]))
+    last = begins + lengths - 1
+    pieces = episodes.pieces[last]
+    has_ended = (episodes.offsets[last] == episodes.lengths[pieces] - 1) & (episodes.ends[pieces] != int(End.CUT))
+    is_whole = may_begin[begins] & (has_ended | (lengths == longest))
+    return begins[is_whole], lengths[is_whole]
+
+
+def in_parts(function: Any, rows: np.ndarray) -> Any:
+    """Results ``[n, ...]`` of ``function`` at all ``rows`` ``[n]``, a few at a time."""
+    parts = np.array_split(rows, max(1, -(-len(rows) // CHUNK)))
+    return concatenated([function(part) for part in parts])

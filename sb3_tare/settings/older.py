@@ -1,0 +1,51 @@
+"""Settings as older files and users know them, and what stands in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sb3_tare.utils.formats import KEY, is_older
+
+REMOVED = {
+    "return_consistency": "see return_decomposition",
+    "consistency_window": "whole episodes need no window, see return_decomposition",
+    "consistency_rollouts": "see decomposition_memory",
+    "consistency_updates": "see decomposition_updates",
+    "consistency_batch_size": "see decomposition_episodes and decomposition_steps",
+}
+"""Settings of return consistency, and what to look at today."""
+
+
+def settings_in(data: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
+    """The settings that a saved model or reward learner holds, as they are said today.
+
+    :param data: of the file
+    :param has_presets: whether the learner's settings have presets
+    :raises ValueError: if rewards were learned by return consistency, which does not exist any more
+    """
+    saved: dict[str, Any] = data["reward_kwargs"]
+    return from_format_1(saved, has_presets) if is_older(data.get(KEY)) else saved
+
+
+def from_format_1(settings: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
+    """The settings that files of format 1, and those before it, hold, as they are said today.
+
+    There the implicit gradient was what happened where no preset was named, and its curvature the Fisher matrix.
+
+    :param settings: some or all, flat
+    :param has_presets: whether the learner's settings have presets
+    :raises ValueError: if rewards were learned by return consistency, which does not exist any more
+    """
+    kept = {name: value for name, value in settings.items() if name not in REMOVED}
+    if has_presets and kept.get("preset") is None:
+        kept["preset"] = "implicit"
+    if kept.get("preset") in ("implicit", "decomposition"):
+        kept.setdefault("curvature", "fisher")
+    if settings.get("return_consistency", 0.0) > 0:
+        raise ValueError(
+            f"this was saved with return_consistency={settings['return_consistency']}, which does not exist any more: load it "
+            f"with custom_objects={{'reward_kwargs': {kept}}} to go on without, or learn anew with preset='decomposition', "
+            "which has taken its place"
+        )
+    return kept
