@@ -12,6 +12,9 @@ from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.rollout import Baseline, Part
 from sb3_tare.settings import LearnerSettings
 
+EDIT_TOLERANCE = 1e-4
+"""Largest difference between two estimates, relative to the largest advantage, that kernels may make and nobody has to."""
+
 
 class Discounts(Protocol):
     """The attributes of a host that advantages are computed from, read anew each time."""
@@ -40,6 +43,7 @@ class Advantages:
         self.host = host
         self._learned_lambda = settings.advantage.gae_lambda
         self._coefficient = settings.advantage.reward_coef if settings.advantage.reward_mode == "add" else 1.0
+        self._replaces = settings.advantage.reward_mode == "replace"
         self._one_critic = settings.critic.critics == 1
         variants: dict[tuple[str, int], Callable[[Part, Tensor, Tensor], Tensor]] = {
             ("replace", 1): self._replace_with_policy_critic,
@@ -51,9 +55,27 @@ class Advantages:
         """A_phi ``[n]`` that the policy is trained on, of a part, its learned rewards ``[n]`` and its extrinsic advantages
         ``[n]``; differentiable in the second."""
 
+    def check(self, part: Part) -> None:
+        """Check that what others have made of the host's own estimates will reach the policy.
+
+        :raises RuntimeError: if the learned reward takes the place of what they have edited
+        """
+        if part.edits is None or not self._replaces:
+            return
+        lost = {"advantages": part.edits.advantages, **({"returns": part.edits.returns} if self._one_critic else {})}
+        size = float(self.extrinsic(part).abs().max())
+        edited = [name for name, edits in lost.items() if float(edits.abs().max()) > EDIT_TOLERANCE * size]
+        if edited:
+            raise RuntimeError(
+                f"{' and '.join(edited)} in the rollout buffer differ from the host's own estimate: something edits them or "
+                "the values that they are computed from, or changes the discounts after that, which a learned reward in place "
+                "of the extrinsic one would undo. Set reward_mode='add', which carries such edits through, or let an "
+                "environment wrapper change rewards instead"
+            )
+
     def extrinsic(self, part: Part) -> Tensor:
-        """The host's own advantages ``[n]``, with its own critic."""
-        return self._generalised(part, part.reward.rewards, part.policy_critic, self.host.gae_lambda)
+        """The host's own advantages ``[n]``, with its own critic, and with what others have made of them."""
+        return _edited(part, self._generalised(part, part.reward.rewards, part.policy_critic, self.host.gae_lambda))
 
     def learned(self, part: Part, learned_rewards: Tensor) -> Tensor:
         """Advantages ``[n]`` of the learned rewards ``[n]`` alone, over the learner's critic."""
@@ -67,7 +89,8 @@ class Advantages:
         :param parameterised: ``[n]`` advantages that the policy is trained on
         :param extrinsic: ``[n]`` the host's own advantages
         """
-        return (parameterised if self._one_critic else extrinsic) + part.policy_critic.values
+        returns = (parameterised if self._one_critic else extrinsic) + part.policy_critic.values
+        return returns if part.edits is None else (returns.double() + part.edits.returns).to(returns)
 
     def _add(self, part: Part, learned_rewards: Tensor, extrinsic: Tensor) -> Tensor:
         return extrinsic + self.learned(part, learned_rewards)
@@ -80,7 +103,7 @@ class Advantages:
 
     def _add_with_policy_critic(self, part: Part, learned_rewards: Tensor, extrinsic: Tensor) -> Tensor:
         rewards = part.reward.rewards + self._coefficient * learned_rewards
-        return self._parameterised(part, rewards, part.policy_critic)
+        return _edited(part, self._parameterised(part, rewards, part.policy_critic))
 
     def _parameterised(self, part: Part, rewards: Tensor, critic: Baseline) -> Tensor:
         gae_lambda = self.host.gae_lambda if self._learned_lambda is None else self._learned_lambda
@@ -89,3 +112,8 @@ class Advantages:
     def _generalised(self, part: Part, rewards: Tensor, critic: Baseline, gae_lambda: float) -> Tensor:
         episodes, host = part.reward.episodes, self.host
         return generalised_advantages(rewards, critic, episodes, host.gamma, gae_lambda, host.sums)
+
+
+def _edited(part: Part, advantages: Tensor) -> Tensor:
+    """Advantages ``[n]`` of extrinsic rewards, with what others have added to the host's own."""
+    return advantages if part.edits is None else (advantages.double() + part.edits.advantages).to(advantages)

@@ -78,12 +78,14 @@ class MemorySettings(RewardSettings):
             "decomposition_memory": (self.decomposition.decomposition_memory, DecompositionSettings.decomposition_memory),
             "gae_lambda": (self.advantage.gae_lambda, None),
             "n_reward_updates": (self.schedule.n_reward_updates, 0),
+            "hypergradient_share": (self.decomposition.hypergradient_share, 0.0),
         }
         remedies = {
             "decomposition_memory": "AWR's own memory holds the episodes: set its buffer_size",
             "gae_lambda": "advantages are AWR's own: set its td_lambda",
             "n_reward_updates": "AWR takes no steps along hypergradients beside a decomposition: leave it out, or set "
             "preset='implicit'",
+            "hypergradient_share": "AWR takes none beside a decomposition: leave it out, or use TAREPPO",
         }
         for name, (value, works) in instead.items():
             if value != works:

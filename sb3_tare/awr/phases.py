@@ -23,11 +23,18 @@ from sb3_tare.awr.policy import AWRPolicy
 from sb3_tare.awr.steps import actor_steps, critic_steps
 from sb3_tare.awr.updates import bound_loss, check_descent, descend, shuffled_batches, standardised
 from sb3_tare.data.rollout import Baseline
+from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.policy.objectives import advantage_weights
 from sb3_tare.utils.nested import Observations
 
 SAMPLES_PER_ITERATION = 2048
 """Steps collected in an iteration unless ``train_freq`` says otherwise; gradient steps are given for as many."""
+
+
+_REMEDY = (
+    "rewards or observations of very large size are the usual cause: scale them, with VecNormalize or a wrapper of the "
+    "environment; where neither is large, lower learning_rate, critic_learning_rate or max_weight"
+)
 
 
 class AdvantageWeightedRegression(OffPolicyAlgorithm):
@@ -103,7 +110,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         batches = shuffled_batches(len(returns), self.batch_size, n_steps)
         with self._timed("critic"), self._training(), critic_steps(self, paths, returns) as step:
             mean_loss = descend(step, batches)
-        check_descent(self.policy, self.policy.critic_optimizer, mean_loss, "critic", "lower critic_learning_rate")
+        check_descent(self.policy, self.policy.critic_optimizer, mean_loss, "critic", _REMEDY)
         self.logger.record("train/critic_loss", mean_loss)
         self.logger.record("train/explained_variance", float(explained_variance(values.cpu().numpy(), returns.cpu().numpy())))
 
@@ -117,7 +124,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         batches = shuffled_batches(len(weights), self.batch_size, n_steps)
         with self._timed("actor"), self._training(), actor_steps(self, paths, weights) as step:
             mean_loss = descend(step, batches)
-        check_descent(self.policy, self.policy.actor_optimizer, mean_loss, "actor", "lower learning_rate or max_weight")
+        check_descent(self.policy, self.policy.actor_optimizer, mean_loss, "actor", _REMEDY)
         self.logger.record_mean("train/actor_loss", mean_loss)
         self.logger.record_mean("train/advantage_mean", float(advantages.mean()))
         self.logger.record_mean("train/advantage_std", float(advantages.std()))
@@ -198,6 +205,7 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
     def _training(self) -> Iterator[None]:
         self.policy.set_training_mode(True)
         try:
-            yield
+            with own_distribution(self.policy):
+                yield
         finally:
             self.policy.set_training_mode(False)

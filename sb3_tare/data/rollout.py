@@ -34,6 +34,18 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Edits:
+    """Edits by others of a host's own estimates: by a callback in place, or by a rollout buffer's own estimator.
+
+    :param advantages: ``[n]`` float64, the buffer's advantages less the host's estimate of them
+    :param returns: ``[n]`` float64, the buffer's returns less the sum of its advantages and values
+    """
+
+    advantages: Tensor
+    returns: Tensor
+
+
+@dataclass(frozen=True)
 class Unit:
     """Unit of learned rewards: the extrinsic reward's running mean and size when they were first used."""
 
@@ -116,12 +128,14 @@ class Part:
     :param reward: the reward's side of them
     :param policy_critic: what the host's critic says of them
     :param reward_critic: what the learner's critic, of learned returns, says of them; None without one
+    :param edits: what others have made of the host's own advantages and returns; None where they are its own to the bit
     """
 
     rows: Tensor
     reward: RewardSteps
     policy_critic: Baseline
     reward_critic: Baseline | None = None
+    edits: Edits | None = None
 
     def __len__(self) -> int:
         return self.reward.episodes.n_steps
@@ -159,12 +173,13 @@ class Rollout(Part):
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], device: torch.device) -> Rollout:
         """The rollout whose :meth:`state_dict` this is, on ``device``."""
-        reward_critic = state["reward_critic"]
+        reward_critic, edits = state["reward_critic"], state.get("edits")  # older files know of no edits
         rollout = cls(
             rows=state["rows"],
             reward=RewardSteps.from_state_dict(state["reward"], device),
             policy_critic=Baseline(**state["policy_critic"]),
             reward_critic=None if reward_critic is None else Baseline(**reward_critic),
+            edits=None if edits is None else Edits(**edits),
             policy=PolicySteps(**state["policy"]),
         )
         return rollout.to(device)

@@ -79,6 +79,9 @@ def _narrowed(buffer_class: type[RolloutBuffer]) -> type[RolloutBuffer]:
             widen(self)
             self.reset()
 
+        def __reduce_ex__(self, protocol: Any) -> Any:  # a copy is nobody's loan: it is as wide as the buffer was
+            return _of_class, (buffer_class, self.__dict__["_original"])
+
         def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
             if self._n_passes > 0 and self._between_passes is not None:
                 self._between_passes()
@@ -93,6 +96,12 @@ def _narrowed(buffer_class: type[RolloutBuffer]) -> type[RolloutBuffer]:
     if buffer_class is RolloutBuffer:  # the promise of sb3_tare.lean.GathersPlainly, which no other class's get() may keep
         Narrowed.plain_batch_size = _plain_batch_size  # type: ignore[attr-defined]
     return Narrowed
+
+
+def _of_class(buffer_class: type[RolloutBuffer], attributes: dict[str, Any]) -> RolloutBuffer:
+    buffer = buffer_class.__new__(buffer_class)
+    buffer.__dict__.update(attributes)
+    return buffer
 
 
 def _plain_batch_size(buffer: Any, batch_size: int) -> int | None:

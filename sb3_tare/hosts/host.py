@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.labelled import Labelled
@@ -99,6 +100,11 @@ class Host(ABC, Generic[RecordT]):
     def objective(self) -> HostObjective:
         """The objective that it maximises, with its coefficients as they are now."""
 
+    @property
+    @abstractmethod
+    def optimiser(self) -> Optimizer | None:
+        """The optimiser that moves its actor's parameters; None if something else does."""
+
     @abstractmethod
     def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
         """Advantages ``[n]`` as they enter its objective.
@@ -171,6 +177,26 @@ class Host(ABC, Generic[RecordT]):
         :param between_passes: called before each of its passes over the steps but the first
         :param before_batch: called before each mini-batch is taken out, with its places ``[m]`` in the part
         """
+
+    def curvature(self, settings: LearnerSettings) -> str:
+        """The name of its curvature: the settings', or where they have none the one that suits its updates."""
+        return settings.gradient.curvature or ("adam" if isinstance(self.optimiser, Adam) else "fisher")
+
+    def check_curvature(self, settings: LearnerSettings) -> None:
+        """Check that the curvature which the settings name can be read from the algorithm.
+
+        :raises ValueError: if it cannot
+        """
+        optimiser = self.optimiser
+        if settings.gradient.curvature == "adam" and not isinstance(optimiser, Adam):
+            name = type(self.model).__name__
+            moved_by = "no optimiser of torch" if optimiser is None else type(optimiser).__name__
+            works = "use curvature='fisher' or 'identity'"
+            if optimiser is not None:
+                works += ", or policy_kwargs={'optimizer_class': torch.optim.Adam}"
+            raise ValueError(
+                f"curvature='adam' is read from the Adam that moves the actor, and {name}'s is moved by {moved_by}: {works}"
+            )
 
     def states(self, observations: Observations) -> Observations:
         """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""

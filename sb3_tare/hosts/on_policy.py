@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sb3_tare.advantages.generalised import standardise
 from sb3_tare.advantages.sums import DiscountedSums, discounted_sum
@@ -37,12 +40,13 @@ class _Kind(NamedTuple):
 
     objective: HostObjective
     has_epochs: bool
+    optimises_actor: bool = True
 
 
 KINDS: dict[type[BaseAlgorithm], _Kind] = {
     PPO: _Kind(SURROGATE, has_epochs=True),
     MaskablePPO: _Kind(SURROGATE, has_epochs=True),
-    TRPO: _Kind(SURROGATE, has_epochs=False),
+    TRPO: _Kind(SURROGATE, has_epochs=False, optimises_actor=False),
     A2C: _Kind(LOG_LIKELIHOOD, has_epochs=False),
 }
 """The algorithms that an :class:`OnPolicyHost` adapts; a further one is a line here."""
@@ -92,6 +96,11 @@ class OnPolicyHost(Host[Record]):
         """The surrogate of PPO and TRPO, or A2C's log-likelihood."""
         return self._kind.objective
 
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """The policy's optimiser; None where it moves the critic alone, as in TRPO."""
+        return self.policy.optimizer if self._kind.optimises_actor else None
+
     def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
         """Advantages ``[n]`` as they enter the objective; over the whole part, where the host does it by mini-batch."""
         return standardise(advantages) if self.model.normalize_advantage else advantages
@@ -104,6 +113,7 @@ class OnPolicyHost(Host[Record]):
         model = self.model
         if settings.schedule.interleave and not self.has_epochs:
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+        self.check_curvature(settings)
         check_device(model.device)
         n_rows = self.rollout_steps
         validation = settings.schedule.validation
@@ -131,13 +141,19 @@ class OnPolicyHost(Host[Record]):
         :raises ValueError: if an observation is not finite
         """
         check_finite(self.model._last_obs, "observation")
-        self._recorder.begin(self.model._last_episode_starts)
+        self._recorder.begin(self.model._last_episode_starts, self._original_observations())
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, before SB3 adds bootstrapped values to its rewards in place."""
         env = self.model.get_vec_normalize_env()
         original = None if env is None else env.get_original_reward()
-        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original)
+        observations = self._original_observations()
+        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original, observations)
+
+    def normalised(self, observations: Tensor) -> Tensor:
+        """States ``[n, observation_dim]`` as ``VecNormalize`` makes them today of observations ``[n, ...]`` before it."""
+        env = self.model.get_vec_normalize_env()
+        return torch.from_numpy(env.normalize_obs(observations.numpy())).float().flatten(1)
 
     def record(self) -> Record:
         """Notes of the rollout that the buffer does not keep."""
@@ -209,6 +225,14 @@ class OnPolicyHost(Host[Record]):
             yield Loan(labelled, hand_over)
         finally:
             widen(buffer)
+
+    def _original_observations(self) -> np.ndarray | None:
+        """Observations ``[N, ...]`` of now before ``VecNormalize``, where it alone stands before the reward; else None."""
+        env = self.model.get_vec_normalize_env()
+        if env is None or env is not self.model.get_env() or not env.norm_obs or not self.policy_features:
+            return None
+        is_vector = isinstance(env.observation_space, spaces.Box) and type(self.policy.features_extractor) is FlattenExtractor
+        return env.get_original_obs() if is_vector else None
 
 
 def _kind_of(model: Any) -> _Kind:

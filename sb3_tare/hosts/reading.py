@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor
 
+from sb3_tare.advantages.generalised import generalised_advantages
 from sb3_tare.data.recorder import Record
-from sb3_tare.data.rollout import Baseline, PolicySteps, RewardSteps, Rollout
+from sb3_tare.data.rollout import Baseline, Edits, PolicySteps, RewardSteps, Rollout
 from sb3_tare.hosts.buffers import flat_rows
 from sb3_tare.utils.nested import Observations
 
@@ -39,7 +41,7 @@ def read_rollout(model: Any, record: Record, states: Callable[[Observations], Ob
     masks = getattr(buffer, "action_masks", None)
     encoded = preprocess_obs(actions, model.action_space, normalize_images=False)
     assert isinstance(encoded, Tensor)
-    return Rollout(
+    rollout = Rollout(
         rows=torch.arange(record.rewards.size),
         policy=PolicySteps(observations, actions, rows(buffer.log_probs), None if masks is None else rows(masks)),
         reward=RewardSteps(
@@ -51,6 +53,7 @@ def read_rollout(model: Any, record: Record, states: Callable[[Observations], Ob
         ),
         policy_critic=_own_baseline(model, record),
     )
+    return replace(rollout, edits=_edits(rollout, buffer))
 
 
 def next_values(values: Tensor, last_values: Tensor, dones: np.ndarray) -> Tensor:
@@ -75,6 +78,16 @@ def _own_baseline(model: Any, record: Record) -> Baseline:
     bootstraps = _rows(np.where(record.timeouts, added, 0.0), model.device)
     values = _rows(buffer.values, model.device)
     return Baseline(values, next_values(values, last_values, record.dones), bootstraps)
+
+
+def _edits(rollout: Rollout, buffer: Any) -> Edits | None:
+    """Differences of the buffer's advantages and returns from the host's own, exact in float64; None if there are none."""
+    critic, reward = rollout.policy_critic, rollout.reward
+    own = generalised_advantages(reward.rewards, critic, reward.episodes, buffer.gamma, buffer.gae_lambda)
+    advantages, returns = (_rows(array, own.device) for array in (buffer.advantages, buffer.returns))
+    if torch.equal(advantages, own) and torch.equal(returns, advantages + critic.values):
+        return None
+    return Edits(advantages.double() - own.double(), returns.double() - (advantages + critic.values).double())
 
 
 def _rows(arrays: Any, device: torch.device) -> Any:

@@ -8,7 +8,8 @@ passes through the policy and none through the reward network, which is then dif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from sb3_tare.hypergradient.conjugate_gradient import Solution, conjugate_gradient
 from sb3_tare.hypergradient.update import Estimate, PolicyUpdate
 from sb3_tare.policy.gradients import Batch, PolicyGradients
-from sb3_tare.policy.products import LinearMap, flat_gradient
+from sb3_tare.policy.products import Diagonal, LinearMap, flat_gradient
 
 
 def reward_weights(
@@ -31,10 +32,18 @@ def reward_weights(
     :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    parameters, gradient = gradients.ascent(validation)
-    solution = _solution(gradients.curvature_product(curved, parameters), gradient, cg_steps)
+    if curved.steps is validation.steps and gradients.is_one_chunk(validation):  # one pass through the policy serves both
+        held_out = gradients.evaluate(validation)
+        parameters = gradients.actor_parameters(held_out.value)
+        evaluated = replace(held_out, advantages=curved.advantages)
+        curvature = gradients.curvature.product(evaluated, parameters, gradients.host.optimiser)
+        gradient = flat_gradient(held_out.value, parameters)
+    else:
+        parameters, gradient = gradients.ascent(validation)
+        curvature = gradients.curvature_product(curved, parameters)
+    solution = solved(curvature, gradient, cg_steps)
     weights = [
-        share * _weights_along(solution.x, PolicyUpdate.of(gradients, chunk, validation, parameters))
+        share * mixed_weights(PolicyUpdate.of(gradients, chunk, validation, parameters), parameters, solution.x)
         for chunk, share in gradients.chunks(training)
     ]
     return Estimate(torch.cat(weights), solution)
@@ -48,17 +57,34 @@ def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps
     :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    solution = _solution(curvature, flat_gradient(update.validation(update.parameters), update.parameters), cg_steps)
-    return Estimate(_weights_along(solution.x, update), solution)
+    parameters = update.parameters
+    solution = solved(curvature, flat_gradient(update.validation(parameters), parameters), cg_steps)
+    return Estimate(mixed_weights(update, parameters, solution.x), solution)
 
 
-def _solution(curvature: LinearMap | None, gradient: Tensor, cg_steps: int) -> Solution:
-    return conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
+def mixed_weights(update: PolicyUpdate, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Weights ``w = d(x' dJ/dtheta)/dA``, ``[n]``, of the training objective at ``parameters``.
+
+    :param parameters: the policy's, ``p`` numbers in all
+    :param x: ``[p]``
+    """
+    if not update.is_twice_differentiable:
+        return mixed_product_by_differences(update.training, update.advantages, parameters, x)
+    return mixed_product(update.training(parameters, update.advantages), update.advantages, parameters, x)
 
 
-def _weights_along(x: Tensor, update: PolicyUpdate) -> Tensor:
-    training = update.training(update.parameters, update.advantages)
-    return mixed_product(training, update.advantages, update.parameters, x)
+def solved(curvature: LinearMap | None, target: Tensor, cg_steps: int) -> Solution:
+    """The solution of ``C x = target``: exact where C is diagonal or the identity, else by conjugate gradient.
+
+    :param curvature: product with C, or None for the identity
+    :param target: ``[p]``
+    :param cg_steps: at most
+    """
+    if curvature is None:
+        return Solution(target, 0.0, 0, False)
+    if isinstance(curvature, Diagonal):
+        return Solution(curvature.solve(target), 0.0, 0, False)
+    return conjugate_gradient(curvature, target, cg_steps)
 
 
 def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -72,3 +98,30 @@ def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Te
     gradient = flat_gradient(objective, parameters, create_graph=True)
     (weights,) = torch.autograd.grad(gradient @ x, advantages)
     return weights
+
+
+def mixed_product_by_differences(
+    objective: Callable[[Sequence[Tensor], Tensor], Tensor], advantages: Tensor, parameters: Sequence[Tensor], x: Tensor
+) -> Tensor:
+    """Weights as of :func:`mixed_product`, from dJ/dA on both sides of the parameters: no second derivative is taken.
+
+    The step is that at which the error of central differences is least, as far as it is known.
+
+    :param objective: J, a scalar function of parameters and advantages
+    :param advantages: ``[n]`` leaf that requires a gradient
+    :param parameters: ``p`` numbers in all
+    :param x: ``[p]``
+    """
+    length = torch.linalg.vector_norm(x)
+    if length == 0.0:
+        return torch.zeros_like(advantages)
+    size = torch.linalg.vector_norm(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    step = torch.finfo(x.dtype).eps ** (1 / 3) * (1.0 + size) / length
+    parts = x.split([parameter.numel() for parameter in parameters])
+    sides = []
+    for sign in (1.0, -1.0):
+        with torch.no_grad():
+            moved = [each + sign * step * part.view_as(each) for each, part in zip(parameters, parts, strict=True)]
+        (side,) = torch.autograd.grad(objective(moved, advantages), advantages)
+        sides.append(side)
+    return (sides[0] - sides[1]) / (2.0 * step)

@@ -8,7 +8,7 @@ before the step, since the reward enters that step's gradient only through the a
 from __future__ import annotations
 
 from sb3_tare.hypergradient.adam import AdamStep
-from sb3_tare.hypergradient.implicit import mixed_product
+from sb3_tare.hypergradient.implicit import mixed_weights
 from sb3_tare.hypergradient.update import Estimate, PolicyUpdate
 from sb3_tare.policy.products import flat_gradient
 
@@ -30,5 +30,4 @@ def one_step_weights(update: PolicyUpdate, step: AdamStep, through_second_moment
         part.view_as(parameter).clone().requires_grad_()
         for part, parameter in zip(step.parameters.split(sizes), parameters, strict=True)
     ]
-    loss = -update.training(before, update.advantages)
-    return Estimate(mixed_product(loss, update.advantages, before, x))
+    return Estimate(-mixed_weights(update, before, x))

@@ -26,12 +26,14 @@ class PolicyUpdate:
     :param advantages: ``[n]`` leaf that requires a gradient, of the training steps
     :param training: J of the training steps, a scalar function of parameters and advantages
     :param validation: extrinsic J of held-out steps, a scalar function of parameters
+    :param is_twice_differentiable: whether torch can differentiate the training objective's gradient
     """
 
     parameters: Sequence[Tensor]
     advantages: Tensor
     training: Callable[[Sequence[Tensor], Tensor], Tensor]
     validation: Callable[[Sequence[Tensor]], Tensor]
+    is_twice_differentiable: bool = True
 
     @classmethod
     def of(cls, gradients: PolicyGradients, training: Batch, validation: Batch, parameters: Sequence[Tensor]) -> PolicyUpdate:
@@ -50,6 +52,7 @@ class PolicyUpdate:
             training.advantages.detach().requires_grad_(),
             lambda theta, advantages: objective(Batch(training.steps, advantages), theta),
             lambda theta: objective(validation, theta),
+            not gradients.derivatives.obstacle,
         )
 
 

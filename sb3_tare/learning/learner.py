@@ -23,6 +23,7 @@ from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
+from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
@@ -63,6 +64,10 @@ class RewardLearner(BaseCallback):
         self._suspended: Generator[None, None, None] | None = None
         self._in_rollout = False
         self._has_told = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
+        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}}
 
     @property
     def _attached(self) -> Attached:
@@ -120,8 +125,9 @@ class RewardLearner(BaseCallback):
         """Run an iteration's policy updates with ``train``, and the reward steps around them."""
         updates = self._updates()
         try:
-            for _ in updates:
-                train()
+            with own_distribution(self._attached.model.policy):
+                for _ in updates:
+                    train()
         finally:
             updates.close()
 

@@ -63,9 +63,10 @@ class PathEpisodes:
         self.squared_actions = self._sums(actions.double().square().sum(1))
         return self._ended_within(n_new // memory.n_envs)
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
         """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
 
+        :param recent: 0, since paths of several environments are in no order of time
         :raises ValueError: if there is none
         """
         chosen, places = drawn_rows(self._begins, self.lengths, n_episodes, n_steps, generator)
@@ -145,6 +146,11 @@ class PathDecomposer(Decomposer):
         return rewards
 
     def _new_memory(self) -> PathEpisodes:
+        for name in ("guard_correlation", "decomposition_recent"):
+            if (value := getattr(self.settings, name)) > 0.0:
+                raise ValueError(
+                    f"{name}={value} needs a host that collects rollouts, which AWR does not: leave it out, or take TAREPPO"
+                )
         return PathEpisodes(self.host, self.reward)
 
     def _compare(self, rewards: Tensor, metrics: Metrics) -> None:

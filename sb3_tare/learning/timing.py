@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.hosts.host import Loan
@@ -18,6 +19,7 @@ from sb3_tare.hypergradient.one_step import one_step_weights
 from sb3_tare.hypergradient.update import PolicyUpdate
 from sb3_tare.learning.plans import Planned
 from sb3_tare.learning.trainer import RewardTrainer
+from sb3_tare.policy.derivatives import unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.policy.objectives import HostObjective, clipped_surrogate
 from sb3_tare.utils.nested import take
@@ -44,7 +46,7 @@ class AfterUpdate:
     def after(self, loan: Loan, planned: Planned) -> None:
         """Take the reward steps that follow the host's update, if any do, or let it wait for what validates it."""
         trainer = self.trainer
-        if trainer.settings.schedule.n_reward_updates == 0:
+        if not trainer.settings.takes_hypergradients:
             return
         if planned.validation is not None:
             labelled = loan.labelled if planned.pooled is None else trainer.label(planned.pooled)
@@ -110,7 +112,9 @@ class AfterEachStep(AfterUpdate):
         extrinsic = self._standardise(take(labelled.appraised.sample_extrinsic, places))
         update = PolicyUpdate.of(self.gradients, Batch(steps, advantages.detach()), Batch(steps, extrinsic), parameters)
         through_second_moment = self.trainer.settings.one_step.through_second_moment  # type: ignore[attr-defined]
-        self.trainer.step_along(one_step_weights(update, step, through_second_moment).weights, advantages)
+        with unhooked(self.trainer.host.policy):
+            weights = one_step_weights(update, step, through_second_moment).weights
+        self.trainer.step_along(weights, advantages)
 
     def _standardise(self, advantages: Tensor) -> Tensor:
         """Advantages of a mini-batch as PPO does it, which leaves a single one alone."""
@@ -126,6 +130,10 @@ class _Clipped:
     @property
     def policy(self) -> Any:
         return self.model.policy
+
+    @property
+    def optimiser(self) -> Optimizer:
+        return self.model.policy.optimizer
 
     @property
     def objective(self) -> HostObjective:

@@ -16,13 +16,16 @@ from sb3_tare.data.rollout import Part, PolicySteps, RewardSteps, Rollout
 from sb3_tare.hosts.held import holds_features
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
+from sb3_tare.learning.averaging import GradientAverage
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.learning.pool import Pool
 from sb3_tare.policy.curvature import CURVATURES
-from sb3_tare.policy.gradients import Batch, PolicyGradients, evaluation_mode
+from sb3_tare.policy.derivatives import resting, unhooked
+from sb3_tare.policy.gradients import Batch, PolicyGradients
+from sb3_tare.policy.products import flat_gradient
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 
@@ -46,6 +49,8 @@ class RewardTrainer:
     :param seed: of the initial weights and of all splits and shuffles
     :param objective: loss of a reward step, a function of the weights w and the advantages A_phi, ``[n]`` each
     :param decomposer_class: of return decomposition, where the settings ask for it
+    :raises TypeError: if the curvature needs a KL divergence that there is none of for the policy's actions
+    :raises ValueError: if it needs second derivatives of a layer that torch cannot differentiate twice
     """
 
     def __init__(
@@ -62,10 +67,13 @@ class RewardTrainer:
         self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.advantages = Advantages(settings, host)
-        curvature = CURVATURES[settings.gradient.curvature](settings.gradient.kl_coef, settings.gradient.damping)
+        curvature = CURVATURES[host.curvature(settings)](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
         self.gradients = PolicyGradients(host, curvature, excluded, host.chunk_rows)
         self._holds_features = holds_features(settings.gradient.hold_features, host.policy)
+        if settings.takes_hypergradients:
+            self._try_gradients()
+        self.average = GradientAverage(settings.averaged_gradients)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
@@ -81,16 +89,19 @@ class RewardTrainer:
         """Begin an iteration: read the host's steps, with all that the reward needs of them once the policy has moved on.
 
         :param record: what the host noted
+        :raises RuntimeError: if others have edited what the learned reward would undo
         """
         self.metrics.clear()
         part = self.host.read(record)
+        self.advantages.check(part)
         self.reward_model.observe(self.host.collected(part).reward.rewards)
         unit = self.reward_model.unit
         part = replace(part, reward=replace(part.reward, unit=unit))
-        if self.decomposer is not None:
-            self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics)
-        if isinstance(part, Rollout):
+        if isinstance(part, Rollout) and self.settings.takes_hypergradients:
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
+        if self.decomposer is not None:
+            beside = self._hypergradient_beside(part) if self.settings.decomposition.hypergradient_share > 0 else None
+            self.decomposer.learn_from(part.reward, record, self.metrics, beside)
         if self.settings.critic.critics == 1:
             return part
         critic = self.host.baseline(part, record, lambda states: self.reward_model.values(states, unit.scale))
@@ -101,9 +112,7 @@ class RewardTrainer:
 
         :raises FloatingPointError: if one is not finite
         """
-        rewards = self.reward_model(steps)
-        if self.decomposer is not None:
-            rewards = self.decomposer.paid(rewards)
+        rewards = self.reward_model(steps) if self.decomposer is None else self.decomposer.paid(steps)
         return self.checked(rewards)
 
     def checked(self, rewards: Tensor) -> Tensor:
@@ -151,21 +160,57 @@ class RewardTrainer:
         for n_taken in range(self.settings.schedule.n_reward_updates):
             if n_taken > 0:
                 labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
-            advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
-            trained = Batch(training_steps, advantages.detach())
-            curved = self._drawn(self._curved(trained, held_out, validation))
+            self.step_along(*self._weighted(labelled, training_steps, held_out, validation))
+
+    def _weighted(
+        self, labelled: Labelled, training_steps: PolicySteps, held_out: Batch, validation: Appraised
+    ) -> tuple[Tensor, Tensor]:
+        """Weights of the hypergradient and the advantages that they weight, ``[n]`` each; the latter differentiable."""
+        advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
+        trained = Batch(training_steps, advantages.detach())
+        curved = self._drawn(self._curved(trained, held_out, validation))
+        with unhooked(self.host.policy):
             weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
-            self.step_along(weights, advantages)
-            self.metrics.note_solution(solution)
+        self.metrics.note_solution(solution)
+        return weights, advantages
 
     def step_along(self, weights: Tensor, advantages: Tensor) -> None:
-        """Take one step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``.
+        """Take one step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``, or on the mean of several.
 
         :param weights: ``[n]``
         :param advantages: ``[n]``, differentiable in phi
         :raises FloatingPointError: if the gradient is not finite, before anything is changed
         """
-        self.metrics.note(hypergradient_norm=self.optimisers.step("reward", self.objective(weights, advantages)))
+        loss = self.objective(weights, advantages)
+        if self.average.n_gradients == 1:
+            self.metrics.note(hypergradient_norm=self.optimisers.step("reward", loss))
+            return
+        self.metrics.note(hypergradient_norm=self.average.add(self.optimisers.gradient("reward", loss)))
+        mean = self.average.take()
+        if mean is not None:
+            self.metrics.note(averaged_hypergradient_norm=self.optimisers.step_down("reward", mean))
+
+    def _hypergradient_beside(self, collected: Part) -> Tensor | None:
+        """Direction ``[p]`` of norm 1 in which the decomposed reward is to climb beside its fit; None while there is none.
+
+        Taken before the fit, while the reward is still the one that the policy was trained on.
+
+        :param collected: by the policy that the waiting part has trained
+        """
+        assert self.decomposer is not None
+        waiting = self.take_waiting()
+        if waiting is not None:
+            paid = replace(self.host.fetch(collected), reward=self.decomposer.in_paid_unit(collected.reward))
+            validation = self.appraise(paid, paid)
+            held_out, training_steps = self._extrinsic_batch(validation), self._held(waiting.sample)
+            loss = self.objective(*self._weighted(waiting, training_steps, held_out, validation))
+            gradient = flat_gradient(loss, self.decomposer.fits.parameters)
+            self.metrics.note(hypergradient_norm=self.average.add(gradient))
+        mean = self.average.take() if self.decomposer.is_due(len(collected)) else None
+        if mean is None or not mean.any():  # before an episode has ended the network is paid for nothing
+            return None
+        self.metrics.note(averaged_hypergradient_norm=float(mean.norm()))
+        return -mean / mean.norm()
 
     def wait(self, labelled: Labelled) -> None:
         """Keep what the policy was just updated on until the updated policy has collected its validation."""
@@ -201,12 +246,13 @@ class RewardTrainer:
 
         :param moved: whether the policy is another one than the steps were read with
         """
+        learned = self.host.standardise(labelled.differentiable.detach(), labelled.advantages)
         extrinsic = self._extrinsic_batch(labelled.appraised, moved)
-        learned = Batch(extrinsic.steps, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        held_out = self.gradients.gradient(self._extrinsic_batch(validation, moved))
-        for name, batch in (("learned", learned), ("extrinsic", extrinsic)):
-            cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-            self.metrics.note(**{f"alignment_{name}": float(cosine)})
+        with unhooked(self.host.policy):
+            held_out = self.gradients.gradient(self._extrinsic_batch(validation, moved))
+            both = self.gradients.gradients(extrinsic.steps, (learned, extrinsic.advantages))
+        for name, gradient in zip(("learned", "extrinsic"), both, strict=True):
+            self.metrics.note(**{f"alignment_{name}": float(cosine_similarity(gradient, held_out, dim=0))})
 
     def finish(self, labelled: Sequence[Labelled], to_fit: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates.
@@ -230,6 +276,7 @@ class RewardTrainer:
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
             "pool": self.pool.state_dict(),
+            "average": self.average.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
@@ -249,8 +296,30 @@ class RewardTrainer:
             self._waiting = Rollout.from_state_dict(waiting, self.host.device)
         pooled = state.get("pool", [])  # files written before there were pools have none
         self.pool.load_state_dict([parts for parts in pooled if all(map(self._is_enough, parts))], self.host.device)
+        average = state.get("average")  # files from before there were averages have none
+        if average is not None:
+            self.average.load_state_dict(average, self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
+
+    def _try_gradients(self) -> None:
+        """Take the gradients of a reward step once, on steps that nobody has taken.
+
+        :raises TypeError: if the curvature needs a KL divergence that there is none of
+        :raises ValueError: if it needs second derivatives that there are none of
+        """
+        curvature, gradients = self.host.curvature(self.settings), self.gradients
+        obstacle = gradients.derivatives.obstacle
+        if obstacle and curvature not in ("identity", "adam"):
+            raise ValueError(
+                f"curvature={curvature!r} needs second derivatives, which torch has not for the layer {obstacle}: set "
+                "curvature='identity', which needs none, or use another layer"
+            )
+        if curvature == "adam":  # an Adam that has taken no step yet has no diagonal to be read
+            gradients = PolicyGradients(self.host, CURVATURES["identity"](), gradients.excluded)
+        probe = gradients.probe()
+        with unhooked(self.host.policy):
+            reward_weights(gradients, probe, probe, probe, cg_steps=1)
 
     def _is_enough(self, saved: Mapping[str, Any]) -> bool:
         """Whether a saved rollout has all that these settings need; others may not have kept it."""
@@ -273,7 +342,7 @@ class RewardTrainer:
         if not moved and self.host.policy_features:  # then they are what the reward has read
             assert isinstance(sample.reward.states, Tensor)
             return replace(sample.policy, features=sample.reward.states)
-        with evaluation_mode(self.host.policy):
+        with resting(self.host.policy):
             return replace(sample.policy, features=self.host.actor_features(sample.policy.observations))
 
     def _curved(self, trained: Batch, held_out: Batch, validation: Appraised) -> Batch:

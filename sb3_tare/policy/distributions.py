@@ -6,18 +6,38 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Normal
+from torch import Tensor, distributions
+from torch.distributions import Distribution, Independent, TransformedDistribution
 from torch.distributions import kl_divergence as torch_kl_divergence
 
 from sb3_tare.data.rollout import DistributionParameters
 
+FAMILIES: dict[type[Distribution], dict[str, str]] = {
+    distributions.Normal: {"loc": "loc", "scale": "scale"},
+    distributions.Categorical: {"logits": "logits"},
+    distributions.OneHotCategorical: {"logits": "logits"},
+    distributions.Bernoulli: {"binary_logits": "logits"},
+    distributions.Beta: {"beta_concentration1": "concentration1", "beta_concentration0": "concentration0"},
+    distributions.MultivariateNormal: {"mean": "loc", "scale_tril": "scale_tril"},
+    distributions.LowRankMultivariateNormal: {"low_rank_loc": "loc", "cov_factor": "cov_factor", "cov_diag": "cov_diag"},
+    distributions.Dirichlet: {"concentration": "concentration"},
+    distributions.Laplace: {"laplace_loc": "loc", "laplace_scale": "scale"},
+    distributions.Cauchy: {"cauchy_loc": "loc", "cauchy_scale": "scale"},
+    distributions.Gamma: {"gamma_concentration": "concentration", "gamma_rate": "rate"},
+    distributions.Exponential: {"exponential_rate": "rate"},
+    distributions.Poisson: {"poisson_rate": "rate"},
+    distributions.Geometric: {"geometric_logits": "logits"},
+    distributions.ContinuousBernoulli: {"continuous_logits": "logits"},
+}
+"""Distributions between two of which torch knows a KL divergence that can be differentiated: names of a component's numbers,
+by which it is known in files too, and the arguments of torch that they are."""
+
 
 def parameters_of(distribution: Any) -> DistributionParameters:
-    """Parameters of one of SB3's or sb3-contrib's action distributions, one dictionary for each independent component.
+    """Parameters of an action distribution of SB3, sb3-contrib or the user's, one dictionary for each independent component.
 
-    They are attached to the policy's graph. Of a squashed Gaussian they are those before squashing: a KL divergence does
-    not change under an invertible map.
+    They are attached to the policy's graph. Of a squashed distribution they are those before squashing: a KL divergence does
+    not change under an invertible map that both sides share. Neither does it matter here which dimensions are taken together.
 
     :raises TypeError: if there is no KL divergence for such a distribution
     """
@@ -46,18 +66,40 @@ def kl_divergence(
 
 
 def _component(part: Distribution) -> dict[str, Tensor]:
-    if isinstance(part, Normal):
-        return {"loc": part.loc, "scale": part.scale}
-    if isinstance(part, Categorical):
-        return {"logits": part.logits}
-    if isinstance(part, Bernoulli):
-        return {"binary_logits": part.logits}
-    raise TypeError(f"no KL divergence for {type(part).__name__}; supported: Normal, Categorical and Bernoulli")
+    family = _family(part)
+    if family is not None:
+        return {name: getattr(part, argument) for name, argument in FAMILIES[family].items()}
+    if isinstance(part, Independent):
+        return _component(part.base_dist)
+    if isinstance(part, TransformedDistribution) and _are_fixed_bijections(part.transforms):
+        return _component(part.base_dist)
+    supported = ", ".join(each.__name__ for each in FAMILIES)
+    raise TypeError(
+        f"no KL divergence for {type(part).__name__}, which curvature='fisher' and 'hessian' need for their trust region: "
+        "curvature='identity' needs none, nor does n_reward_updates=0. Supported are torch's "
+        f"{supported}, and these behind Independent or invertible transforms that the policy does not learn"
+    )
+
+
+def _family(part: Distribution) -> type[Distribution] | None:
+    return next((base for base in type(part).__mro__ if base in FAMILIES), None)
+
+
+def _are_fixed_bijections(transforms: Sequence[Any]) -> bool:
+    """Whether transforms, and those within them, are invertible and the same whatever the policy's parameters are."""
+    waiting, seen = list(transforms), set()
+    while waiting:
+        transform = waiting.pop()
+        seen.add(id(transform))
+        values = list(vars(transform).values())
+        if not transform.bijective or any(isinstance(value, Tensor) and value.requires_grad for value in values):
+            return False
+        parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else [value])]
+        waiting += [part for part in parts if isinstance(part, distributions.Transform) and id(part) not in seen]
+    return True
 
 
 def _distribution(component: dict[str, Tensor]) -> Distribution:
-    if "loc" in component:
-        return Normal(component["loc"], component["scale"], validate_args=False)
-    if "logits" in component:
-        return Categorical(logits=component["logits"], validate_args=False)
-    return Bernoulli(logits=component["binary_logits"], validate_args=False)
+    family = next(each for each, names in FAMILIES.items() if names.keys() == component.keys())
+    arguments = {FAMILIES[family][name]: value for name, value in component.items()}
+    return family(**arguments, validate_args=False)  # type: ignore[arg-type]

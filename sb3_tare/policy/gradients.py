@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sb3_tare.data.rollout import DistributionParameters, PolicySteps
 from sb3_tare.policy.curvature import Curvature, Evaluated
+from sb3_tare.policy.derivatives import Derivatives, derivatives_of, own_distribution, probed_steps, resting
 from sb3_tare.policy.distributions import detached
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.policy.products import LinearMap, flat_gradient
@@ -27,6 +31,10 @@ class PolicyHost(Protocol):
     @property
     def objective(self) -> HostObjective:
         """The objective that it maximises."""
+
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """The optimiser that moves its actor's parameters; None if something else does."""
 
 
 class Batch(NamedTuple):
@@ -57,6 +65,21 @@ class PolicyGradients:
         self.excluded = excluded
         self.chunk_rows = chunk_rows
         self._actor_names: dict[tuple[str, ...], list[str]] = {}
+        self._derivatives: dict[tuple[type[nn.Module], ...], Derivatives] = {}
+
+    @property
+    def derivatives(self) -> Derivatives:
+        """The way in which the policy is differentiated, tried once for each that has other layers."""
+        layers = tuple(type(module) for module in self.host.policy.modules())
+        if layers not in self._derivatives:
+            self._derivatives[layers] = derivatives_of(self.host.policy)
+        return self._derivatives[layers]
+
+    def probe(self) -> Batch:
+        """A batch of a few steps that nobody has taken, to try on what gradients can be taken of the policy."""
+        steps = probed_steps(self.host.policy)
+        batch = Batch(steps, torch.linspace(-1.0, 1.0, len(steps), device=steps.actions.device))
+        return batch._replace(steps=replace(steps, behaviour=self.behaviour(steps)))
 
     def evaluate(self, batch: Batch, parameters: Sequence[Tensor] = (), own: Sequence[Tensor] = ()) -> Evaluated:
         """Evaluate the policy on a batch.
@@ -64,8 +87,9 @@ class PolicyGradients:
         :param parameters: tensors that stand in place of the policy's ``own`` ones meanwhile
         """
         steps = batch.steps
-        with evaluation_mode(self.host.policy), replaced(self.host.policy, own, parameters):
-            distribution = _distribution(self.host.policy, steps)
+        policy, kernels = self.host.policy, self.derivatives.kernels
+        with resting(policy), own_distribution(policy), kernels(), replaced(policy, own, parameters):
+            distribution = copy(_distribution(policy, steps))
             log_probs = distribution.log_prob(steps.actions)
         return Evaluated(self.host.objective, log_probs, distribution, batch.advantages, steps.old_log_probs, steps.behaviour)
 
@@ -75,22 +99,35 @@ class PolicyGradients:
 
     def ascent(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """The actor's parameters, and the direction ``[p]`` in which the objective of ``batch`` ascends in them."""
-        total: Tensor | None = None
-        for chunk, share in self.chunks(batch):
-            objective = self.evaluate(chunk).value
-            parameters = self.actor_parameters(objective)
-            gradient = share * flat_gradient(objective, parameters).detach()
-            total = gradient if total is None else total + gradient
-        assert total is not None
-        return parameters, total
+        parameters, (gradient,) = self._ascents(batch.steps, [batch.advantages])
+        return parameters, gradient
+
+    def gradients(self, steps: PolicySteps, choices: Sequence[Tensor]) -> list[Tensor]:
+        """Ascent direction ``[p]`` for each choice of advantages ``[n]``, by one pass of the steps through the policy."""
+        return self._ascents(steps, choices)[1]
+
+    def _ascents(self, steps: PolicySteps, choices: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        totals: list[Tensor] = []
+        chunks = zip(*(self.chunks(Batch(steps, advantages)) for advantages in choices), strict=True)
+        for alike in chunks:  # the same steps with each choice of advantages
+            evaluated, share = self.evaluate(alike[0][0]), alike[0][1]
+            objectives = [replace(evaluated, advantages=batch.advantages).value for batch, _ in alike]
+            parameters = self.actor_parameters(objectives[0])
+            gradients = [share * flat_gradient(objective, parameters).detach() for objective in objectives]
+            totals = [total + gradient for total, gradient in zip(totals, gradients, strict=True)] if totals else gradients
+        return parameters, totals
+
+    def is_one_chunk(self, batch: Batch) -> bool:
+        """Whether gradients are taken on all steps of a batch at once."""
+        return self.chunk_rows is None or len(batch.steps) <= self.chunk_rows
 
     def chunks(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
         """Yield ``chunk_rows`` steps of a batch at a time, with their share of it: objectives are means over steps."""
         n = len(batch.steps)
-        if self.chunk_rows is None or n <= self.chunk_rows:
+        if self.is_one_chunk(batch):
             yield batch, 1.0
             return
-        for rows in torch.arange(n).split(self.chunk_rows):
+        for rows in torch.arange(n).split(self.chunk_rows):  # type: ignore[arg-type]
             yield batch.take(rows), len(rows) / n
 
     def behaviour(self, steps: PolicySteps) -> DistributionParameters | None:
@@ -103,7 +140,7 @@ class PolicyGradients:
 
     def curvature_product(self, batch: Batch, parameters: Sequence[Tensor]) -> LinearMap | None:
         """The map ``v -> C v`` on ``[p]`` vectors, measured on ``batch``; None for the identity."""
-        return self.curvature.product(self.evaluate(batch), parameters)
+        return self.curvature.product(self.evaluate(batch), parameters, self.host.optimiser)
 
     def actor_parameters(self, objective: Tensor) -> list[Tensor]:
         """The policy's parameters that ``objective``, a scalar, depends on, but for the excluded ones.
@@ -127,18 +164,6 @@ def _distribution(policy: Any, steps: PolicySteps) -> Any:
     if masks is not None:
         distribution.apply_masking(masks)
     return distribution
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put batch-norm statistics and dropout at rest; each submodule's mode is given back at the end."""
-    modes = {submodule: submodule.training for submodule in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in modes.items():
-            submodule.training = training
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class LearnedReward:
     :param normalize_reward: likewise
     :param normalize_images: whether images are divided by 255 before the extractor
     :param squashes_actions: whether the policy's actions are in units in which the bounds of a Box are -1 and 1
+    :param residual: whether the extrinsic reward is part of it, beside what the network returns
     :param is_decomposed: whether returns of episodes were decomposed; its rewards are in the environment's units then
     :param vec_normalize: statistics of the environment that it was learned in, or None
     """
@@ -64,6 +65,7 @@ class LearnedReward:
     normalize_images: bool
     squashes_actions: bool
     is_decomposed: bool = False
+    residual: bool = False
     vec_normalize: VecNormalize | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class LearnedReward:
             normalize_reward=settings.advantage.normalize_reward,
             normalize_images=policy.normalize_images,
             squashes_actions=isinstance(model.action_space, spaces.Box) and policy.squash_output,
+            residual=settings.advantage.residual,
             is_decomposed=isinstance(reward_model.network, DecomposedReward),
             vec_normalize=deepcopy(model.get_vec_normalize_env() if vec_normalize is None else vec_normalize),
         )
@@ -126,7 +129,8 @@ class LearnedReward:
         assert isinstance(encoded, Tensor)
         seen = standardised(rewards, self.unit) if self.normalize_reward else rewards
         inputs = RewardInputs(features, encoded.flatten(1), seen.to(features), rewards, episodes)
-        return one_a_step(self.network, inputs) * self.unit.scale
+        learned = one_a_step(self.network, inputs) * self.unit.scale
+        return rewards + learned if self.residual else learned
 
     def relabel(
         self,
@@ -144,8 +148,9 @@ class LearnedReward:
         :param lengths: ``[E]`` steps of each episode, n in all
         :param first_times: ``[E]`` time step of each episode's first row; None means 0. A network that looks at other steps
             takes what lies before for nothing.
-        :raises ValueError: if lengths and numbers of rows differ
+        :raises ValueError: if lengths and numbers of rows differ, or frames are stacked outside ``VecNormalize``
         """
+        self._check_frames()
         n_steps = int(np.sum(lengths))
         if not n_steps == len(rewards) == len(actions):
             raise ValueError(f"lengths sum to {n_steps}, but there are {len(actions)} actions and {len(rewards)} rewards")
@@ -188,8 +193,33 @@ class LearnedReward:
             if theirs != ours:
                 raise ValueError(f"this reward was learned with {name} {ours}, not {theirs}: they must be equal")
 
+    def _check_frames(self) -> None:
+        """Check that the statistics of ``VecNormalize`` are of observations as the reward sees them.
+
+        :raises ValueError: if they are of something else, such as single frames of a stack, which is padded with zeros between
+            the statistics and the reward, so that the environment's own units do not tell what the reward saw
+        """
+        env = self.vec_normalize
+        if env is None or not env.norm_obs:
+            return
+        pairs = [(env.observation_space, self.observation_space)]
+        if isinstance(env.observation_space, spaces.Dict):
+            assert isinstance(self.observation_space, spaces.Dict)
+            pairs = [(env.observation_space[key], self.observation_space[key]) for key in env.norm_obs_keys or ()]
+        for normalised, seen in pairs:
+            if normalised.shape != seen.shape:
+                raise ValueError(
+                    f"this reward was learned from observations of shape {seen.shape}, made of such of shape "
+                    f"{normalised.shape} in VecNormalize, as VecFrameStack(VecNormalize(...)) does: it cannot be used in an "
+                    "environment's own units. Learn it in VecNormalize(VecFrameStack(...)), or with norm_obs=False"
+                )
+
     def save(self, path: str | Path) -> None:
-        """Write a zip file, whole or not at all."""
+        """Write a zip file, whole or not at all.
+
+        :raises ValueError: if frames are stacked outside ``VecNormalize``
+        """
+        self._check_frames()
         data = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("network", "unit")}
         # The network's weights lie apart, so that they can be read on their own. An extractor is made by a policy, each kind
         # in its own way: the module itself is kept.

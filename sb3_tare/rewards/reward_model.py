@@ -68,7 +68,8 @@ class RewardModel(nn.Module):
 
     def forward(self, steps: RewardSteps) -> Tensor:
         """Learned rewards ``[n]`` of steps, in their unit, differentiable in the network's parameters."""
-        return one_a_step(self.network, self._inputs(steps)) * steps.unit.scale
+        learned = one_a_step(self.network, self._inputs(steps)) * steps.unit.scale
+        return steps.rewards + learned if self.settings.advantage.residual else learned
 
     def values(self, states: Observations, scale: float) -> Tensor:
         """Value ``[n]`` of the learned rewards to come from ``states``, in a unit of size ``scale``."""

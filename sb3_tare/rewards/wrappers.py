@@ -13,6 +13,7 @@ know what follows; for networks that look at later steps there is :meth:`~sb3_ta
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,12 @@ class LearnedRewardWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
         """Step the environment, and pay the learned reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         learned, paid = self._payer.pay(
-            np.asarray(action)[None], np.array([reward]), _batched(observation), np.array([terminated or truncated])
+            np.asarray(action)[None],
+            np.array([float(np.asarray(reward).item())]),
+            _batched(observation),
+            np.array([terminated or truncated]),
         )
-        return observation, float(paid[0]), terminated, truncated, _told(info, reward, learned[0])
+        return observation, float(paid[0]), terminated, truncated, _told(info, np.asarray(reward).item(), learned[0])
 
 
 class VecLearnedReward(VecEnvWrapper):
@@ -89,7 +93,7 @@ class VecLearnedReward(VecEnvWrapper):
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Give the environments their actions ``[N, ...]``."""
-        self._actions = actions
+        self._actions = np.copy(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -123,7 +127,7 @@ class _Payer:
 
     def begin(self, observations: Any) -> None:
         """All copies start an episode."""
-        self.observations = observations
+        self.observations = deepcopy(observations)  # an environment may write all that it returns into the same array
         self.times[:] = 0
         for steps in self.steps:
             steps.clear()
@@ -134,7 +138,7 @@ class _Payer:
         """Learned rewards of a step of all copies and what they are paid, ``[N]`` each."""
         learned = self._along_episodes(actions, rewards) if self.keeps_past else self._at_once(actions, rewards)
         self.times = np.where(dones, 0, self.times + 1)
-        self.observations = next_observations
+        self.observations = deepcopy(next_observations)
         for env in np.flatnonzero(dones):
             self.steps[env].clear()
         extrinsic_coef, learned_coef = self.coefs

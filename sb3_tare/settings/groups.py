@@ -70,6 +70,7 @@ class AdvantageSettings:
     :param center: subtract the learned reward's mean over the training part, so that it cannot make mere survival
         good or bad
     :param gae_lambda: lambda of the parameterised advantage; None takes the host's, 1.0 is the paper's text
+    :param residual: in ``replace``, the learned reward is the extrinsic one plus what the network returns
     :raises ValueError: for a value out of its range, or without effect
     """
 
@@ -78,14 +79,21 @@ class AdvantageSettings:
     normalize_reward: bool = True
     center: bool = False
     gae_lambda: float | None = None
+    residual: bool = False
 
     def __post_init__(self) -> None:
         check_choice("reward_mode", self.reward_mode, ("add", "replace"))
         check_number("reward_coef", self.reward_coef, at_least=0.0)
         check_choice("normalize_reward", self.normalize_reward, (True, False))
         check_choice("center", self.center, (True, False))
+        check_choice("residual", self.residual, (True, False))
         if self.gae_lambda is not None:
             check_number("gae_lambda", self.gae_lambda, at_least=0.0, at_most=1.0)
+        if self.residual and self.reward_mode == "add":
+            raise ValueError(
+                "residual=True puts the extrinsic reward into the learned one, beside which reward_mode='add' would pay it a "
+                "second time: set reward_mode='replace', or leave residual out"
+            )
         if self.reward_mode == "replace" and self.reward_coef != 1.0:
             raise ValueError(
                 f"reward_coef={self.reward_coef} scales the learned reward beside the extrinsic one, of which "
@@ -156,7 +164,10 @@ class GradientSettings:
     """The reward's implicit gradient.
 
     :param curvature: ``"fisher"``: Hessian of the KL term at the updated policy, always positive semi-definite;
-        ``"hessian"``: that of the whole objective of eq. 11; ``"identity"``: no curvature, a one-step approximation
+        ``"hessian"``: that of the whole objective of eq. 11; ``"identity"``: no curvature, a one-step approximation;
+        ``"adam"``: the diagonal by which the host's own Adam divides its steps, over its mean, undamped, solved exactly. None:
+        ``"adam"`` where an Adam moves the actor, as in PPO, which comes nearest to the gradient through all of its steps
+        (``sb3_tare.experiments.benchmarks.curvatures``), and ``"fisher"`` on other hosts
     :param curvature_episodes: where it is measured: ``"validation"`` (eq. 14 as printed) or ``"training"`` (Theorem 1)
     :param kl_coef: coefficient beta of the KL term (eq. 3)
     :param damping: added to the curvature's diagonal (0.1 as sb3-contrib's TRPO)
@@ -170,10 +181,12 @@ class GradientSettings:
         times. None: where observations are images; what this changes is measured in ``examples/results/speed``
     :param chunk_rows: observations that pass through an extractor at a time, which bounds memory; gradients of the policy
         are summed over as many steps at a time too. None: 256 where observations are images, else all at once
+    :param hypergradient_rollouts: rollouts whose gradients are averaged before one step is taken; None means 4 beside a
+        decomposition (``hypergradient_share``), and 1 elsewhere
     :raises ValueError: for a value out of its range
     """
 
-    curvature: str = "fisher"
+    curvature: str | None = None
     curvature_episodes: str = "validation"
     kl_coef: float = 1.0
     damping: float = 0.1
@@ -182,9 +195,10 @@ class GradientSettings:
     curvature_samples: int = 4096
     hold_features: bool | None = None
     chunk_rows: int | None = None
+    hypergradient_rollouts: int | None = None
 
     def __post_init__(self) -> None:
-        check_choice("curvature", self.curvature, ("fisher", "hessian", "identity"))
+        check_choice("curvature", self.curvature, (None, "fisher", "hessian", "identity", "adam"))
         check_choice("curvature_episodes", self.curvature_episodes, ("validation", "training"))
         check_number("kl_coef", self.kl_coef, at_least=0.0)
         check_number("damping", self.damping, at_least=0.0)
@@ -194,6 +208,8 @@ class GradientSettings:
         check_choice("hold_features", self.hold_features, (None, True, False))
         if self.chunk_rows is not None:
             check_count("chunk_rows", self.chunk_rows, least=1, otherwise=" or None")
+        if self.hypergradient_rollouts is not None:
+            check_count("hypergradient_rollouts", self.hypergradient_rollouts, least=1, otherwise=" or None")
 
 
 @dataclass(frozen=True)
@@ -227,11 +243,18 @@ class DecompositionSettings:
     :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected
     :param decomposition_learning_rate: Adam step size
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
+    :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
+        not with AWR, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
+    :param guard_correlation: correlation of predicted with paid totals, over new episodes of one policy, from which on the
+        learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 leaves this guard out;
+        not with AWR
+    :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
+        been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
     :raises ValueError: for a value out of its range
     """
 
@@ -241,9 +264,12 @@ class DecompositionSettings:
     decomposition_updates: int = 50
     decomposition_learning_rate: float = 1e-3
     decomposition_memory: int = 1_000_000
+    decomposition_recent: float = 0.0
     shrinkage: str = "steps"
     shrinkage_penalty: float = 16.0
     action_cost: bool = True
+    guard_correlation: float = 0.0
+    hypergradient_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("return_decomposition", self.return_decomposition, (True, False))
@@ -261,3 +287,6 @@ class DecompositionSettings:
             )
         check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
+        check_number("decomposition_recent", self.decomposition_recent, at_least=0.0, at_most=1.0)
+        check_number("guard_correlation", self.guard_correlation, at_least=0.0, at_most=1.0)
+        check_number("hypergradient_share", self.hypergradient_share, at_least=0.0)

@@ -81,7 +81,8 @@ class Continuable:
     @staticmethod
     def _readable(path: File) -> File:
         """A model's file that SB3 can read."""
-        return readable_zip(path, "_continuation", "model", "load it with the class that saved it")
+        remedy = "load it with the class that saved it, or take its weights over with set_parameters(path, exact_match=False)"
+        return readable_zip(path, "_continuation", "model", remedy)
 
     def set_parameters(self, load_path_or_dict: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Take over parameters of a file or a dictionary; arguments are those of SB3.
