@@ -98,7 +98,7 @@ class TotalsFit:
         self._judged = state["judged"].cpu()
 
     def _seen(self, states: Observations) -> Observations:
-        """What the reward sees of states ``[n, ...]`` of the memory, on the model's device."""
+        """States ``[n, ...]`` of the memory as the reward sees them, on the model's device."""
         device = self.host.device
         return {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
 
