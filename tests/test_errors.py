@@ -67,7 +67,7 @@ CHOICES = {
     "features": "'policy', 'own'",
     "reward_mode": "'add', 'replace'",
     "validation": "'split', 'next_rollout'",
-    "curvature": "'fisher', 'hessian', 'identity'",
+    "curvature": "'fisher', 'hessian', 'identity', 'adam'",
     "curvature_episodes": "'validation', 'training'",
     "actor_parameters": "'all', 'without_log_std'",
 }

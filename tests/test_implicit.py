@@ -634,6 +634,7 @@ class FixedHost(NamedTuple):
 
     policy: Any
     objective: HostObjective
+    optimiser: Any = None
 
 
 def gradients_of(

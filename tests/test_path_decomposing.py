@@ -241,6 +241,7 @@ def test_it_is_the_default():
         ({"gae_lambda": 0.9}, "gae_lambda=0.9 does not go with .*td_lambda"),
         ({"n_reward_updates": 1}, "n_reward_updates=1 does not go with .*preset='implicit'"),
         ({"critics": 2}, "needs critics=1, got 2"),
+        ({"hypergradient_share": 0.1}, "AWR takes none beside a decomposition: leave it out, or use TAREPPO"),
         ({"preset": "implicit", "critics": 1}, "critics=1 would train AWR's critic on rewards that change"),
     ],
     ids=str,

@@ -32,8 +32,9 @@ from toys import (
 )
 
 from sb3_tare import TAREPPO, LearnedReward, LearnedRewardWrapper, RewardLearner, RewardSettings
+from sb3_tare.analysis import slope
 
-FAST = {"preset": "decomposition", "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
+FAST = {"preset": "decomposition", "reward_every": 0, "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
 N_STEPS = 6 * 2 * ITERATION
 
 
@@ -129,6 +130,21 @@ def test_the_policy_learns_from_it_what_pays_in_the_end():
     model.learn(20 * 2 * 256)
     assert abs(before) < 0.1
     assert mean_action() > 0.4
+
+
+@pytest.mark.parametrize("action_cost", [True, False])
+def test_a_strongly_shrunk_reward_is_blind_to_what_actions_cost_unless_it_is_solved(action_cost):
+    """As in Ant: noise of actions is independent from step to step, so that shrinkage removes what it costs."""
+    settings = {"action_cost": action_cost, "decomposition_steps": 1, "decomposition_updates": 50}
+    model = decomposed(episodic(horizon=20, p_end=0.0), host={"learning_rate": 0.0}, **settings).learn(30 * 2 * ITERATION)
+    generator = np.random.default_rng(0)
+    observations, actions = generator.normal(size=(4_000, 3)), generator.uniform(-1, 1, size=(4_000, 2))
+    learned = LearnedReward.of(model).relabel(observations, actions, np.zeros(4_000), [4_000])
+    cost = -0.5 * np.square(actions).sum(1)
+    if action_cost:
+        assert slope(learned, cost) == pytest.approx(1.0, abs=0.3)
+    else:
+        assert abs(slope(learned, cost)) < 0.3
 
 
 def test_without_the_exact_part_no_cost_of_actions_is_solved():
@@ -294,7 +310,11 @@ def test_it_takes_every_kind_of_observation(space, policy, features):
 # Saved
 
 
-@pytest.mark.parametrize("settings", [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}, {"reward_every": 3 * ITERATION}],
+    ids=str,
+)
 @pytest.mark.parametrize("wrap", [lambda env: env, VecNormalize], ids=["plain", "VecNormalize"])
 def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, wrap, tmp_path):
     set_generators(start := generators())

@@ -49,6 +49,8 @@ class MemorySettings(RewardSettings):
 
     groups: ClassVar[Mapping[str, type[Any]]] = {**RewardSettings.groups, "sample": SampleSettings}
 
+    own_defaults: ClassVar[Mapping[str, Any]] = {"reward_every": 0}
+
     sample: SampleSettings
 
     def _check(self) -> None:
@@ -61,8 +63,14 @@ class MemorySettings(RewardSettings):
             )
         if self.decomposition.return_decomposition:
             self._check_memory()
-        elif self.critic.critics != 2:
+            return
+        if self.critic.critics != 2:
             raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")
+        if self.schedule.reward_every != 0:
+            raise ValueError(
+                f"reward_every={self.schedule.reward_every} pools short rollouts, of which AWR's memory has no need: leave it "
+                "out, or raise train_freq"
+            )
 
     def _check_memory(self) -> None:
         """Refuse what AWR has its own arguments for, and steps along hypergradients, which it takes by the preset alone."""
@@ -70,12 +78,14 @@ class MemorySettings(RewardSettings):
             "decomposition_memory": (self.decomposition.decomposition_memory, DecompositionSettings.decomposition_memory),
             "gae_lambda": (self.advantage.gae_lambda, None),
             "n_reward_updates": (self.schedule.n_reward_updates, 0),
+            "hypergradient_share": (self.decomposition.hypergradient_share, 0.0),
         }
         remedies = {
             "decomposition_memory": "AWR's own memory holds the episodes: set its buffer_size",
             "gae_lambda": "advantages are AWR's own: set its td_lambda",
             "n_reward_updates": "AWR takes no steps along hypergradients beside a decomposition: leave it out, or set "
             "preset='implicit'",
+            "hypergradient_share": "AWR takes none beside a decomposition: leave it out, or use TAREPPO",
         }
         for name, (value, works) in instead.items():
             if value != works:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from sb3_tare.envs import MUJOCO_TASKS
+from sb3_tare.envs import MUJOCO_TASKS, TRIALS
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.variants import variant_on
 
@@ -33,7 +33,7 @@ class Study:
 STUDIES: dict[str, Study] = {
     "figure2": Study(
         "TARE against reward-learning baselines",
-        ("ppo", "tare_paper", "lirpg", "lirpg_lstmbmul", "ppo_lstm", "ppo_lstmbmul"),
+        ("ppo", "tare_paper", "tare_paper_residual", "lirpg", "lirpg_lstmbmul", "ppo_lstm", "ppo_lstmbmul"),
         ("Walker2d-v5", "Ant-v5"),
     ),
     "figure3": Study(
@@ -63,7 +63,7 @@ STUDIES: dict[str, Study] = {
     ),
     "figure6": Study(
         "TARE against its host PPO on MuJoCo tasks",
-        ("ppo", "tare_paper", "tare_next_rollout_add", "tare_implicit", "tare_default"),
+        ("ppo", "tare_paper", "tare_paper_residual", "tare_next_rollout_add", "tare_implicit", "tare_default"),
         MUJOCO_TASKS,
     ),
     "figure6_awr": Study(
@@ -88,6 +88,14 @@ STUDIES: dict[str, Study] = {
         ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
         steps=300_000,
     ),
+    "share": Study(
+        "Shares of the implicit gradient beside return decomposition, of dense rewards and of totals",
+        ("tare_decomposed", "tare_decomposed_share_003", "tare_decomposed_share_01", "tare_decomposed_share_03"),
+        tuple(
+            f"{kind}{task}" for kind in ("", "sb3_tare/Episodic") for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
+        ),
+        steps=300_000,
+    ),
     "episodic": Study(
         "Returns that are paid when the episode ends, and nothing before",
         ("ppo", "tare_decomposed"),
@@ -99,6 +107,12 @@ STUDIES: dict[str, Study] = {
         ("sac", "sac_decomposed"),
         ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
         steps=150_000,
+    ),
+    "safety": Study(
+        "Small tasks on which a reward decomposed from totals may turn against its task, and what guards it",
+        ("ppo", "tare_trial", "tare_trial_recent", "tare_trial_guarded", "tare_trial_both"),
+        (*(f"sb3_tare/{name}-v0" for name in TRIALS), "CartPole-v1"),
+        steps=8_192,
     ),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",

@@ -13,6 +13,7 @@ import torch
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sb3_tare.advantages.sums import DiscountedSums, discounted_sum_by_doubling
 from sb3_tare.awr import AWR
@@ -58,13 +59,16 @@ class AWRHost(Host[ActorUpdate]):
     :param model: an AWR
     :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
     :param sampled_steps: steps that gradients are taken on
+    :param chunk_rows: as for every host
     :raises TypeError: if ``model`` is another algorithm
     """
 
-    def __init__(self, model: Any, policy_features: bool = True, sampled_steps: int = 2048) -> None:
+    def __init__(
+        self, model: Any, policy_features: bool = True, sampled_steps: int = 2048, chunk_rows: int | None = None
+    ) -> None:
         if not isinstance(model, AWR):
             raise TypeError(f"this learner is AWR's; {type(model).__name__} takes a RewardLearner")
-        super().__init__(model, policy_features)
+        super().__init__(model, policy_features, chunk_rows)
         self.sampled_steps = sampled_steps
         self.update: ActorUpdate | None = None
         """Request to the actor phase, while it is under way"""
@@ -90,6 +94,11 @@ class AWRHost(Host[ActorUpdate]):
             partial(advantage_weighted, **coefficients), has_kl_term=False, weights=partial(advantage_weights, **coefficients)
         )
 
+    @property
+    def optimiser(self) -> Optimizer:
+        """The actor's."""
+        return self.policy.actor_optimizer
+
     def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
         """Advantages ``[n]`` as they enter the objective: standardised over all that the actor is fitted to.
 
@@ -102,10 +111,11 @@ class AWRHost(Host[ActorUpdate]):
         return (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
 
     def check(self, settings: LearnerSettings) -> None:
-        """Check that an iteration collects enough steps.
+        """Check that an iteration collects enough steps, and that the curvature can be read.
 
-        :raises ValueError: if it collects too few
+        :raises ValueError: if it does not
         """
+        self.check_curvature(settings)
         frequency, unit = self.model.train_freq
         least = 2 * MIN_PART_STEPS
         if unit is TrainFrequencyUnit.STEP and frequency * self.model.n_envs < least:

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.data.rollout import Baseline, Part, Rollout
+from sb3_tare.hosts.held import rows_at_a_time
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.extractors import acting_extractor
-from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.nested import Observations, in_chunks
 
 RecordT = TypeVar("RecordT")
 """Notes that a host takes while it collects, beside what the algorithm keeps itself."""
@@ -51,11 +53,15 @@ class AnyHost(ABC, Generic[RecordT]):
 
     :param model: the algorithm
     :param policy_features: whether the reward sees the features that the policy's extractor makes, or observations
+    :param chunk_rows: rows of observations that pass through an extractor at a time; see
+        :class:`~sb3_tare.settings.groups.GradientSettings`
     """
 
-    def __init__(self, model: Any, policy_features: bool) -> None:
+    def __init__(self, model: Any, policy_features: bool, chunk_rows: int | None = None) -> None:
         self.model = model
         self.policy_features = policy_features
+        self.chunk_rows = rows_at_a_time(chunk_rows, model.observation_space)
+        """Rows of observations that pass through an extractor at a time; None: all of them"""
 
     @property
     def policy(self) -> Any:
@@ -102,11 +108,21 @@ class AnyHost(ABC, Generic[RecordT]):
 
     def states(self, observations: Observations) -> Observations:
         """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
-        if not self.policy_features:
-            return observations
+        return self.actor_features(observations) if self.policy_features else observations
+
+    @torch.no_grad()
+    def actor_features(self, observations: Observations) -> Tensor:
+        """Features ``[n, features_dim]`` that the actor sees of observations ``[n, ...]``, apart from any graph.
+
+        The policy must be in evaluation mode.
+        """
         policy = self.policy
         extractor = acting_extractor(policy)
-        return extractor(preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images))
+
+        def features(chunk: Observations) -> Tensor:
+            return extractor(preprocess_obs(chunk, policy.observation_space, normalize_images=policy.normalize_images))
+
+        return in_chunks(features, observations, self.chunk_rows)
 
 
 class Host(AnyHost[RecordT]):
@@ -114,6 +130,11 @@ class Host(AnyHost[RecordT]):
 
     has_epochs: ClassVar[bool] = False
     """Whether its ``train()`` passes several times over the rollout."""
+
+    @property
+    def rollout_steps(self) -> int | None:
+        """Steps of a rollout that is gone after the policy's update; None where they stay in a memory."""
+        return None
 
     @property
     @abstractmethod
@@ -129,6 +150,11 @@ class Host(AnyHost[RecordT]):
     @abstractmethod
     def objective(self) -> HostObjective:
         """The objective that it maximises, with its coefficients as they are now."""
+
+    @property
+    @abstractmethod
+    def optimiser(self) -> Optimizer | None:
+        """The optimiser that moves its actor's parameters; None if something else does."""
 
     @abstractmethod
     def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
@@ -174,3 +200,23 @@ class Host(AnyHost[RecordT]):
         :param between_passes: called before each of its passes over the steps but the first
         :param before_batch: called before each mini-batch is taken out, with its places ``[m]`` in the part
         """
+
+    def curvature(self, settings: LearnerSettings) -> str:
+        """The name of its curvature: the settings', or where they have none the one that suits its updates."""
+        return settings.gradient.curvature or ("adam" if isinstance(self.optimiser, Adam) else "fisher")
+
+    def check_curvature(self, settings: LearnerSettings) -> None:
+        """Check that the curvature which the settings name can be read from the algorithm.
+
+        :raises ValueError: if it cannot
+        """
+        optimiser = self.optimiser
+        if settings.gradient.curvature == "adam" and not isinstance(optimiser, Adam):
+            name = type(self.model).__name__
+            moved_by = "no optimiser of torch" if optimiser is None else type(optimiser).__name__
+            works = "use curvature='fisher' or 'identity'"
+            if optimiser is not None:
+                works += ", or policy_kwargs={'optimizer_class': torch.optim.Adam}"
+            raise ValueError(
+                f"curvature='adam' is read from the Adam that moves the actor, and {name}'s is moved by {moved_by}: {works}"
+            )

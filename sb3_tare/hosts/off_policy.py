@@ -29,8 +29,16 @@ KINDS = (SAC, TD3, DDPG, DQN, TQC, CrossQ, QRDQN)
 
 IDLE_GROUPS = ("critic", "schedule", "gradient", "step")
 """Groups of settings that only a reward with a hypergradient, a second critic or rollouts reads."""
-IDLE = {"gae_lambda": "advantage", "center": "advantage", "decomposition_memory": "decomposition"}
-"""Further ones that nothing off-policy reads, by their group; the replay buffer is the memory."""
+IDLE = {
+    "gae_lambda": "advantage",
+    "center": "advantage",
+    "decomposition_memory": "decomposition",  # the replay buffer is the memory
+    "guard_correlation": "decomposition",
+    "hypergradient_share": "decomposition",
+}
+"""Further ones that nothing off-policy reads, by their group."""
+BUSY = ("chunk_rows",)
+"""Settings of an idle group that are read all the same."""
 
 REMEMBERED = 1 << 14
 """Steps at most of which it is remembered what they earned beneath a delay or noise, for the log."""
@@ -44,10 +52,11 @@ class OffPolicyHost(AnyHost[None]):
 
     :param model: a SAC, TD3, DDPG, DQN, TQC, CrossQ or QR-DQN, or of a subclass
     :param policy_features: as for every :class:`~sb3_tare.hosts.host.AnyHost`
+    :param chunk_rows: likewise
     """
 
-    def __init__(self, model: Any, policy_features: bool = True) -> None:
-        super().__init__(model, policy_features)
+    def __init__(self, model: Any, policy_features: bool = True, chunk_rows: int | None = None) -> None:
+        super().__init__(model, policy_features, chunk_rows)
         self.episode_ended = True
         """Whether an episode may have ended since somebody has put this to False"""
         self._undistorted: deque[tuple[int, list[float]]] = deque(maxlen=REMEMBERED)
@@ -169,4 +178,5 @@ def _idle_settings(settings: LearnerSettings) -> dict[str, tuple[Any, Any]]:
     return {
         name: (getattr(getattr(settings, group), name), getattr(getattr(silent, group), name))
         for name, group in (named | IDLE).items()
+        if name not in BUSY
     }

@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sb3_tare.advantages.generalised import standardise
 from sb3_tare.advantages.sums import DiscountedSums, discounted_sum
@@ -39,12 +40,13 @@ class _Kind(NamedTuple):
 
     objective: HostObjective
     has_epochs: bool
+    optimises_actor: bool = True
 
 
 KINDS: dict[type[BaseAlgorithm], _Kind] = {
     PPO: _Kind(SURROGATE, has_epochs=True),
     MaskablePPO: _Kind(SURROGATE, has_epochs=True),
-    TRPO: _Kind(SURROGATE, has_epochs=False),
+    TRPO: _Kind(SURROGATE, has_epochs=False, optimises_actor=False),
     A2C: _Kind(LOG_LIKELIHOOD, has_epochs=False),
 }
 """The algorithms that an :class:`OnPolicyHost` adapts; a further one is a line here."""
@@ -55,11 +57,12 @@ class OnPolicyHost(Host[Record]):
 
     :param model: a PPO, MaskablePPO, TRPO or A2C, or of a subclass
     :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
+    :param chunk_rows: likewise
     :raises TypeError: if no reward can be learned for ``model``
     """
 
-    def __init__(self, model: Any, policy_features: bool = True) -> None:
-        super().__init__(model, policy_features)
+    def __init__(self, model: Any, policy_features: bool = True, chunk_rows: int | None = None) -> None:
+        super().__init__(model, policy_features, chunk_rows)
         self._kind = _kind_of(model)
         self._recorder = Recorder(model.n_envs)
 
@@ -67,6 +70,11 @@ class OnPolicyHost(Host[Record]):
     def has_epochs(self) -> bool:  # type: ignore[override]
         """Whether its ``train()`` passes ``n_epochs`` times over the rollout."""
         return self._kind.has_epochs
+
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of a rollout, of all environments."""
+        return self.model.n_steps * self.model.n_envs
 
     @property
     def gamma(self) -> float:
@@ -88,6 +96,11 @@ class OnPolicyHost(Host[Record]):
         """The surrogate of PPO and TRPO, or A2C's log-likelihood."""
         return self._kind.objective
 
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """The policy's optimiser; None where it moves the critic alone, as in TRPO."""
+        return self.policy.optimizer if self._kind.optimises_actor else None
+
     def standardise(self, advantages: Tensor, whole: Tensor | None = None) -> Tensor:
         """Advantages ``[n]`` as they enter the objective; over the whole part, where the host does it by mini-batch."""
         return standardise(advantages) if self.model.normalize_advantage else advantages
@@ -100,8 +113,9 @@ class OnPolicyHost(Host[Record]):
         model = self.model
         if settings.schedule.interleave and not self.has_epochs:
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+        self.check_curvature(settings)
         check_device(model.device)
-        n_rows = model.n_steps * model.n_envs
+        n_rows = self.rollout_steps
         validation = settings.schedule.validation
         least = 2 * MIN_PART_STEPS if validation == "split" else MIN_PART_STEPS
         if n_rows < least:
@@ -109,11 +123,11 @@ class OnPolicyHost(Host[Record]):
                 f"validation={validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
                 f"times {model.n_envs} environments: raise n_steps"
             )
-        if n_rows < FEW_ROWS:
+        if n_rows < FEW_ROWS and settings.schedule.reward_every < FEW_ROWS:
             warnings.warn(
                 f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
                 "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps "
-                "say little about a held-out return: raise n_steps or the number of environments",
+                "say little about a held-out return: raise n_steps, the number of environments, or reward_every",
                 stacklevel=3,
             )
 

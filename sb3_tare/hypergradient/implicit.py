@@ -17,7 +17,7 @@ from torch import Tensor
 from sb3_tare.hypergradient.conjugate_gradient import Solution, conjugate_gradient
 from sb3_tare.hypergradient.update import Estimate, PolicyUpdate
 from sb3_tare.policy.gradients import Batch, PolicyGradients
-from sb3_tare.policy.products import LinearMap, flat_gradient
+from sb3_tare.policy.products import Diagonal, LinearMap, flat_gradient
 
 
 def reward_weights(
@@ -32,15 +32,21 @@ def reward_weights(
     :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    held_out = gradients.evaluate(validation)
-    objective = held_out.value
-    parameters = gradients.actor_parameters(objective)
-    if curved.steps is validation.steps:  # one pass through the policy serves both
-        curvature = gradients.curvature.product(replace(held_out, advantages=curved.advantages), parameters)
+    if curved.steps is validation.steps and gradients.is_one_chunk(validation):  # one pass through the policy serves both
+        held_out = gradients.evaluate(validation)
+        parameters = gradients.actor_parameters(held_out.value)
+        evaluated = replace(held_out, advantages=curved.advantages)
+        curvature = gradients.curvature.product(evaluated, parameters, gradients.host.optimiser)
+        gradient = flat_gradient(held_out.value, parameters)
     else:
+        parameters, gradient = gradients.ascent(validation)
         curvature = gradients.curvature_product(curved, parameters)
-    update = PolicyUpdate.of(gradients, training, validation, parameters)
-    return implicit_weights(replace(update, validation=lambda theta: objective), curvature, cg_steps)
+    solution = solved(curvature, gradient, cg_steps)
+    weights = [
+        share * mixed_weights(PolicyUpdate.of(gradients, chunk, validation, parameters), parameters, solution.x)
+        for chunk, share in gradients.chunks(training)
+    ]
+    return Estimate(torch.cat(weights), solution)
 
 
 def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps: int = 10) -> Estimate:
@@ -52,8 +58,7 @@ def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
     parameters = update.parameters
-    gradient = flat_gradient(update.validation(parameters), parameters)
-    solution = conjugate_gradient(curvature, gradient, cg_steps) if curvature else Solution(gradient, 0.0, 0, False)
+    solution = solved(curvature, flat_gradient(update.validation(parameters), parameters), cg_steps)
     return Estimate(mixed_weights(update, parameters, solution.x), solution)
 
 
@@ -66,6 +71,20 @@ def mixed_weights(update: PolicyUpdate, parameters: Sequence[Tensor], x: Tensor)
     if not update.is_twice_differentiable:
         return mixed_product_by_differences(update.training, update.advantages, parameters, x)
     return mixed_product(update.training(parameters, update.advantages), update.advantages, parameters, x)
+
+
+def solved(curvature: LinearMap | None, target: Tensor, cg_steps: int) -> Solution:
+    """The solution of ``C x = target``: exact where C is diagonal or the identity, else by conjugate gradient.
+
+    :param curvature: product with C, or None for the identity
+    :param target: ``[p]``
+    :param cg_steps: at most
+    """
+    if curvature is None:
+        return Solution(target, 0.0, 0, False)
+    if isinstance(curvature, Diagonal):
+        return Solution(curvature.solve(target), 0.0, 0, False)
+    return conjugate_gradient(curvature, target, cg_steps)
 
 
 def mixed_product(objective: Tensor, advantages: Tensor, parameters: Sequence[Tensor], x: Tensor) -> Tensor:

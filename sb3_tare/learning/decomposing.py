@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sb3_tare.data.recorder import Record
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
 from sb3_tare.hosts.on_policy import OnPolicyHost
+from sb3_tare.learning.guarding import Guard
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.totals import TotalsFit
 from sb3_tare.rewards.episode_memory import EpisodeMemory
@@ -36,23 +38,34 @@ class Decomposer(TotalsFit):
     :param host: gives the action space, the discount and the number of environments
     :param model: a reward model whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
     :param generator: decides which episodes are kept and which steps are drawn
+    :param fit_every: least number of steps between two fits
     """
 
     def __init__(
-        self, settings: DecompositionSettings, host: Host[Any], model: RewardModel, generator: torch.Generator
+        self,
+        settings: DecompositionSettings,
+        host: Host[Any],
+        model: RewardModel,
+        generator: torch.Generator,
+        fit_every: int = 0,
     ) -> None:
         super().__init__(settings, host, model, generator)
         self.memory = self._new_memory()
         self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self.guard = Guard(settings.guard_correlation, host) if settings.guard_correlation > 0 else None
+        self.fit_every = fit_every
+        self._not_fitted = 0
+        """Steps collected since the last fit"""
         self._keeps_originals: bool | None = None
         self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
 
-    def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics) -> None:
+    def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics, beside: Tensor | None = None) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
         :param record: of the same steps
         :param metrics: for the log
+        :param beside: ``[p]`` of norm 1 in the parameters of the fits, a direction that they climb too
         :raises RuntimeError: if ``VecNormalize`` came or went since the memory's first rollout
         """
         if self.model.extractor is None:
@@ -63,24 +76,40 @@ class Decomposer(TotalsFit):
         actions = self.reward.executed(steps.encoded_actions)
         kept = self._kept_states(steps.states, record.original_observations)
         finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
-        self._fit(finished, metrics)
+        self._fit(finished, steps.episodes.n_steps, metrics, beside)
         with torch.no_grad():
             rewards = self.model(steps)
         self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
+        if self.guard is not None:
+            self.guard.observe(steps, environments, self.host.gamma)
+            metrics.note(decomposition_trust=self.guard.trust.weight)
         metrics.note(decomposition_scale=self.scale.scale)
         metrics.note_correlation(
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
         )
 
+    def is_due(self, n_new: int) -> bool:
+        """Whether a fit follows once ``n_new`` further steps have been collected."""
+        return self._not_fitted + n_new >= self.fit_every
+
     def paid(self, steps: RewardSteps) -> Tensor:
         """Learned rewards ``[n]`` of steps in the scale of their discounted returns, as the policy is trained on them.
 
-        Those of the rollout that was just learned from are at hand.
+        Those of the rollout that was just learned from are at hand. As far as a guard does not trust them, it pays the
+        extrinsic ones.
         """
         (known, at_hand), self._fresh = self._fresh, (None, None)
         rewards = self.model(steps) if at_hand is None or steps is not known else at_hand
-        return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+        learned = (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+        return learned if self.guard is None else self.guard.mixed(learned, steps.original_rewards.to(learned), PAID_CLIP)
+
+    def in_paid_unit(self, steps: RewardSteps) -> RewardSteps:
+        """The steps with the environment's own rewards in the scale in which learned ones are paid, and nothing clipped.
+
+        The policy's critic, which is of learned returns, foretells those of totals that these rewards have too.
+        """
+        return replace(steps, rewards=(steps.original_rewards / self.scale.scale).to(steps.rewards))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers."""
@@ -88,6 +117,8 @@ class Decomposer(TotalsFit):
             "memory": self.memory.state_dict(),
             "scale": self.scale.state_dict(),
             "keeps_originals": self._keeps_originals,
+            "guard": None if self.guard is None else self.guard.state_dict(),
+            "not_fitted": self._not_fitted,
             **super().state_dict(),
         }
 
@@ -100,17 +131,29 @@ class Decomposer(TotalsFit):
         self.scale.load_state_dict(state["scale"])
         super().load_state_dict(state)
         self._keeps_originals = state.get("keeps_originals", False)
+        guard = state.get("guard")  # files from before there were guards have none
+        if self.guard is not None and guard is not None:
+            self.guard.load_state_dict(guard)
+        self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
         return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
 
-    def _fit(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        """Fit the reward to the memory, to which the ``finished`` episodes are new."""
+    def _fit(self, finished: FinishedEpisodes, n_new: int, metrics: Metrics, beside: Tensor | None = None) -> None:
+        """Fit the reward to the memory, where the last fit is far enough back.
+
+        :param finished: episodes that are new to the memory
+        :param n_new: steps that were collected
+        :param beside: direction ``[p]`` that the fit climbs too
+        """
         if len(finished):
             self.judge(finished, metrics)
             self.solve_action_cost(finished, metrics)
-        self.fit(self.memory, self.settings.decomposition_updates, metrics)
+        is_due = self.is_due(n_new)
+        self._not_fitted += n_new
+        if is_due and self.fit(self.memory, self.settings.decomposition_updates, metrics, beside):
+            self._not_fitted = 0
         metrics.note(decomposition_episodes=len(self.memory))
 
     def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:
@@ -126,6 +169,7 @@ class Decomposer(TotalsFit):
         return states if original is None else torch.from_numpy(np.concatenate(original.swapaxes(0, 1)))
 
     def _seen(self, states: Observations) -> Observations:
+        """States ``[n, ...]`` of the memory as the reward sees them, on the model's device."""
         if self._keeps_originals:
             assert isinstance(states, Tensor)
             assert isinstance(self.host, OnPolicyHost)
@@ -136,3 +180,10 @@ class Decomposer(TotalsFit):
         """Environment ``[E]`` of each piece; rows of an environment are consecutive."""
         episodes = steps.episodes
         return episodes.begins // (episodes.n_steps // self.host.model.n_envs)
+
+    def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> Tensor | None:
+        """Predict totals ``[E]`` of new episodes before the reward is fitted to them, and let the guard see how well."""
+        predicted = super().judge(finished, metrics)
+        if predicted is not None and self.guard is not None:
+            self.guard.judge(predicted, finished.totals, metrics)
+        return predicted

@@ -121,7 +121,8 @@ class RewardLearner(BaseCallback):
 
     def _host(self, model: Any) -> AnyHost[Any]:
         """The adapter of ``model``."""
-        return adapter_of(model, policy_features=self.settings.network.features == "policy")
+        network, gradient = self.settings.network, self.settings.gradient
+        return adapter_of(model, network.features == "policy", gradient.chunk_rows)
 
     def _iteration(self, trainer: Any) -> Iteration | ReplayIteration:
         """Algorithm 1 in the variant that the settings ask for."""

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
+from sb3_tare.policy.products import flat_gradient
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.optimisers import load_keeping_step_sizes
@@ -55,7 +56,29 @@ class Optimisers:
         optimiser.zero_grad()
         for loss in losses:
             loss.backward()
-        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        return self._clipped_step(name)
+
+    def gradient(self, name: str, loss: Tensor) -> Tensor:
+        """Gradient ``[p]`` of ``loss`` in the parameters of the named one, which nothing is done with."""
+        return flat_gradient(loss, self.parameters(name))
+
+    def step_down(self, name: str, gradient: Tensor) -> float:
+        """One clipped step of the named one on a ``gradient`` ``[p]``.
+
+        :return: its norm before it was clipped
+        :raises FloatingPointError: if that is not finite, before anything is changed
+        """
+        parameters = self.parameters(name)
+        for parameter, part in zip(parameters, gradient.split([each.numel() for each in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter).clone()
+        return self._clipped_step(name)
+
+    def parameters(self, name: str) -> list[Parameter]:
+        """Parameters that the named one moves."""
+        return [parameter for group in self._by_name[name].param_groups for parameter in group["params"]]
+
+    def _clipped_step(self, name: str) -> float:
+        optimiser, parameters = self._by_name[name], self.parameters(name)
         norm = float(clip_grad_norm_(parameters, self._max_grad_norm))
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient of the {name} step is not finite ({norm}); nothing was updated with it")

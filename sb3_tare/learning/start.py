@@ -17,7 +17,7 @@ def start_from(reward: LearnedReward, trainer: RewardTrainer | ReplayTrainer) ->
     """
     model, settings = trainer.host.model, trainer.settings.flat()
     reward.check_spaces(model.observation_space, model.action_space)
-    for name in ("architecture", "architecture_kwargs", "normalize_reward"):
+    for name in ("architecture", "architecture_kwargs", "normalize_reward", "residual"):
         if settings[name] != getattr(reward, name):
             raise ValueError(
                 f"initial_reward was learned with {name}={getattr(reward, name)!r}, not {settings[name]!r}: set {name} to that"

@@ -47,8 +47,12 @@ class TotalsFit:
         self.fits = Decomposition(self._in_units, parameters, settings)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
-    def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        """Note the share of the variance of new totals that the reward explains before it is fitted to them."""
+    def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> Tensor | None:
+        """Note the share of the variance of new totals that the reward explains before it is fitted to them.
+
+        :return: the totals ``[E]`` that it predicts, or None where it has not been fitted yet
+        """
+        predicted: Tensor | None = None
         if self.fits.unit > 0.0:
             with torch.no_grad():
                 predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
@@ -56,6 +60,7 @@ class TotalsFit:
         if len(self._judged) >= JUDGED_EPISODES:
             metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
             self._judged = self._judged[:0]
+        return predicted
 
     def solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
         """Add episodes, which are compared among each other, to what the cost of actions is solved from, and solve it."""
@@ -72,12 +77,17 @@ class TotalsFit:
         self.reward.action_cost.fill_(estimate.coefficient)
         metrics.note_finite(action_cost=estimate.coefficient, action_cost_t=estimate.t_value)
 
-    def fit(self, memory: Memory, n_updates: int, metrics: Metrics) -> None:
-        """Take ``n_updates`` steps towards the totals of the episodes in ``memory``."""
-        loss = self.fits.fit(memory, self.generator, float(self.reward.action_cost), n_updates)
+    def fit(self, memory: Memory, n_updates: int, metrics: Metrics, beside: Tensor | None = None) -> bool:
+        """Take ``n_updates`` steps towards the totals of the episodes in ``memory``, if there is something to fit to.
+
+        :param beside: direction ``[p]`` that the fit climbs too
+        :return: whether there was
+        """
+        loss = self.fits.fit(memory, self.generator, float(self.reward.action_cost), beside, n_updates)
         self.reward.unit.fill_(self.fits.unit)
         if loss is not None:
             metrics.note(decomposition_loss=loss)
+        return loss is not None
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers, and the memory."""

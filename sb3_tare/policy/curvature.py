@@ -1,4 +1,4 @@
-"""The curvature C of a host's objective in its actor's parameters: three choices behind one interface.
+"""The curvature C of a host's objective in its actor's parameters: choices behind one interface.
 
 The implicit gradient needs products with C alone. Each class is built with the coefficient of the KL term and the damping.
 """
@@ -12,11 +12,13 @@ from functools import cached_property
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sb3_tare.data.rollout import DistributionParameters
+from sb3_tare.policy.adam_diagonal import adam_diagonal
 from sb3_tare.policy.distributions import detached, kl_divergence, parameters_of
 from sb3_tare.policy.objectives import HostObjective
-from sb3_tare.policy.products import LinearMap, gauss_newton_product, hessian_product
+from sb3_tare.policy.products import Diagonal, LinearMap, gauss_newton_product, hessian_product
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,13 @@ class Curvature(ABC):
         """Whether it depends on the advantages that the policy is trained on."""
 
     @abstractmethod
-    def product(self, batch: Evaluated, parameters: Sequence[Tensor]) -> LinearMap | None:
-        """The map ``v -> C v`` on ``[p]`` vectors; None stands for the identity."""
+    def product(self, batch: Evaluated, parameters: Sequence[Tensor], optimiser: Optimizer | None = None) -> LinearMap | None:
+        """The map ``v -> C v`` on ``[p]`` vectors; None stands for the identity.
+
+        :param batch: where it is measured
+        :param parameters: the actor's, ``p`` numbers in all
+        :param optimiser: that moves them, if any does
+        """
 
 
 class Identity(Curvature):
@@ -80,7 +87,7 @@ class Identity(Curvature):
         """False: the identity depends on nothing."""
         return False
 
-    def product(self, batch: Evaluated, parameters: Sequence[Tensor]) -> None:
+    def product(self, batch: Evaluated, parameters: Sequence[Tensor], optimiser: Optimizer | None = None) -> None:
         """None, which stands for the identity."""
 
 
@@ -95,7 +102,7 @@ class Fisher(Curvature):
         """Whether advantages weight the steps."""
         return objective.weights is not None
 
-    def product(self, batch: Evaluated, parameters: Sequence[Tensor]) -> LinearMap:
+    def product(self, batch: Evaluated, parameters: Sequence[Tensor], optimiser: Optimizer | None = None) -> LinearMap:
         """The Gauss-Newton product through the parameters of the action distributions."""
         reference = detached(batch.actions)
         places = [(k, name) for k, part in enumerate(batch.actions) for name in part if part[name].requires_grad]
@@ -122,7 +129,7 @@ class Hessian(Curvature):
         """True: the objective depends on them."""
         return True
 
-    def product(self, batch: Evaluated, parameters: Sequence[Tensor]) -> LinearMap:
+    def product(self, batch: Evaluated, parameters: Sequence[Tensor], optimiser: Optimizer | None = None) -> LinearMap:
         """The Hessian's product, by reverse over reverse through the objective."""
         loss = -batch.value
         if batch.objective.has_kl_term:
@@ -131,5 +138,20 @@ class Hessian(Curvature):
         return hessian_product(loss, parameters, self.damping)
 
 
-CURVATURES: dict[str, type[Curvature]] = {"fisher": Fisher, "hessian": Hessian, "identity": Identity}
+class AdamDiagonal(Curvature):
+    """The diagonal by which the host's own Adam divides its steps, read after the policy's update, over its mean.
+
+    It is undamped, as Adam's epsilon has damped it.
+    """
+
+    def needs_advantages(self, objective: HostObjective) -> bool:
+        """False: it is measured on no batch."""
+        return False
+
+    def product(self, batch: Evaluated, parameters: Sequence[Tensor], optimiser: Optimizer | None = None) -> Diagonal:
+        """The diagonal, which is solved exactly."""
+        return Diagonal(adam_diagonal(optimiser, parameters))
+
+
+CURVATURES: dict[str, type[Curvature]] = {"fisher": Fisher, "hessian": Hessian, "identity": Identity, "adam": AdamDiagonal}
 """The choices of the setting ``curvature``; a further one is a class and a line here."""

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 LinearMap = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """The map ``v -> diagonal * v`` on ``[p]`` vectors, which can be inverted without a search.
+
+    :param diagonal: ``[p]``, without a zero
+    """
+
+    diagonal: Tensor
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """The map itself, of ``[p]``."""
+        return self.diagonal * vector
+
+    def solve(self, target: Tensor) -> Tensor:
+        """The x ``[p]`` that the map takes to ``target``, ``[p]``."""
+        return target / self.diagonal
 
 
 def flat_gradient(objective: Tensor, parameters: Sequence[Tensor], create_graph: bool = False) -> Tensor:

@@ -41,8 +41,8 @@ class Memory(Protocol):
     squared_actions: Tensor
     """``[E]`` sums of |a|^2"""
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
-        """Draw ``n_steps`` steps of each of ``n_episodes`` episodes, uniformly and with replacement."""
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float) -> Draw:
+        """Draw ``n_steps`` steps of each of ``n_episodes`` episodes, with replacement; a share of them are ``recent``."""
 
 
 class Decomposition:
@@ -62,19 +62,26 @@ class Decomposition:
         self.settings = settings or DecompositionSettings(return_decomposition=True)
         self.unit = 0.0
         """Reward that one unit of the network's output stands for; zero as long as every total was zero"""
+        self.parameters = list(parameters)
         self._rewards_of = rewards_of
         # By lists of tensors: the bits of a loop over tensors, in half of its time.
-        self._optimizer = torch.optim.Adam(parameters, lr=self.settings.decomposition_learning_rate, foreach=True)
+        self._optimizer = torch.optim.Adam(self.parameters, lr=self.settings.decomposition_learning_rate, foreach=True)
         self._n_fits = 0
 
     def fit(
-        self, memory: Memory, generator: torch.Generator, action_cost: float = 0.0, n_updates: int | None = None
+        self,
+        memory: Memory,
+        generator: torch.Generator,
+        action_cost: float = 0.0,
+        beside: Tensor | None = None,
+        n_updates: int | None = None,
     ) -> float | None:
         """Take ``decomposition_updates`` steps and return the mean loss over them.
 
         :param memory: of finished episodes
         :param generator: of the draws
         :param action_cost: w, reward of one unit of |a|^2
+        :param beside: ``[p]`` of norm 1, a direction in which each step climbs too, by ``hypergradient_share``
         :param n_updates: steps, at least one, in place of the settings'
         :return: None, with no step taken, if no episode has ended yet or every total was zero
         """
@@ -87,13 +94,29 @@ class Decomposition:
         self._n_fits += 1
         losses = []
         for _ in range(self.settings.decomposition_updates if n_updates is None else n_updates):
-            draw = memory.sample(self.settings.decomposition_episodes, self.settings.decomposition_steps, generator)
+            draw = memory.sample(
+                self.settings.decomposition_episodes,
+                self.settings.decomposition_steps,
+                generator,
+                self.settings.decomposition_recent,
+            )
             loss = self.loss(draw, action_cost)
             self._optimizer.zero_grad()
             loss.backward()
+            if beside is not None:
+                self._climb(beside)
             self._optimizer.step()
             losses.append(loss.detach())
         return float(torch.stack(losses).mean())
+
+    def _climb(self, direction: Tensor) -> None:
+        """Add ascent along ``direction`` ``[p]`` to the gradients, at its share of their norm."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients]))
+        parts = direction.split([parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.sub_(self.settings.hypergradient_share * norm * part.view_as(parameter))
 
     def loss(self, draw: Draw, action_cost: float = 0.0) -> Tensor:
         """Mean loss over the drawn episodes, a scalar, differentiable in the network's parameters."""

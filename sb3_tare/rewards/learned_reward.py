@@ -50,6 +50,7 @@ class LearnedReward:
     :param normalize_reward: likewise
     :param normalize_images: whether images are divided by 255 before the extractor
     :param squashes_actions: whether the policy's actions are in units in which the bounds of a Box are -1 and 1
+    :param residual: whether the extrinsic reward is part of it, beside what the network returns
     :param is_decomposed: whether returns of episodes were decomposed; its rewards are in the environment's units then
     :param vec_normalize: statistics of the environment that it was learned in, or None
     """
@@ -65,6 +66,7 @@ class LearnedReward:
     normalize_images: bool
     squashes_actions: bool
     is_decomposed: bool = False
+    residual: bool = False
     vec_normalize: VecNormalize | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +104,7 @@ class LearnedReward:
             normalize_reward=settings.advantage.normalize_reward,
             normalize_images=policy.normalize_images,
             squashes_actions=isinstance(model.action_space, spaces.Box) and policy.squash_output,
+            residual=settings.advantage.residual,
             is_decomposed=isinstance(reward_model.network, DecomposedReward),
             vec_normalize=deepcopy(model.get_vec_normalize_env() if vec_normalize is None else vec_normalize),
         )
@@ -127,7 +130,8 @@ class LearnedReward:
         assert isinstance(encoded, Tensor)
         seen = standardised(rewards, self.unit) if self.normalize_reward else rewards
         inputs = RewardInputs(features, encoded.flatten(1), seen.to(features), rewards, episodes)
-        return one_a_step(self.network, inputs) * self.unit.scale
+        learned = one_a_step(self.network, inputs) * self.unit.scale
+        return rewards + learned if self.residual else learned
 
     def relabel(
         self,

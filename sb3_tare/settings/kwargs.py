@@ -26,6 +26,7 @@ class AdvantageKwargs(TypedDict, total=False):
     normalize_reward: bool
     center: bool
     gae_lambda: float | None
+    residual: bool
 
 
 class CriticKwargs(TypedDict, total=False):
@@ -44,17 +45,22 @@ class ScheduleKwargs(TypedDict, total=False):
     swap: bool
     interleave: bool
     n_reward_updates: int
+    reward_every: int
 
 
 class GradientKwargs(TypedDict, total=False):
     """Keywords of :class:`~sb3_tare.settings.groups.GradientSettings`."""
 
-    curvature: Literal["fisher", "hessian", "identity"]
+    curvature: Literal["fisher", "hessian", "identity", "adam"] | None
     curvature_episodes: Literal["validation", "training"]
     kl_coef: float
     damping: float
     cg_steps: int
     actor_parameters: Literal["all", "without_log_std"]
+    curvature_samples: int
+    hold_features: bool | None
+    chunk_rows: int | None
+    hypergradient_rollouts: int | None
 
 
 class StepKwargs(TypedDict, total=False):
@@ -74,9 +80,12 @@ class DecompositionKwargs(TypedDict, total=False):
     decomposition_updates: int
     decomposition_learning_rate: float
     decomposition_memory: int
+    decomposition_recent: float
     shrinkage: Literal["steps", "penalty", "none"]
     shrinkage_penalty: float
     action_cost: bool
+    guard_correlation: float
+    hypergradient_share: float
 
 
 class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, total=False):
@@ -86,4 +95,4 @@ class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, tot
 class RewardKwargs(SharedKwargs, ScheduleKwargs, GradientKwargs, DecompositionKwargs, total=False):
     """Keys of ``reward_kwargs``, keyword arguments of :class:`~sb3_tare.RewardLearner`."""
 
-    preset: Literal["decomposition", "implicit", "paper", "paper_literal"]
+    preset: Literal["decomposition", "implicit", "paper", "paper_literal", "paper_residual"]

@@ -31,7 +31,7 @@ def settings_in(data: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
 def from_format_1(settings: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
     """The settings that files of format 1, and those before it, hold, as they are said today.
 
-    There the implicit gradient was what happened where no preset was named.
+    There the implicit gradient was what happened where no preset was named, and its curvature the Fisher matrix.
 
     :param settings: some or all, flat
     :param has_presets: whether the learner's settings have presets
@@ -40,6 +40,8 @@ def from_format_1(settings: Mapping[str, Any], has_presets: bool) -> dict[str, A
     kept = {name: value for name, value in settings.items() if name not in REMOVED}
     if has_presets and kept.get("preset") is None:
         kept["preset"] = "implicit"
+    if kept.get("preset") in ("implicit", "decomposition"):
+        kept.setdefault("curvature", "fisher")
     if settings.get("return_consistency", 0.0) > 0:
         raise ValueError(
             f"this was saved with return_consistency={settings['return_consistency']}, which does not exist any more: load it "

@@ -25,6 +25,7 @@ _PAPER: dict[str, Any] = {
     "n_reward_updates": 1,
     "interleave": False,
 }
+_PAPER_CURVATURE: dict[str, Any] = {"curvature": "fisher", "curvature_episodes": "validation", "damping": 0.1}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "decomposition": {
@@ -35,15 +36,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize_reward": False,
         "validation": "next_rollout",
         "n_reward_updates": 0,
+        "reward_every": 2048,  # as many fits for each step, however short a rollout is, as with PPO's default rollouts
     },
     "implicit": {},
-    "paper": _PAPER,
-    "paper_literal": {
-        **_PAPER,
-        "critics": 1,
-        "curvature": "hessian",
-        "curvature_episodes": "validation",
-    },
+    "paper": {**_PAPER, **_PAPER_CURVATURE},
+    "paper_literal": {**_PAPER, **_PAPER_CURVATURE, "critics": 1, "curvature": "hessian"},
+    "paper_residual": {**_PAPER, "residual": True, "critics": 1, "gae_lambda": None, "hypergradient_rollouts": 16},
 }
 """Values that a ``preset`` sets where the user does not; see :class:`RewardSettings`."""
 
@@ -66,7 +64,21 @@ class LearnerSettings(FlatSettings):
     def starts_at_zero(self) -> bool:
         """Whether the network's last layer starts at zero."""
         zero_head = self.network.zero_head
-        return self.advantage.reward_mode == "add" if zero_head is None else zero_head
+        return self.advantage.reward_mode == "add" or self.advantage.residual if zero_head is None else zero_head
+
+    @property
+    def takes_hypergradients(self) -> bool:
+        """Whether the reward follows the gradient through the policy's updates at all."""
+        return self.schedule.n_reward_updates > 0 or self.decomposition.hypergradient_share > 0
+
+    @property
+    def averaged_gradients(self) -> int:
+        """Hypergradients that make a step; where each half of a rollout trains, a rollout has two."""
+        if self.decomposition.hypergradient_share > 0:
+            return self.gradient.hypergradient_rollouts or 4
+        n_rollouts = self.gradient.hypergradient_rollouts or 1
+        halves = self.schedule.validation == "split" and self.schedule.swap
+        return 2 * n_rollouts if halves and n_rollouts > 1 else n_rollouts
 
     def _check(self) -> None:
         if self.decomposition.return_decomposition:
@@ -75,6 +87,30 @@ class LearnerSettings(FlatSettings):
             raise ValueError(
                 "return_decomposition=False leaves preset='decomposition', the default, nothing to learn by: take "
                 "preset='implicit', the implicit gradient alone"
+            )
+        if self.decomposition.hypergradient_share > 0:
+            self._check_share()
+        elif (self.gradient.hypergradient_rollouts or 1) > 1:
+            self._check_averaging()
+
+    def _check_share(self) -> None:
+        needed: dict[str, tuple[Any, Any]] = {
+            "return_decomposition": (self.decomposition.return_decomposition, True),
+            "validation": (self.schedule.validation, "next_rollout"),
+            "n_reward_updates": (self.schedule.n_reward_updates, 0),
+        }
+        for name, (value, works) in needed.items():
+            if value != works:
+                raise ValueError(
+                    f"hypergradient_share={self.decomposition.hypergradient_share} is a share of the steps that decompose "
+                    f"returns, and needs {name}={works!r}, got {value!r}"
+                )
+
+    def _check_averaging(self) -> None:
+        if self.schedule.interleave or self.schedule.n_reward_updates > 1:
+            raise ValueError(
+                f"hypergradient_rollouts={self.gradient.hypergradient_rollouts} averages gradients before one step, so it "
+                "goes with n_reward_updates=1 and interleave=False: leave it out, or these"
             )
 
     def _check_decomposition(self) -> None:
@@ -87,6 +123,11 @@ class LearnerSettings(FlatSettings):
                     f"return_decomposition=True needs {name}={works!r}, got {value!r}: preset='decomposition', the default, "
                     f"sets all that goes with it, and preset='implicit', the implicit gradient alone, takes {name}={value!r}"
                 )
+        if self.advantage.residual:
+            raise ValueError(
+                "residual=True puts the extrinsic reward into the learned one, which a decomposition learns from totals "
+                "alone: leave it out, or take preset='paper_residual'"
+            )
         if getattr(network, "sees_reward", True) or getattr(network, "context", "episode") != "step":
             raise ValueError(
                 f"return_decomposition=True needs an architecture that sees the state and action of a step alone, which "
@@ -115,9 +156,13 @@ class RewardSettings(LearnerSettings):
     ``replace``, split and swap, ``gae_lambda=1``, one reward step a phase, two LSTM layers. It is not the paper to the letter:
     the curvature is the Fisher matrix, which is positive semi-definite where the Hessian of eq. 14 need not be, and learned
     returns have a critic of their own, as in LIRPG. ``preset="paper_literal"`` takes these too as they are printed: the
-    Hessian of the objective on the validation episodes (eq. 14), and one critic.
+    Hessian of the objective on the validation episodes (eq. 14), and one critic. ``preset="paper_residual"`` stays within the
+    paper's words and starts as the host: the learned reward, in place of the extrinsic one, is that one plus a network whose
+    last layer starts at zero; one critic, the host's lambda, the curvature of the defaults, and a step on the mean of 16
+    rollouts' gradients.
 
-    :param preset: ``"decomposition"``, ``"implicit"``, ``"paper"`` or ``"paper_literal"``; what else is said goes before it
+    :param preset: ``"decomposition"``, ``"implicit"``, ``"paper"``, ``"paper_literal"`` or ``"paper_residual"``; what else is
+        said goes before it
     :param seed: of the reward's initial weights, splits and shuffles; None takes the model's
     :raises TypeError: for an unknown name
     :raises ValueError: for a value out of its range, or a combination that cannot work

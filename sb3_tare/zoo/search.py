@@ -68,7 +68,6 @@ def _suggest_implicit(trial: optuna.Trial) -> None:
     trial.suggest_categorical("reward_actor_parameters", ["all", "without_log_std"])
     trial.suggest_int("reward_n_reward_updates", 1, 10, log=True)
     trial.suggest_float("reward_learning_rate", 1e-5, 1e-2, log=True)
-    trial.suggest_float("reward_damping", 0.01, 1.0, log=True)
 
 
 def _convert_reward(params: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +127,7 @@ def _convert_awr(params: dict[str, Any]) -> dict[str, Any]:
 def _suggest_tare_awr(trial: optuna.Trial, n_actions: int, n_envs: int) -> None:
     _suggest_awr(trial, n_actions, n_envs)
     _suggest_reward(trial)
+    trial.suggest_float("reward_damping", 0.01, 1.0, log=True)  # PPO's curvature is that of its Adam, and has none
 
 
 def _convert_tare_awr(params: dict[str, Any]) -> dict[str, Any]:

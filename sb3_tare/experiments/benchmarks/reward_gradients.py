@@ -3,7 +3,8 @@
     python -m sb3_tare.experiments.benchmarks.reward_gradients --out examples/results/speed/reward_gradients.json
 
 Time and peak memory of the weights of a reward gradient on 1,024 training and 1,024 validation steps, each in a process of its
-own, on one thread. The unrolled one goes through full-batch steps of gradient ascent.
+own, on one thread. The implicit one solves for the Fisher matrix by conjugate gradient; the unrolled one goes through steps of
+gradient ascent on the whole batch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from sb3_tare import TAREPPO
+from sb3_tare import TAREPPO, RewardKwargs
 from sb3_tare.data.cutting import split
 from sb3_tare.experiments.benchmarks.speed import PACKAGES
 from sb3_tare.experiments.running.provenance import versions
@@ -37,7 +38,8 @@ from sb3_tare.utils.files import write_json
 
 def reward_gradient_problem(env: str) -> tuple[PolicyGradients, Batch, Batch]:
     """A policy after one iteration of TAREPPO, and the two halves of a rollout with extrinsic advantages."""
-    model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"preset": "implicit", "validation": "next_rollout"})
+    settings: RewardKwargs = {"preset": "implicit", "validation": "next_rollout", "curvature": "fisher"}
+    model = TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs=settings)
     model.learn(model.n_steps)
     trainer = model.reward_learner.trainer
     waiting = trainer.take_waiting()
