@@ -138,7 +138,7 @@ def test_the_reward_is_trained_in_proportion_to_the_steps(monkeypatch):
     model = tiny(SAC, seen(dense=False, p_end=0.0), learning_starts=10_000)
     learner.attach(model)
     fit = learner.trainer.decomposer.fits.fit
-    learner.trainer.decomposer.fits.fit = lambda *args: (updates.append(args[4]), fit(*args))[1]
+    learner.trainer.decomposer.fits.fit = lambda *args: (updates.append(args[3]), fit(*args))[1]
     model.learn(20 * 15 * 2, callback=learner)
     assert sum(updates) == 20 * 15 * 2 // 4
     assert max(updates) <= 8
