@@ -6,7 +6,7 @@ from sb3_tare.algorithms.owner import LearnsReward
 from sb3_tare.algorithms.tare_awr import TAREAWR
 from sb3_tare.algorithms.tare_ppo import TAREPPO
 from sb3_tare.awr.awr import AWR
-from sb3_tare.lean import LeanPPO
+from sb3_tare.lean import LeanA2C, LeanPPO
 from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.networks.registry import ARCHITECTURES
@@ -21,6 +21,7 @@ __all__ = [
     "LIRPG",
     "TAREAWR",
     "TAREPPO",
+    "LeanA2C",
     "LeanPPO",
     "LearnedReward",
     "LearnedRewardWrapper",

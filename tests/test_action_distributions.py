@@ -198,5 +198,5 @@ def test_a_frozen_learner_needs_no_divergence_and_follows_ppo(curvature):
 def test_the_callback_refuses_it_when_learning_begins():
     model = TRPO(OwnDistributionPolicy, vec_env(), n_steps=64, batch_size=64, policy_kwargs={**TINY_NET, "make": mixture})
     with pytest.raises(TypeError, match="curvature='identity' needs none"):
-        model.learn(64, callback=RewardLearner())
+        model.learn(64, callback=RewardLearner(preset="implicit"))
     assert model.num_timesteps == 0

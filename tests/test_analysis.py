@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from toys import IMPLICIT, ITERATION, SMALL, Toy, implicit_learner, ppo, tare, vec_env
 
 from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
-from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, timeline, write_video
+from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, slope, timeline, write_video
 from sb3_tare.analysis.__main__ import main
 from sb3_tare.analysis.video import WIDTH, _images
 
@@ -256,3 +256,17 @@ def test_an_environment_of_the_toys_is_recorded_to_its_end():
     (episode,) = record(tare(), vec_env(make=lambda: Toy(horizon=7)))
     assert len(episode.learned) == 7
     assert episode.undistorted is None
+
+
+def test_the_slope_on_a_part_is_how_much_of_it_is_learned():
+    generator = np.random.default_rng(0)
+    cost, other = -np.square(generator.normal(size=5_000)), 5.0 * generator.normal(size=5_000)
+    assert slope(other + cost, cost) == pytest.approx(1.0, abs=0.15)
+    assert slope(other + 0.1 * cost, cost) == pytest.approx(0.1, abs=0.15)
+    assert slope(3.0 - 2.0 * cost, cost) == pytest.approx(-2.0)
+
+
+@pytest.mark.parametrize(("learned", "part"), [([1.0, 2.0], [3.0, 3.0]), ([1.0], [1.0, 2.0]), ([], [])])
+def test_there_is_no_slope_on_what_never_varies_or_does_not_fit(learned, part):
+    with pytest.raises(ValueError, match="part must"):
+        slope(learned, part)

@@ -120,6 +120,6 @@ def test_gradients_leave_the_policys_distribution_as_it_was():
 
 
 def test_a_callback_on_its_own_is_copied_in_the_middle_of_a_rollout():
-    learner, copies = RewardLearner(), []
+    learner, copies = RewardLearner(preset="implicit"), []
     ppo().learn(2 * 64, callback=[Watch(step=lambda callback: copies.append(copy.deepcopy(learner))), learner])
     assert len(copies) == 2 * 64

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sb3_tare.data.cutting import cut_rollout
 from sb3_tare.data.episodes import End
-from sb3_tare.rewards.episode_memory import EpisodeMemory
+from sb3_tare.rewards.episode_memory import NEWEST, EpisodeMemory
 from sb3_tare.rewards.growing_rows import GrowingRows
 from sb3_tare.rewards.open_episodes import OpenEpisodes
 
@@ -191,6 +191,22 @@ def test_a_draw_depends_on_its_generator_alone():
     assert torch.equal(first.states, again.states)
     assert first.states.shape == (21, 1)
     assert first.actions.shape == (21, 2)
+
+
+def test_a_share_of_the_episodes_drawn_is_from_the_newest_tenth():
+    memory = EpisodeMemory(generator(0))
+    deliver(memory, [1] * 1_000, ends=[TERMINATION] * 1_000)
+    names = memory.sample(2_000, 1, generator(1), recent=0.25).states.flatten()
+    assert int((names >= 900).sum()) == pytest.approx(0.25 * 2_000 + 0.1 * 0.75 * 2_000, abs=60)
+    assert len(set(names[names >= 900].tolist())) > 95
+    alone = memory.sample(500, 1, generator(1), recent=1.0).states.flatten()
+    assert alone.min() >= 900
+
+
+def test_a_small_memory_is_recent_as_a_whole():
+    memory = EpisodeMemory(generator(0))
+    deliver(memory, [1] * NEWEST, ends=[TERMINATION] * NEWEST)
+    assert len(set(memory.sample(500, 1, generator(1), recent=1.0).states.flatten().tolist())) == NEWEST
 
 
 def test_images_stay_bytes_and_numbers_become_single_precision():

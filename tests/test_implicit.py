@@ -793,6 +793,21 @@ def test_the_gradient_is_the_mean_of_scores_times_advantages(kind, objective: Ob
     assert not gradient.requires_grad
 
 
+@pytest.mark.parametrize(("curved", "passes"), [("validation", 2), ("training", 3)])
+def test_the_validation_objective_and_the_curvature_on_its_steps_share_a_pass_through_the_policy(curved, passes, monkeypatch):
+    setting = setting_of("gaussian", curvature="hessian")
+    batch = Batch(getattr(setting, curved).steps, getattr(setting, curved).advantages + 1.0)
+    copied = Batch(replace(batch.steps), batch.advantages)
+    arguments = (setting.gradients, setting.training, setting.validation)
+    apart = reward_weights(*arguments, copied)
+    seen: list[int] = []
+    evaluate = setting.gradients.evaluate
+    monkeypatch.setattr(setting.gradients, "evaluate", lambda *args: (seen.append(1), evaluate(*args))[1])
+    shared = reward_weights(*arguments, batch)
+    assert len(seen) == passes
+    assert torch.equal(shared.weights, apart.weights)
+
+
 @every_kind
 @pytest.mark.parametrize("objective", [surrogate, log_likelihood])
 def test_weights_are_scores_along_the_solution_of_the_damped_fisher_system(kind, objective: Objective):

@@ -58,13 +58,16 @@ def lirpg(env: Any = None, policy: Any = "MlpPolicy", host: Any = SMALL, **rewar
 
 
 class DoubleExtractor(BaseFeaturesExtractor):
-    """Makes a policy one of double precision."""
+    """Lets a policy be one of double precision once ``double()`` has made it one."""
+
+    precision: Tensor
 
     def __init__(self, observation_space: spaces.Box) -> None:
         super().__init__(observation_space, observation_space.shape[0])
+        self.register_buffer("precision", torch.zeros(()))
 
     def forward(self, observations: Tensor) -> Tensor:
-        return observations.double()
+        return observations.to(self.precision.dtype)
 
 
 class Evaluation(nn.Module):

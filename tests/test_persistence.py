@@ -46,6 +46,8 @@ SETTINGS = [
     {"features": "own", "center": True},
     {"critics": 1, "interleave": True},
     {"preset": "decomposition", "decomposition_updates": 2},
+    {"reward_every": 6 * ITERATION},
+    {"validation": "next_rollout", "reward_every": 3 * ITERATION},
 ]
 with_each_setting = pytest.mark.parametrize("settings", SETTINGS, ids=str)
 ACTS = np.linspace(-1.0, 1.0, 5 * OBSERVATION.shape[0], dtype=np.float32).reshape(5, -1)

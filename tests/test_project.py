@@ -17,7 +17,7 @@ import pytest
 from sb3_tare import RewardKwargs, RewardSettings
 from sb3_tare.algorithms.lirpg import LIRPGKwargs, LIRPGSettings
 from sb3_tare.algorithms.memory_settings import MemoryKwargs, MemorySettings
-from sb3_tare.experiments.benchmarks import awr_speed
+from sb3_tare.experiments.benchmarks import awr_speed, growth
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sb3_tare"
@@ -144,6 +144,17 @@ def test_the_speed_study_lets_algorithms_take_turns(tmp_path):
     assert all(seconds > 0 for seconds in comparison["seconds_per_step"]["TAREPPO"].values())
     assert comparison["seconds_per_step"]["PPO"]["reward"] == 0
     assert comparison["ratios"].keys() == comparison["seconds_per_step"].keys() - {"PPO"}
+
+
+def test_the_growth_of_ratios_is_measured_and_drawn(tmp_path, monkeypatch):
+    point = growth.Point(env="Pendulum-v1", n_envs=2, n_steps=64, horizon=20, width=8, action_dim=3)
+    monkeypatch.setitem(growth.AXES, "environments", {2: point, 3: point})
+    growth.main(["--axes", "environments", "--rounds", "1", "--warm-up", "0", "--out", str(tmp_path / "growth.json")])
+    by_value = json.loads((tmp_path / "growth.json").read_text())["axes"]["environments"]
+    assert by_value["2"] == by_value["3"]
+    assert by_value["2"]["point"] == point._asdict()
+    assert {"LeanPPO", "TAREPPO", "TAREPPO, decomposition"} <= by_value["2"]["ratios"].keys()
+    assert "<svg" in (tmp_path / "growth.svg").read_text()
 
 
 def test_reward_gradients_are_timed_each_in_a_process_of_its_own(tmp_path):

@@ -32,8 +32,9 @@ from toys import (
 )
 
 from sb3_tare import TAREPPO, LearnedReward, LearnedRewardWrapper, RewardLearner, RewardSettings
+from sb3_tare.analysis import slope
 
-FAST = {"preset": "decomposition", "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
+FAST = {"preset": "decomposition", "reward_every": 0, "decomposition_updates": 5, "architecture_kwargs": {"hidden_size": 16}}
 N_STEPS = 6 * 2 * ITERATION
 
 
@@ -131,6 +132,21 @@ def test_the_policy_learns_from_it_what_pays_in_the_end():
     assert mean_action() > 0.4
 
 
+@pytest.mark.parametrize("action_cost", [True, False])
+def test_a_strongly_shrunk_reward_is_blind_to_what_actions_cost_unless_it_is_solved(action_cost):
+    """As in Ant: noise of actions is independent from step to step, so that shrinkage removes what it costs."""
+    settings = {"action_cost": action_cost, "decomposition_steps": 1, "decomposition_updates": 50}
+    model = decomposed(episodic(horizon=20, p_end=0.0), host={"learning_rate": 0.0}, **settings).learn(30 * 2 * ITERATION)
+    generator = np.random.default_rng(0)
+    observations, actions = generator.normal(size=(4_000, 3)), generator.uniform(-1, 1, size=(4_000, 2))
+    learned = LearnedReward.of(model).relabel(observations, actions, np.zeros(4_000), [4_000])
+    cost = -0.5 * np.square(actions).sum(1)
+    if action_cost:
+        assert slope(learned, cost) == pytest.approx(1.0, abs=0.3)
+    else:
+        assert abs(slope(learned, cost)) < 0.3
+
+
 def test_without_the_exact_part_no_cost_of_actions_is_solved():
     model = decomposed(action_cost=False).learn(N_STEPS)
     assert "action_cost" not in logged(model)
@@ -176,6 +192,15 @@ def test_what_is_logged_tells_how_far_it_is():
 # Whole episodes
 
 
+def test_rewards_of_a_rollout_are_computed_once(monkeypatch):
+    model = tare(episodic(), **FAST)
+    network, rollouts = model.reward_learner.trainer.decomposer.reward, []
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda inputs: (rollouts.append(len(inputs.rewards)), forward(inputs))[1])
+    model.learn(3 * 2 * ITERATION)
+    assert rollouts == [2 * ITERATION] * 3
+
+
 def test_every_episode_that_ends_enters_with_its_length_and_its_total():
     totals: list[tuple[int, float]] = []
 
@@ -195,6 +220,28 @@ def test_behind_vecnormalize_totals_are_the_environments_own():
     model = decomposed(VecNormalize(episodic(), clip_reward=0.1)).learn(N_STEPS)
     memory = model.reward_learner.trainer.decomposer.memory
     assert float(memory.totals.abs().max()) > 1.0
+
+
+def test_behind_vecnormalize_old_steps_look_like_new_ones_in_the_same_state():
+    seen, env = set(), VecNormalize(episodic(1))
+
+    def note(_: Any) -> None:
+        seen.add(tuple(env.get_original_obs()[0]))
+
+    model = decomposed(env).learn(N_STEPS, callback=Watch(rollout_start=note, step=note))
+    decomposer = model.reward_learner.trainer.decomposer
+    states = decomposer.memory.sample(8, 4, torch.Generator().manual_seed(0)).states
+    assert {tuple(state) for state in states.numpy()} <= seen
+    np.testing.assert_allclose(decomposer._seen(states), env.normalize_obs(states.numpy()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_first", [True, False])
+def test_a_memory_does_not_mix_normalised_observations_with_others(at_first):
+    plain, normalised = episodic(), VecNormalize(episodic())
+    model = decomposed(normalised if at_first else plain).learn(ITERATION)
+    model.set_env(plain if at_first else normalised)
+    with pytest.raises(RuntimeError, match="VecNormalize came or went"):
+        model.learn(N_STEPS, reset_num_timesteps=False)
 
 
 # Kinds of hosts, observations and actions
@@ -263,12 +310,17 @@ def test_it_takes_every_kind_of_observation(space, policy, features):
 # Saved
 
 
-@pytest.mark.parametrize("settings", [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}], ids=str)
-def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"shrinkage": "none"}, {"features": "own", "decomposition_memory": 1_000}, {"reward_every": 3 * ITERATION}],
+    ids=str,
+)
+@pytest.mark.parametrize("wrap", [lambda env: env, VecNormalize], ids=["plain", "VecNormalize"])
+def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(settings, wrap, tmp_path):
     set_generators(start := generators())
-    whole = decomposed(episodic(1, horizon=16, p_end=0.0), **settings).learn(8 * ITERATION)
+    whole = decomposed(wrap(episodic(1, horizon=16, p_end=0.0)), **settings).learn(8 * ITERATION)
     set_generators(start)
-    first = decomposed(episodic(1, horizon=16, p_end=0.0), **settings)
+    first = decomposed(wrap(episodic(1, horizon=16, p_end=0.0)), **settings)
     env = first.get_env()
     first.learn(4 * ITERATION)
     first.save(tmp_path / "model")

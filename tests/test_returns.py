@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
+from sb3_tare.advantages import sums
 from sb3_tare.advantages.generalised import generalised_advantages, standardise
 from sb3_tare.advantages.sums import discounted_sum, discounted_sum_by_doubling
 from sb3_tare.data.cutting import cut_rollout
@@ -122,13 +123,27 @@ def test_single_precision_stays_single():
 
 
 @LAWS
+@given(layouts(max_length=20), DISCOUNTS, SEEDS, st.sampled_from([torch.float32, torch.float64]))
+def test_scans_of_arrays_and_of_numbers_give_the_same_bits(episodes, discount, seed, dtype):
+    results = []
+    for many in (0, 1_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sums, "MANY", many)
+            deltas = normal(episodes.n_steps, seed=seed).to(dtype).requires_grad_()
+            summed = discounted_sum(deltas, episodes, discount)
+            (gradient,) = torch.autograd.grad(summed, deltas, normal(episodes.n_steps, seed=seed + 1).to(dtype))
+            results.append((summed.detach(), gradient))
+    assert all(map(torch.equal, *results))
+
+
+@LAWS
 @given(layouts(max_length=20), DISCOUNTS, SEEDS)
 def test_sums_by_doubling_are_the_same_and_so_are_their_gradients(episodes, discount, seed):
     cotangent = normal(episodes.n_steps, seed=seed + 1)
     results = []
-    for sums in (discounted_sum, discounted_sum_by_doubling):
+    for kind in (discounted_sum, discounted_sum_by_doubling):
         deltas = normal(episodes.n_steps, seed=seed).requires_grad_()
-        summed = sums(deltas, episodes, discount)
+        summed = kind(deltas, episodes, discount)
         results.append((summed.detach(), *torch.autograd.grad(summed, deltas, cotangent)))
     torch.testing.assert_close(results[1], results[0], rtol=1e-13, atol=1e-13)
 

@@ -27,8 +27,8 @@ BOX = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
 OBSERVATION = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
 TINY_NET = {"net_arch": [16]}
 """``policy_kwargs``; A2C writes its optimiser into them, so that it must be given a copy."""
-IMPLICIT = {"preset": "implicit"}
-"""Reward learning by the implicit gradient alone, which most laws are about."""
+IMPLICIT = {"preset": "implicit", "reward_every": 0}
+"""Reward learning by the implicit gradient alone, which most laws are about, with a phase for each of the toys' rollouts."""
 AS_HOST = {**IMPLICIT, "validation": "next_rollout", "n_reward_updates": 0}
 """The whole rollout trains the policy, on a learned reward that is and stays zero."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from sb3_tare.data.episodes import Episodes
 from sb3_tare.data.padding import Padding
 
 DiscountedSums = Callable[[Tensor, Episodes, float], Tensor]
+
+MANY = 8
+"""Columns from which on a scan of arrays, row by row, is faster than one of numbers."""
 
 
 def discounted_sum(deltas: Tensor, episodes: Episodes, discount: float) -> Tensor:
@@ -70,9 +74,19 @@ def _scan(rows: Tensor, padding: Padding, discount: float, transposed: bool) -> 
             padded = np.ones(len(bucket.rows), dtype=bool)
             padded[bucket.places.numpy()] = False
             sums.reshape(-1)[padded] = 0.0
-            for k in range(len(sums) - 1, 0, -1):
-                sums[k - 1] += discount * sums[k]
+            _accumulate(sums[::-1], discount)
         else:
-            for k in range(1, len(sums)):
-                sums[k] += discount * sums[k - 1]
+            _accumulate(sums, discount)
     return padding.unpad(batches).to(rows.device)
+
+
+def _accumulate(sums: np.ndarray, discount: float) -> None:
+    """Add to each row ``discount`` times the one before, in place: ``[L, E]``, from the first row on."""
+    if sums.shape[1] >= MANY:
+        for k in range(1, len(sums)):
+            sums[k] += discount * sums[k - 1]
+        return
+    # Numbers one by one cost less than arrays of few, and numpy's own scalars round as its arrays do.
+    factor = sums.dtype.type(float(discount))
+    for column in sums.T:
+        column[:] = [*accumulate(column, lambda before, delta: delta + factor * before)]

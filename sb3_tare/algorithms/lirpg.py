@@ -97,7 +97,7 @@ class LIRPGSettings(LearnerSettings):
     def _check(self) -> None:
         super()._check()
         updates = self.one_step.n_reward_updates
-        self.schedule = ScheduleSettings(validation="next_rollout", n_reward_updates=updates)
+        self.schedule = ScheduleSettings(validation="next_rollout", n_reward_updates=updates, reward_every=0)
 
     def _refusal(self, name: str, value: Any) -> Exception:
         if name == "preset" or name in RewardSettings.names():

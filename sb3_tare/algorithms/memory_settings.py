@@ -49,6 +49,8 @@ class MemorySettings(RewardSettings):
 
     groups: ClassVar[Mapping[str, type[Any]]] = {**RewardSettings.groups, "sample": SampleSettings}
 
+    own_defaults: ClassVar[Mapping[str, Any]] = {"reward_every": 0}
+
     sample: SampleSettings
 
     def _check(self) -> None:
@@ -61,8 +63,14 @@ class MemorySettings(RewardSettings):
             )
         if self.decomposition.return_decomposition:
             self._check_memory()
-        elif self.critic.critics != 2:
+            return
+        if self.critic.critics != 2:
             raise ValueError("critics=1 would train AWR's critic on rewards that change with every step: leave it at 2")
+        if self.schedule.reward_every != 0:
+            raise ValueError(
+                f"reward_every={self.schedule.reward_every} pools short rollouts, of which AWR's memory has no need: leave it "
+                "out, or raise train_freq"
+            )
 
     def _check_memory(self) -> None:
         """Refuse what AWR has its own arguments for, and steps along hypergradients, which it takes by the preset alone."""

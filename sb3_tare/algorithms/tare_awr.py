@@ -71,7 +71,9 @@ class MemoryLearner(RewardLearner):
             host.update = None
 
     def _host(self, model: Any) -> AWRHost:
-        return AWRHost(model, self.settings.network.features == "policy", self.settings.sample.sampled_steps)
+        settings = self.settings
+        policy_features = settings.network.features == "policy"
+        return AWRHost(model, policy_features, settings.sample.sampled_steps, settings.gradient.chunk_rows)
 
 
 class TAREAWR(OwnsRewardLearner, AWR):

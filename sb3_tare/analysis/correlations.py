@@ -1,4 +1,4 @@
-"""Correlations of learned rewards with extrinsic ones."""
+"""Correlations of learned rewards with extrinsic ones, and slopes on their parts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sb3_tare.analysis.recording import Episode
 
@@ -28,6 +29,25 @@ def correlations(episodes: Sequence[Episode]) -> pd.DataFrame:
         if other != "learned"
     ]
     return pd.DataFrame(rows)
+
+
+def slope(learned: ArrayLike, part: ArrayLike) -> float:
+    """Slope of learned rewards on a part of the extrinsic reward that is known, such as what actions cost.
+
+    It is 1 where the part is learned and 0 where the learned reward is blind to it, even if rewards of steps correlate. The
+    part must not go with what else is rewarded.
+
+    :param learned: ``[n]``, learned rewards of steps, in the environment's units
+    :param part: ``[n]``, that part of the same steps' extrinsic reward
+    :raises ValueError: if the part never varies, or there is not one number of each a step
+    """
+    given, known = np.asarray(learned, dtype=np.float64), np.asarray(part, dtype=np.float64)
+    if given.shape != known.shape or given.ndim != 1:
+        raise ValueError(f"learned and part must be [n], one number a step, got {given.shape} and {known.shape}")
+    centred = known - known.mean() if len(known) else known
+    if not centred.any():
+        raise ValueError("part must vary from step to step, or there is no slope on it")
+    return float(centred @ given / (centred @ centred))
 
 
 def _both(learned: np.ndarray, other: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ ONE, TWO, HALF = np.float32(1), np.float32(2), np.float32(0.5)
 class Loss(NamedTuple):
     """A loss of a mini-batch.
 
-    :param value: scalar
+    :param value: ``[]``
     :param gradient: ``[B, ...]`` of the loss, by what it is a function of
     """
 

@@ -30,6 +30,7 @@ class Record:
     :param times: ``[T, N]`` int64, time step in the episode
     :param terminal_observations: of the timeouts, by (step, environment)
     :param last_observations: ``[N, ...]`` those that follow the last step
+    :param original_observations: ``[T, N, ...]`` those of the steps before ``VecNormalize``, or None if nobody told them
     """
 
     rewards: np.ndarray
@@ -40,6 +41,7 @@ class Record:
     times: np.ndarray
     terminal_observations: dict[tuple[int, int], Any]
     last_observations: Any
+    original_observations: np.ndarray | None = None
 
     def episodes(self) -> Episodes:
         """The rollout cut into pieces of episodes."""
@@ -59,6 +61,7 @@ class Recorder:
     _dones: list[np.ndarray]
     _terminal_observations: dict[tuple[int, int], Any]
     _last_observations: Any
+    _original_observations: list[np.ndarray | None]
 
     def __init__(self, n_envs: int) -> None:
         self.go_on_from(np.zeros(n_envs, dtype=np.int64))
@@ -68,9 +71,14 @@ class Recorder:
         """Time step ``[N]`` of the next observation in its episode."""
         return self._all_times()[-1]
 
-    def begin(self, episode_starts: np.ndarray) -> None:
-        """Start a rollout; ``episode_starts`` ``[N]`` is True where an environment was reset since the last one."""
+    def begin(self, episode_starts: np.ndarray, original_observations: np.ndarray | None = None) -> None:
+        """Start a rollout.
+
+        :param episode_starts: ``[N]`` bool, where an environment was reset since the last one
+        :param original_observations: ``[N, ...]`` the first ones before ``VecNormalize``; None: nobody asks for them
+        """
         self.go_on_from(np.where(episode_starts, 0, self.times))
+        self._original_observations = [original_observations]
 
     def go_on_from(self, times: np.ndarray) -> None:
         """Start anew with environments that are ``times`` ``[N]`` steps into their episodes."""
@@ -78,6 +86,7 @@ class Recorder:
         self._rewards, self._original_rewards, self._undistorted_rewards, self._dones = [], [], [], []
         self._terminal_observations = {}
         self._last_observations = None
+        self._original_observations = [None]
 
     def add(
         self,
@@ -86,6 +95,7 @@ class Recorder:
         infos: list[dict[str, Any]],
         observations: Any,
         original_rewards: np.ndarray | None = None,
+        original_observations: np.ndarray | None = None,
     ) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
 
@@ -94,11 +104,12 @@ class Recorder:
         :param infos: of each environment
         :param observations: ``[N, ...]`` those that follow the step
         :param original_rewards: ``[N]`` before ``VecNormalize``; None: the same
+        :param original_observations: ``[N, ...]`` those that follow the step before ``VecNormalize``; None: nobody asks
         :raises ValueError: if a reward or an observation is not finite
         """
         check_finite(rewards, "reward")
         check_finite(observations, "observation")
-        for env in dones.nonzero()[0]:
+        for env in dones.nonzero()[0] if dones.any() else ():
             terminal_observation = infos[env].get("terminal_observation")
             if terminal_observation is not None:
                 check_finite(terminal_observation, "terminal observation")
@@ -110,6 +121,7 @@ class Recorder:
         self._undistorted_rewards.append(undistorted_rewards(infos))
         self._dones.append(dones.copy())
         self._last_observations = deepcopy(observations)
+        self._original_observations.append(original_observations)
 
     def record(self) -> Record:
         """The rollout recorded since :meth:`begin`.
@@ -132,6 +144,7 @@ class Recorder:
             self._all_times()[:-1],
             self._terminal_observations,
             self._last_observations,
+            None if self._original_observations[0] is None else np.stack(self._original_observations[:-1]),  # type: ignore[arg-type]
         )
 
     def _all_dones(self) -> np.ndarray:
@@ -148,7 +161,14 @@ class Recorder:
 
 def undistorted_rewards(infos: list[dict[str, Any]]) -> list[float]:
     """Rewards ``[N]`` that each environment's step earned beneath a delay or noise; NaN where nobody tells."""
-    return [next((float(info[key]) for key in UNDISTORTED if key in info), np.nan) for info in infos]
+    return [_undistorted(info) for info in infos]
+
+
+def _undistorted(info: dict[str, Any]) -> float:
+    for key in UNDISTORTED:
+        if key in info:
+            return float(info[key])
+    return np.nan
 
 
 def _numbers(rewards: Any) -> np.ndarray:

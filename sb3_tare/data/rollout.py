@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sb3_tare.data.episodes import Episodes, Selection
-from sb3_tare.utils.nested import Observations, map_tensors, take
+from sb3_tare.utils.nested import Observations, concatenated, map_tensors, take
 
 DistributionParameters = list[dict[str, Tensor]]
 """Parameters of a policy's action distribution, a dictionary for each independent component."""
@@ -62,6 +62,8 @@ class PolicySteps:
     :param old_log_probs: ``[n]`` under the policy that acted; None where the host's objective does not look at it
     :param action_masks: ``[n, ...]``, or None on hosts without
     :param behaviour: parameters of the action distributions under the policy that acted, where the curvature needs them
+    :param features: ``[n, features_dim]`` that stand in place of the observations for the policy as it is now; None: the
+        policy makes them
     """
 
     observations: Observations
@@ -69,6 +71,7 @@ class PolicySteps:
     old_log_probs: Tensor | None = None
     action_masks: Tensor | None = None
     behaviour: DistributionParameters | None = None
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -180,6 +183,22 @@ class Rollout(Part):
             policy=PolicySteps(**state["policy"]),
         )
         return rollout.to(device)
+
+
+def joined(rollouts: Sequence[Rollout]) -> Rollout:
+    """Rollouts one behind the other, with learned rewards and their values in the unit of the last.
+
+    Pieces of episodes stay cut where a rollout's edge cut them; rows in what the host keeps mean nothing any more.
+    """
+    unit = rollouts[-1].reward.unit
+    return concatenated([_in_unit(rollout, unit) for rollout in rollouts])
+
+
+def _in_unit(rollout: Rollout, unit: Unit) -> Rollout:
+    own, critic = rollout.reward.unit.scale, rollout.reward_critic
+    if critic is not None and own > 0:  # else its values are zero in any unit
+        critic = map_tensors(critic, lambda values: values * (unit.scale / own))
+    return replace(rollout, reward=replace(rollout.reward, unit=unit), reward_critic=critic)
 
 
 def _mapped(steps: Steps, function: Callable[[Tensor], Tensor], **given: Any) -> Steps:

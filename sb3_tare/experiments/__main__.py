@@ -14,7 +14,7 @@ import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
-from sb3_tare.experiments.benchmarks import speed
+from sb3_tare.experiments.benchmarks import bounds, speed
 from sb3_tare.experiments.running.engines import Engine, local
 from sb3_tare.experiments.running.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the process's exit code: 0, or 1 if some run failed
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:2] == ["speed", "bounds"]:
+        bounds.main(given[2:])
+        return 0
     if given[:1] == ["speed"]:
         speed.main(given[1:])
         return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from sb3_tare.envs import MUJOCO_TASKS
+from sb3_tare.envs import MUJOCO_TASKS, TRIALS
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.variants import variant_on
 
@@ -100,6 +100,12 @@ STUDIES: dict[str, Study] = {
         "Returns that are paid when the episode ends, and nothing before",
         ("ppo", "tare_decomposed"),
         tuple(f"sb3_tare/Episodic{task}" for task in MUJOCO_TASKS),
+    ),
+    "safety": Study(
+        "Small tasks on which a reward decomposed from totals may turn against its task, and what guards it",
+        ("ppo", "tare_trial", "tare_trial_recent", "tare_trial_guarded", "tare_trial_both"),
+        (*(f"sb3_tare/{name}-v0" for name in TRIALS), "CartPole-v1"),
+        steps=8_192,
     ),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",

@@ -59,13 +59,16 @@ class AWRHost(Host[ActorUpdate]):
     :param model: an AWR
     :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
     :param sampled_steps: steps that gradients are taken on
+    :param chunk_rows: as for every host
     :raises TypeError: if ``model`` is another algorithm
     """
 
-    def __init__(self, model: Any, policy_features: bool = True, sampled_steps: int = 2048) -> None:
+    def __init__(
+        self, model: Any, policy_features: bool = True, sampled_steps: int = 2048, chunk_rows: int | None = None
+    ) -> None:
         if not isinstance(model, AWR):
             raise TypeError(f"this learner is AWR's; {type(model).__name__} takes a RewardLearner")
-        super().__init__(model, policy_features)
+        super().__init__(model, policy_features, chunk_rows)
         self.sampled_steps = sampled_steps
         self.update: ActorUpdate | None = None
         """Request to the actor phase, while it is under way"""

@@ -16,9 +16,10 @@ from torch.optim import Adam, Optimizer
 from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.data.rollout import Baseline, Part, Rollout
+from sb3_tare.hosts.held import rows_at_a_time
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.settings import LearnerSettings
-from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.nested import Observations, in_chunks
 
 RecordT = TypeVar("RecordT")
 """Notes that a host takes while it collects, beside what the algorithm keeps itself."""
@@ -51,14 +52,18 @@ class Host(ABC, Generic[RecordT]):
 
     :param model: the algorithm
     :param policy_features: whether the reward sees the features that the policy's extractor makes, or observations
+    :param chunk_rows: rows of observations that pass through an extractor at a time; see
+        :class:`~sb3_tare.settings.groups.GradientSettings`
     """
 
     has_epochs: ClassVar[bool] = False
     """Whether its ``train()`` passes several times over the rollout."""
 
-    def __init__(self, model: Any, policy_features: bool) -> None:
+    def __init__(self, model: Any, policy_features: bool, chunk_rows: int | None = None) -> None:
         self.model = model
         self.policy_features = policy_features
+        self.chunk_rows = rows_at_a_time(chunk_rows, model.observation_space)
+        """Rows of observations that pass through an extractor at a time; None: all of them"""
 
     @property
     def policy(self) -> Any:
@@ -74,6 +79,11 @@ class Host(ABC, Generic[RecordT]):
     def gamma(self) -> float:
         """Its discount factor."""
         return self.model.gamma
+
+    @property
+    def rollout_steps(self) -> int | None:
+        """Steps of a rollout that is gone after the policy's update; None where they stay in a memory."""
+        return None
 
     @property
     @abstractmethod
@@ -190,8 +200,18 @@ class Host(ABC, Generic[RecordT]):
 
     def states(self, observations: Observations) -> Observations:
         """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
-        if not self.policy_features:
-            return observations
+        return self.actor_features(observations) if self.policy_features else observations
+
+    @torch.no_grad()
+    def actor_features(self, observations: Observations) -> Tensor:
+        """Features ``[n, features_dim]`` that the actor sees of observations ``[n, ...]``, apart from any graph.
+
+        The policy must be in evaluation mode.
+        """
         policy = self.policy
         extractor = getattr(policy, "pi_features_extractor", policy.features_extractor)
-        return extractor(preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images))
+
+        def features(chunk: Observations) -> Tensor:
+            return extractor(preprocess_obs(chunk, policy.observation_space, normalize_images=policy.normalize_images))
+
+        return in_chunks(features, observations, self.chunk_rows)

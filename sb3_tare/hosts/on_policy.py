@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -55,11 +57,12 @@ class OnPolicyHost(Host[Record]):
 
     :param model: a PPO, MaskablePPO, TRPO or A2C, or of a subclass
     :param policy_features: as for every :class:`~sb3_tare.hosts.host.Host`
+    :param chunk_rows: likewise
     :raises TypeError: if no reward can be learned for ``model``
     """
 
-    def __init__(self, model: Any, policy_features: bool = True) -> None:
-        super().__init__(model, policy_features)
+    def __init__(self, model: Any, policy_features: bool = True, chunk_rows: int | None = None) -> None:
+        super().__init__(model, policy_features, chunk_rows)
         self._kind = _kind_of(model)
         self._recorder = Recorder(model.n_envs)
 
@@ -67,6 +70,11 @@ class OnPolicyHost(Host[Record]):
     def has_epochs(self) -> bool:  # type: ignore[override]
         """Whether its ``train()`` passes ``n_epochs`` times over the rollout."""
         return self._kind.has_epochs
+
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of a rollout, of all environments."""
+        return self.model.n_steps * self.model.n_envs
 
     @property
     def gamma(self) -> float:
@@ -107,7 +115,7 @@ class OnPolicyHost(Host[Record]):
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
         self.check_curvature(settings)
         check_device(model.device)
-        n_rows = model.n_steps * model.n_envs
+        n_rows = self.rollout_steps
         validation = settings.schedule.validation
         least = 2 * MIN_PART_STEPS if validation == "split" else MIN_PART_STEPS
         if n_rows < least:
@@ -115,11 +123,11 @@ class OnPolicyHost(Host[Record]):
                 f"validation={validation!r} needs rollouts of at least {least} steps, got n_steps={model.n_steps} "
                 f"times {model.n_envs} environments: raise n_steps"
             )
-        if n_rows < FEW_ROWS:
+        if n_rows < FEW_ROWS and settings.schedule.reward_every < FEW_ROWS:
             warnings.warn(
                 f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
                 "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps "
-                "say little about a held-out return: raise n_steps or the number of environments",
+                "say little about a held-out return: raise n_steps, the number of environments, or reward_every",
                 stacklevel=3,
             )
 
@@ -133,13 +141,19 @@ class OnPolicyHost(Host[Record]):
         :raises ValueError: if an observation is not finite
         """
         check_finite(self.model._last_obs, "observation")
-        self._recorder.begin(self.model._last_episode_starts)
+        self._recorder.begin(self.model._last_episode_starts, self._original_observations())
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, before SB3 adds bootstrapped values to its rewards in place."""
         env = self.model.get_vec_normalize_env()
         original = None if env is None else env.get_original_reward()
-        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original)
+        observations = self._original_observations()
+        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original, observations)
+
+    def normalised(self, observations: Tensor) -> Tensor:
+        """States ``[n, observation_dim]`` as ``VecNormalize`` makes them today of observations ``[n, ...]`` before it."""
+        env = self.model.get_vec_normalize_env()
+        return torch.from_numpy(env.normalize_obs(observations.numpy())).float().flatten(1)
 
     def record(self) -> Record:
         """Notes of the rollout that the buffer does not keep."""
@@ -211,6 +225,14 @@ class OnPolicyHost(Host[Record]):
             yield Loan(labelled, hand_over)
         finally:
             widen(buffer)
+
+    def _original_observations(self) -> np.ndarray | None:
+        """Observations ``[N, ...]`` of now before ``VecNormalize``, where it alone stands before the reward; else None."""
+        env = self.model.get_vec_normalize_env()
+        if env is None or env is not self.model.get_env() or not env.norm_obs or not self.policy_features:
+            return None
+        is_vector = isinstance(env.observation_space, spaces.Box) and type(self.policy.features_extractor) is FlattenExtractor
+        return env.get_original_obs() if is_vector else None
 
 
 def _kind_of(model: Any) -> _Kind:

@@ -9,6 +9,7 @@ passes through the policy and none through the reward network, which is then dif
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,9 +32,21 @@ def reward_weights(
     :param cg_steps: at most
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
-    parameters = gradients.actor_parameters(gradients.evaluate(validation).value)
-    curvature = gradients.curvature_product(curved, parameters)
-    return implicit_weights(PolicyUpdate.of(gradients, training, validation, parameters), curvature, cg_steps)
+    if curved.steps is validation.steps and gradients.is_one_chunk(validation):  # one pass through the policy serves both
+        held_out = gradients.evaluate(validation)
+        parameters = gradients.actor_parameters(held_out.value)
+        measured = replace(held_out, advantages=curved.advantages)
+        curvature = gradients.curvature.product(measured, parameters, gradients.host.optimiser)
+        gradient = flat_gradient(held_out.value, parameters)
+    else:
+        parameters, gradient = gradients.ascent(validation)
+        curvature = gradients.curvature_product(curved, parameters)
+    solution = solved(curvature, gradient, cg_steps)
+    weights = [
+        share * mixed_weights(PolicyUpdate.of(gradients, chunk, validation, parameters), parameters, solution.x)
+        for chunk, share in gradients.chunks(training)
+    ]
+    return Estimate(torch.cat(weights), solution)
 
 
 def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps: int = 10) -> Estimate:
@@ -45,8 +58,7 @@ def implicit_weights(update: PolicyUpdate, curvature: LinearMap | None, cg_steps
     :return: ``[n]`` weights, and the solution of ``C x = g``
     """
     parameters = update.parameters
-    gradient = flat_gradient(update.validation(parameters), parameters)
-    solution = solved(curvature, gradient, cg_steps)
+    solution = solved(curvature, flat_gradient(update.validation(parameters), parameters), cg_steps)
     return Estimate(mixed_weights(update, parameters, solution.x), solution)
 
 

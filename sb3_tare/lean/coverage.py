@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -106,7 +107,12 @@ def step_obstacles(optimizer: Any, known: type[Optimizer], parameters: Sequence[
 
 def is_overridden(thing: Any) -> bool:
     """Whether an attribute of the object hides a method of its class."""
-    return any(callable(getattr(type(thing), name, None)) for name in vars(thing))
+    return not _methods(type(thing)).isdisjoint(vars(thing))  # type: ignore[arg-type]
+
+
+@cache
+def _methods(kind: type) -> frozenset[str]:
+    return frozenset(name for name in dir(kind) if callable(getattr(kind, name, None)))
 
 
 def is_usual(policy: ActorCriticPolicy) -> bool:

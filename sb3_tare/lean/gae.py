@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
+
+MANY = 8
+"""Environments from which on a scan of arrays is faster than one of numbers."""
 
 
 def advantages_of(
@@ -31,8 +36,22 @@ def advantages_of(
     deltas = rewards + gamma * next_values * goes_on - values
     decays = gamma * gae_lambda * goes_on
     advantages = np.zeros_like(rewards)
+    scan = _scan_arrays if rewards.shape[1] >= MANY else _scan_numbers
+    scan(deltas[::-1], decays[::-1], advantages[::-1])
+    return advantages
+
+
+def _scan_arrays(deltas: np.ndarray, decays: np.ndarray, advantages: np.ndarray) -> None:
+    """Fill ``advantages``, all ``[T, N]``, from the first row on, row by row."""
     following: np.ndarray | float = 0.0
-    for delta, decay, advantage in zip(deltas[::-1], decays[::-1], advantages[::-1], strict=True):
+    for delta, decay, advantage in zip(deltas, decays, advantages, strict=True):
         following = delta + decay * following
         advantage[:] = following
-    return advantages
+
+
+def _scan_numbers(deltas: np.ndarray, decays: np.ndarray, advantages: np.ndarray) -> None:
+    """Fill ``advantages`` like :func:`_scan_arrays`, number by number: numpy's scalars round as its arrays do."""
+    for delta, decay, advantage in zip(deltas.T, decays.T, advantages.T, strict=True):
+        steps = zip(delta, decay, strict=True)
+        sums = accumulate(steps, lambda following, step: step[0] + step[1] * following, initial=0.0)
+        advantage[:] = [*sums][1:]

@@ -1,19 +1,27 @@
-"""PPO's step on a mini-batch for any policy: its own ``evaluate_actions``, and autograd."""
+"""PPO's step on a mini-batch for any policy: autograd through its own ``evaluate_actions``, the losses written out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
-from torch.nn import functional as F
 
+from sb3_tare.lean.minibatches import Minibatch, Rows, plain_batch_size, taken_out
 from sb3_tare.lean.movers import Move, mover_of
+from sb3_tare.lean.objective import (
+    Surrogate,
+    ValueLoss,
+    approximate_kl,
+    clipped_surrogate,
+    clipped_value_loss,
+    normalised,
+    value_loss,
+)
 from sb3_tare.lean.settings import UpdateSettings
 from sb3_tare.lean.statistics import Statistics
 from sb3_tare.lean.unchecked import unchecked
@@ -22,71 +30,77 @@ from sb3_tare.lean.unchecked import unchecked
 class GeneralSteps:
     """Steps on mini-batches of one update, as ``PPO.train`` takes them.
 
-    :param model: a PPO
+    :param model: a PPO whose policy computes in float32 on the CPU
     :param settings: of this update
     :param statistics: filled by each step
-    :param move: takes a step of the policy along the gradient of a loss
+    :param move: takes a step of the policy
     """
 
     def __init__(self, model: Any, settings: UpdateSettings, statistics: Statistics, move: Move) -> None:
         self._move = move
-        self.model, self.policy, self.settings, self.statistics = model, model.policy, settings, statistics
-        self._is_discrete = isinstance(model.action_space, spaces.Discrete)
+        self.policy, self.settings, self.statistics = model.policy, settings, statistics
+        self._buffer = model.rollout_buffer
+        self._prepare = _indices if isinstance(model.action_space, spaces.Discrete) else Tensor.float
+        self._batch_size = plain_batch_size(self._buffer, settings.batch_size)
+        self._rows = None if self._batch_size is None else Rows(self._buffer, lambda observations: observations, self._prepare)
 
-    def minibatches(self) -> Iterable[RolloutBufferSamples]:
+    def minibatches(self) -> Iterator[Minibatch]:
         """Mini-batches of one epoch."""
-        return self.model.rollout_buffer.get(self.settings.batch_size)
+        if self._rows is None or self._batch_size is None:
+            return taken_out(self._buffer, self.settings.batch_size, self._prepare)
+        return self._rows.shuffled(self._batch_size)
 
-    def take(self, batch: RolloutBufferSamples) -> bool:
+    def take(self, batch: Minibatch) -> bool:
         """Take a step on ``batch``, or return False and take none where the policy has moved too far."""
         settings = self.settings
-        actions = batch.actions.long().flatten() if self._is_discrete else batch.actions
-        values, log_probs, entropies = self.policy.evaluate_actions(batch.observations, actions)
-        log_ratios = log_probs - batch.old_log_prob
-        ratios = torch.exp(log_ratios)
-        surrogates = _surrogates(ratios, self._advantages(batch.advantages), settings.clip_range)
-        predicted = self._predicted(values.flatten(), batch.old_values)
+        values, log_probs, entropies = self.policy.evaluate_actions(batch.features, batch.actions)
+        values = values.flatten()
         entropies = -log_probs if entropies is None else entropies  # an estimate where there is no analytical form
+        surrogate = _surrogate(log_probs.detach(), batch, settings)
+        critic_loss = _value_loss(values.detach().numpy(), batch, settings)
         self.statistics.add(
-            surrogates=_rows(surrogates),
-            log_ratios=_rows(log_ratios),
-            ratios=_rows(ratios),
-            errors=_rows(batch.returns - predicted),
-            entropies=_rows(entropies),
+            surrogates=surrogate.values,
+            log_ratios=surrogate.log_ratios,
+            ratios=surrogate.ratios,
+            errors=critic_loss.errors,
+            entropies=entropies.detach().flatten().numpy(),
         )
-        if settings.target_kl is not None and settings.too_far(_kl(log_ratios.detach())):
+        if settings.target_kl is not None and settings.too_far(approximate_kl(surrogate.log_ratios)):
             return False
-        value_loss = F.mse_loss(batch.returns, predicted)
-        loss = -surrogates.mean() + settings.ent_coef * -torch.mean(entropies) + settings.vf_coef * value_loss
-        self._move(loss)
+        entropy_gradient = float(np.float32(-settings.ent_coef) / np.float32(entropies.numel()))
+        self._move(
+            (log_probs, values, entropies),
+            (
+                torch.from_numpy(surrogate.gradient),
+                torch.from_numpy(critic_loss.gradient),
+                torch.full_like(entropies, entropy_gradient),
+            ),
+        )
         return True
 
-    def _advantages(self, advantages: Tensor) -> Tensor:
-        if self.settings.normalize_advantage and len(advantages) > 1:
-            return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return advantages
 
-    def _predicted(self, values: Tensor, old_values: Tensor) -> Tensor:
-        clip_range = self.settings.clip_range_vf
-        if clip_range is None:
-            return values
-        return old_values + torch.clamp(values - old_values, -clip_range, clip_range)
+def _indices(actions: Tensor) -> Tensor:
+    return actions.long().flatten()
 
 
-def _rows(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().flatten().cpu().numpy()
+def _surrogate(log_probs: Tensor, batch: Minibatch, settings: UpdateSettings) -> Surrogate:
+    many = settings.normalize_advantage and len(batch.returns) > 1
+    advantages = normalised(batch.advantages) if many else batch.advantages.numpy()
+    return clipped_surrogate(log_probs, batch.old_log_probs, advantages, settings.clip_range)
 
 
-def _surrogates(ratios: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
-    return torch.min(advantages * ratios, advantages * torch.clamp(ratios, 1 - clip_range, 1 + clip_range))
-
-
-def _kl(log_ratios: Tensor) -> Any:
-    return ((torch.exp(log_ratios) - 1) - log_ratios).mean().cpu().numpy()
+def _value_loss(values: np.ndarray, batch: Minibatch, settings: UpdateSettings) -> ValueLoss:
+    if settings.clip_range_vf is None:
+        return value_loss(values, batch.returns, settings.vf_coef)
+    return clipped_value_loss(values, batch.old_values, batch.returns, settings.vf_coef, settings.clip_range_vf)
 
 
 @contextmanager
 def general_steps(model: Any, settings: UpdateSettings, statistics: Statistics) -> Iterator[GeneralSteps]:
-    """Make steps that leave out the distributions' checks of arguments and pass Adam lists of tensors."""
-    with unchecked(model.policy), mover_of(model.policy, settings.max_grad_norm) as move:
+    """Make steps that leave out the distributions' checks of arguments and the optimiser's bookkeeping."""
+    with (
+        np.errstate(all="ignore"),  # torch does not warn of a division by zero either
+        unchecked(model.policy),
+        mover_of(model.policy, settings.max_grad_norm) as move,
+    ):
         yield GeneralSteps(model, settings, statistics, move)

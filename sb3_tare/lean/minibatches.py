@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ Map = Callable[[Tensor], Tensor]
 class Minibatch(NamedTuple):
     """Some rows of a rollout.
 
-    :param features: ``[B, k]``, float32
+    :param features: ``[B, ...]``, observations or what was extracted from them
     :param actions: ``[B, A]``, prepared
     :param old_values: ``[B]``, as the buffer holds them
     :param old_log_probs: ``[B]``, of the policy that collected it
@@ -52,7 +52,7 @@ class Minibatch(NamedTuple):
     :param returns: ``[B]``
     """
 
-    features: Tensor
+    features: Any
     actions: Tensor
     old_values: np.ndarray
     old_log_probs: np.ndarray
@@ -60,12 +60,22 @@ class Minibatch(NamedTuple):
     returns: np.ndarray
 
 
+def taken_out(buffer: RolloutBuffer, batch_size: int, prepare: Map) -> Iterator[Minibatch]:
+    """Pass once over ``buffer`` by its own ``get()``; observations stay as it gives them, a tensor or a dictionary.
+
+    :param prepare: maps actions ``[B, A]`` to those that the policy's distribution takes
+    """
+    for batch in buffer.get(batch_size):
+        columns = (batch.old_values.numpy(), batch.old_log_prob.numpy(), batch.advantages, batch.returns.numpy())
+        yield Minibatch(batch.observations, prepare(batch.actions), *columns)
+
+
 class Rows:
     """All rows of a full rollout, row = env * T + t.
 
     :param buffer: changed as its own ``get()`` would change it: its arrays are flat from here on
-    :param extract: maps observations as the buffer holds them to features ``[T * N, k]``
-    :param prepare: maps its actions to those that the policy's distribution takes, ``[T * N, A]``
+    :param extract: maps observations as the buffer holds them to features ``[T * N, ...]``
+    :param prepare: maps its actions to those that the policy's distribution takes, ``[T * N, ...]``
     """
 
     def __init__(self, buffer: RolloutBuffer, extract: Map, prepare: Map) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 import torch
@@ -13,20 +14,19 @@ from torch.optim import Adam
 from sb3_tare.lean import adam
 from sb3_tare.lean.coverage import optimizer_obstacles
 
-Move = Callable[[Tensor], None]
-"""A step of the policy's parameters that makes a scalar loss smaller."""
+Move = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
+"""A step of the policy's parameters that makes a loss smaller, given tensors that it depends on and its gradients by them."""
 
 
 @contextmanager
 def mover_of(policy: Any, max_norm: float) -> Iterator[Move]:
     """Choose who moves ``policy``: Adam on lists of tensors where its optimiser does nothing more, else the optimiser.
 
-    :param policy: an actor-critic policy with its optimiser
+    :param policy: an actor-critic policy in float32 on the CPU with its optimiser
     :param max_norm: norm at which the gradient is clipped
     """
     by_optimizer = OptimizerMover(policy, max_norm)
-    usual = all(parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in policy.parameters())
-    if usual and next(optimizer_obstacles(policy), None) is None:
+    if next(optimizer_obstacles(policy), None) is None:
         yield ListMover(policy, max_norm, by_optimizer)
     else:
         with _foreach(policy.optimizer):
@@ -43,10 +43,10 @@ class OptimizerMover:
     def __init__(self, policy: Any, max_norm: float) -> None:
         self._policy, self._max_norm = policy, max_norm
 
-    def __call__(self, loss: Tensor) -> None:
-        """Differentiate a scalar loss, and step."""
+    def __call__(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Differentiate a loss, given its gradients by ``tensors``, and step."""
         self._policy.optimizer.zero_grad()
-        loss.backward()
+        _backward(tensors, gradients)
         self.step()
 
     def step(self) -> None:
@@ -72,14 +72,14 @@ class ListMover:
         self._settings = adam.Adam(group["lr"], group["betas"], group["eps"])
         self._move: Move = self._adam
 
-    def __call__(self, loss: Tensor) -> None:
-        """Differentiate a scalar loss, and step."""
-        self._move(loss)
+    def __call__(self, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Differentiate a loss, given its gradients by ``tensors``, and step."""
+        self._move(tensors, gradients)
 
-    def _adam(self, loss: Tensor) -> None:
+    def _adam(self, tensors: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
         for parameter in self._parameters:
             parameter.grad = None
-        loss.backward()
+        _backward(tensors, slopes)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if len(gradients) < len(self._parameters):
             self._move = self._otherwise
@@ -99,6 +99,12 @@ class ListMover:
                 state.update(adam.initial_state(parameter))
         first, second, counts = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
         return first, second, counts
+
+
+def _backward(tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Give parameters their gradients, as a loss with ``gradients`` by ``tensors`` would; constants have no part in it."""
+    moving = [tensor.requires_grad for tensor in tensors]
+    torch.autograd.backward([*compress(tensors, moving)], [*compress(gradients, moving)])
 
 
 @contextmanager

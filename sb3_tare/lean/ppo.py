@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_tare.lean.collecting import CollectsLeanly
 from sb3_tare.lean.dispatch import GENERAL, SB3, HostLoop, host_loop
 from sb3_tare.lean.general import general_steps
-from sb3_tare.lean.rollout import collect
 from sb3_tare.lean.update import update
 from sb3_tare.lean.written_out import written_out_steps
 
-log = logging.getLogger("sb3_tare")
 
-
-class LeanPPO(PPO):
+class LeanPPO(CollectsLeanly, PPO):
     """Stable-Baselines3's PPO at about half of its cost on the CPU, bit for bit.
 
     Rollouts and updates of an ``MlpPolicy`` (tanh or ReLU; Gaussian or categorical actions; Adam as SB3 sets it up) are
@@ -38,12 +30,6 @@ class LeanPPO(PPO):
     :raises ValueError: during ``learn()``, if an observation, a loss or a parameter is NaN, naming it
     """
 
-    def __init__(self, *args: Any, lean: bool = True, **kwargs: Any) -> None:
-        if not isinstance(lean, bool):
-            raise TypeError(f"lean must be True or False, got {lean!r}")
-        self.lean = lean
-        super().__init__(*args, **kwargs)
-
     @property
     def host_loop(self) -> HostLoop:
         """Loops in use, and why; asked before each rollout and each update, since callbacks may change either."""
@@ -59,20 +45,3 @@ class LeanPPO(PPO):
             super().train()
         else:
             update(self, general_steps if loop == GENERAL else written_out_steps)
-
-    def collect_rollouts(
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
-    ) -> bool:
-        """Fill ``rollout_buffer``, as ``PPO.collect_rollouts`` does.
-
-        :return: False if a callback has stopped the training
-        :raises ValueError: if an observation or the policy is NaN
-        """
-        if self.host_loop.rollout == SB3:
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        return collect(self, env, callback, rollout_buffer, n_rollout_steps)
-
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        result = super()._setup_learn(*args, **kwargs)
-        log.debug("%s: %s", type(self).__name__, self.host_loop)
-        return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
@@ -73,6 +74,9 @@ class DirectRecorder:
         :param last_values: ``[N, 1]``, of the observations behind the last step
         :param dones: ``[N]`` bool, whether the last step ended its episode
         """
+        if last_values.dtype != torch.float32:  # in whose type SB3 goes on
+            self.buffer.compute_returns_and_advantage(last_values, dones)
+            return
         buffer, last = self.buffer, last_values.numpy().flatten()
         buffer.advantages[:] = advantages_of(
             buffer.rewards, buffer.values, buffer.episode_starts, last, dones, buffer.gamma, buffer.gae_lambda

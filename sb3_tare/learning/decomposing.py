@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_tare.data.recorder import Record
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
+from sb3_tare.hosts.on_policy import OnPolicyHost
+from sb3_tare.learning.guarding import Guard
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -21,6 +24,7 @@ from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
+from sb3_tare.utils.nested import Observations
 
 JUDGED_EPISODES = 10
 """Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
@@ -32,14 +36,23 @@ PAID_CLIP = 10.0
 class Decomposer:
     """Memory of finished episodes, fits of the reward to them, and the scale in which the policy is paid.
 
+    Vectors of observations are kept as they were before ``VecNormalize``, whose statistics move: what is drawn is normalised
+    by those of today, so that an old step looks like a new one in the same state.
+
     :param settings: of the decomposition
     :param host: gives the action space, the discount and the number of environments
     :param model: a reward model whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
     :param generator: decides which episodes are kept and which steps are drawn
+    :param fit_every: least number of steps between two fits
     """
 
     def __init__(
-        self, settings: DecompositionSettings, host: Host[Any], model: RewardModel, generator: torch.Generator
+        self,
+        settings: DecompositionSettings,
+        host: Host[Any],
+        model: RewardModel,
+        generator: torch.Generator,
+        fit_every: int = 0,
     ) -> None:
         assert isinstance(model.network, DecomposedReward)
         self.settings = settings
@@ -54,17 +67,22 @@ class Decomposer:
         parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
         self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self.guard = Guard(settings.guard_correlation, host) if settings.guard_correlation > 0 else None
+        self.fit_every = fit_every
+        self._not_fitted = 0
+        """Steps collected since the last fit"""
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
+        self._keeps_originals: bool | None = None
+        self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
 
-    def learn_from(
-        self, steps: RewardSteps, undistorted_rewards: np.ndarray, metrics: Metrics, beside: Tensor | None = None
-    ) -> None:
+    def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics, beside: Tensor | None = None) -> None:
         """Add a rollout to the memory, and fit the reward to the episodes in it.
 
         :param steps: the rollout
-        :param undistorted_rewards: ``[n]``, rewards before a wrapper delayed or disturbed them; NaN where they are unknown
+        :param record: of the same steps
         :param metrics: for the log
         :param beside: ``[p]`` of norm 1 in the parameters of the fits, a direction that they climb too
+        :raises RuntimeError: if ``VecNormalize`` came or went since the memory's first rollout
         """
         if self.model.extractor is None:
             assert isinstance(steps.states, Tensor)
@@ -72,17 +90,35 @@ class Decomposer:
         self.scale.discount = self.host.gamma
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
-        finished = self.memory.add(steps.episodes, environments, steps.states, actions, steps.original_rewards)
-        self._fit(finished, metrics, beside)
+        kept = self._kept_states(steps.states, record.original_observations)
+        finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
+        self._fit(finished, steps.episodes.n_steps, metrics, beside)
         with torch.no_grad():
             rewards = self.model(steps)
+        self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
+        if self.guard is not None:
+            self.guard.observe(steps, environments, self.host.gamma)
+            metrics.note(decomposition_trust=self.guard.trust.weight)
         metrics.note(decomposition_scale=self.scale.scale)
-        metrics.note_correlation("correlation_undistorted", rewards.cpu(), torch.from_numpy(undistorted_rewards))
+        metrics.note_correlation(
+            "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
+        )
 
-    def paid(self, rewards: Tensor) -> Tensor:
-        """Learned rewards ``[n]`` in the scale of their discounted returns, as the policy is trained on them."""
-        return (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+    def is_due(self, n_new: int) -> bool:
+        """Whether the reward is fitted once ``n_new`` further steps are there."""
+        return self._not_fitted + n_new >= self.fit_every
+
+    def paid(self, steps: RewardSteps) -> Tensor:
+        """Learned rewards ``[n]`` of steps in the scale of their discounted returns, as the policy is trained on them.
+
+        Those of the rollout that was just learned from are at hand. As far as a guard does not trust them, it pays the
+        extrinsic ones.
+        """
+        (known, at_hand), self._fresh = self._fresh, (None, None)
+        rewards = self.model(steps) if at_hand is None or steps is not known else at_hand
+        learned = (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
+        return learned if self.guard is None else self.guard.mixed(learned, steps.original_rewards.to(learned), PAID_CLIP)
 
     def in_paid_unit(self, steps: RewardSteps) -> RewardSteps:
         """The steps with the environment's own rewards in the scale in which learned ones are paid, and nothing clipped.
@@ -99,6 +135,9 @@ class Decomposer:
             "fits": self.fits.state_dict(),
             "scale": self.scale.state_dict(),
             "judged": self._judged,
+            "keeps_originals": self._keeps_originals,
+            "guard": None if self.guard is None else self.guard.state_dict(),
+            "not_fitted": self._not_fitted,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -112,25 +151,60 @@ class Decomposer:
         self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
         self._judged = state["judged"].cpu()
+        self._keeps_originals = state.get("keeps_originals", False)
+        guard = state.get("guard")  # files from before there were guards have none
+        if self.guard is not None and guard is not None:
+            self.guard.load_state_dict(guard)
+        self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
         return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
 
-    def _fit(self, finished: FinishedEpisodes, metrics: Metrics, beside: Tensor | None = None) -> None:
-        """Fit the reward to the memory, to which the ``finished`` episodes are new, and climb along ``beside``."""
+    def _fit(self, finished: FinishedEpisodes, n_new: int, metrics: Metrics, beside: Tensor | None = None) -> None:
+        """Fit the reward to the memory, where the last fit is far enough back.
+
+        :param finished: episodes that are new to the memory
+        :param n_new: steps that were collected
+        :param beside: as in :meth:`learn_from`
+        """
         if len(finished):
             self._judge(finished, metrics)
             self._solve_action_cost(finished, metrics)
-        loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost), beside)
-        self.reward.unit.fill_(self.fits.unit)
-        if loss is not None:
-            metrics.note(decomposition_loss=loss)
+        is_due = self.is_due(n_new)
+        self._not_fitted += n_new
+        if is_due:
+            loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost), beside)
+            self.reward.unit.fill_(self.fits.unit)
+            if loss is not None:  # there was something to fit to
+                self._not_fitted = 0
+                metrics.note(decomposition_loss=loss)
         metrics.note(decomposition_episodes=len(self.memory))
 
-    def _in_units(self, states: Any, actions: Tensor) -> Tensor:
+    def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:
+        """States ``[n, ...]`` as the memory keeps them, of all steps of a rollout in the order of its rows."""
+        if self._keeps_originals not in (None, original is not None):
+            kinds = ("as the reward sees them", "from before VecNormalize")
+            raise RuntimeError(
+                f"the reward's memory of episodes keeps observations {kinds[original is None]}, and those of this rollout are "
+                f"{kinds[original is not None]}: VecNormalize came or went, or an older version saved the memory. Keep the "
+                "environment as it was, or start with a new RewardLearner"
+            )
+        self._keeps_originals = original is not None
+        return states if original is None else torch.from_numpy(np.concatenate(original.swapaxes(0, 1)))
+
+    def _seen(self, states: Observations) -> Observations:
+        """What the reward sees of states ``[n, ...]`` of the memory, on the model's device."""
+        if self._keeps_originals:
+            assert isinstance(states, Tensor)
+            assert isinstance(self.host, OnPolicyHost)
+            states = self.host.normalised(states)
         device = self.host.device
-        states = {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
+        return {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
+
+    def _in_units(self, states: Observations, actions: Tensor) -> Tensor:
+        device = self.host.device
+        states = self._seen(states)
         return self.reward.in_units(self.model.features(states), actions.to(device)).cpu()
 
     def _extractors(self) -> list[torch.nn.Parameter]:
@@ -146,6 +220,8 @@ class Decomposer:
         if self.fits.unit > 0.0:
             with torch.no_grad():
                 predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
+            if self.guard is not None:
+                self.guard.judge(predicted, finished.totals, metrics)
             self._judged = torch.cat([self._judged, torch.stack([predicted, finished.totals], dim=1)])
         if len(self._judged) >= JUDGED_EPISODES:
             metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
@@ -154,12 +230,12 @@ class Decomposer:
     def _solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
         if self.cost is None:
             return
-        states = finished.states
         observations = None
         if self.cost.observation_dim > 0:
+            states = self._seen(finished.states)
             assert isinstance(states, Tensor)
             with torch.no_grad():
-                observations = self.reward.moments(states.to(self.host.device)).cpu()
+                observations = self.reward.moments(states).cpu()
         self.cost.add(finished, observations)
         estimate = self.cost.estimate()
         self.reward.action_cost.fill_(estimate.coefficient)

@@ -9,6 +9,7 @@ from typing import Any
 from sb3_tare.data.labelled import Labelled
 from sb3_tare.hosts.host import Host
 from sb3_tare.learning.plans import Plan, WholePlan
+from sb3_tare.learning.pooling import PooledPlan, PooledWholePlan, pools
 from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.settings import LearnerSettings
@@ -42,15 +43,18 @@ class Iteration:
         self.clock.reset()
         with self.clock.running():
             steps = trainer.read(record)
-            for training, validation in self.plan.updates(steps):  # line 2
-                labelled = trainer.label(training)  # A_phi of eq. 11 or 12
-                if validation is not None and not last_labels:
-                    trainer.measure_alignment(labelled, validation)  # before any step has seen these rewards
-                with self.timing.lending(labelled, validation) as loan, self.clock.paused():
+            for planned in self.plan.updates(steps):  # line 2
+                labelled = trainer.label(planned.training)  # A_phi of eq. 11 or 12
+                if planned.validation is not None and not last_labels:
+                    judged = labelled if planned.pooled is None else trainer.label(planned.pooled)
+                    moved = planned.pooled is not None
+                    trainer.measure_alignment(judged, planned.validation, moved)  # before any step has seen these rewards
+                with self.timing.lending(labelled, planned) as loan, self.clock.paused():
                     yield  # lines 4 to 6, the host's own update
-                self.timing.after(loan, validation)  # lines 8 to 10
+                self.timing.after(loan, planned)  # lines 8 to 10
                 last_labels.append(loan.labelled)
-            trainer.finish(last_labels, share=len(host.collected(steps)) / len(steps))
+            to_fit = self.plan.to_fit(last_labels)
+            trainer.finish(last_labels, to_fit, share=len(host.collected(steps)) / len(steps))
 
 
 def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration:
@@ -60,7 +64,12 @@ def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration
     :param trainer: of its reward
     """
     schedule, clock = settings.schedule, Stopwatch()
-    plan = Plan(trainer, schedule.swap) if schedule.validation == "split" else WholePlan(trainer)
+    is_split, is_pooled = schedule.validation == "split", pools(settings, trainer.host.rollout_steps)
+    plan: Plan
+    if is_split:
+        plan = (PooledPlan if is_pooled else Plan)(trainer, schedule.swap)
+    else:
+        plan = (PooledWholePlan if is_pooled else WholePlan)(trainer)
     timing = (BetweenPasses if schedule.interleave else AfterUpdate)(trainer, clock)
     return Iteration(trainer, plan, timing, clock)
 

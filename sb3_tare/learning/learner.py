@@ -115,7 +115,7 @@ class RewardLearner(BaseCallback):
 
     def _host(self, model: Any) -> Host[Any]:
         """The adapter of ``model``."""
-        return OnPolicyHost(model, policy_features=self.settings.network.features == "policy")
+        return OnPolicyHost(model, self.settings.network.features == "policy", self.settings.gradient.chunk_rows)
 
     def _iteration(self, trainer: RewardTrainer) -> Iteration:
         """Algorithm 1 in the variant that the settings ask for."""

@@ -63,9 +63,10 @@ class PathEpisodes:
         self.squared_actions = self._sums(actions.double().square().sum(1))
         return self._ended_within(n_new // memory.n_envs)
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
         """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
 
+        :param recent: 0, since paths of several environments are in no order of time
         :raises ValueError: if there is none
         """
         chosen, places = drawn_rows(self._begins, self.lengths, n_episodes, n_steps, generator)
@@ -136,7 +137,8 @@ class PathDecomposer(Decomposer):
             states = in_parts(self.memory.states, newest)
             assert isinstance(states, Tensor)
             self.reward.moments.update(states)
-        self._fit(finished, metrics)
+        # Data that somebody else collected do not grow: each fit that is asked for is due.
+        self._fit(finished, replay_memory.n_new if collects else self.fit_every, metrics)
         cost = float(self.reward.action_cost)
         rewards = in_parts(lambda part: self.fits.rewards(*self.memory.steps(part), cost), rows)
         if collects:
@@ -144,6 +146,11 @@ class PathDecomposer(Decomposer):
         return rewards
 
     def _new_memory(self) -> PathEpisodes:
+        for name in ("guard_correlation", "decomposition_recent"):
+            if (value := getattr(self.settings, name)) > 0.0:
+                raise ValueError(
+                    f"{name}={value} needs a host that collects rollouts, which AWR does not: leave it out, or take TAREPPO"
+                )
         return PathEpisodes(self.host, self.reward)
 
     def _compare(self, rewards: Tensor, metrics: Metrics) -> None:

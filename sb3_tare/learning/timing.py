@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from sb3_tare.data.labelled import Appraised, Labelled
+from sb3_tare.data.labelled import Labelled
 from sb3_tare.hosts.host import Loan
 from sb3_tare.hosts.optimiser_steps import watched_steps
 from sb3_tare.hypergradient.adam import AdamStep
 from sb3_tare.hypergradient.one_step import one_step_weights
 from sb3_tare.hypergradient.update import PolicyUpdate
+from sb3_tare.learning.plans import Planned
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
@@ -37,31 +38,33 @@ class AfterUpdate:
         self.clock = clock
 
     @contextmanager
-    def lending(self, labelled: Labelled, validation: Appraised | None) -> Iterator[Loan]:
+    def lending(self, labelled: Labelled, planned: Planned) -> Iterator[Loan]:
         """Lend a part to the host for one update; its ``train()`` runs meanwhile."""
         with self.trainer.host.lending(labelled) as loan:
             yield loan
 
-    def after(self, loan: Loan, validation: Appraised | None) -> None:
-        """Take the reward steps that follow the host's update, or let it wait for what validates it."""
-        if not self.trainer.settings.takes_hypergradients:
+    def after(self, loan: Loan, planned: Planned) -> None:
+        """Take the reward steps that follow the host's update, if any do, or let it wait for what validates it."""
+        trainer = self.trainer
+        if not trainer.settings.takes_hypergradients:
             return
-        if validation is None:
-            self.trainer.wait(loan.labelled)
-        else:
-            self.trainer.reward_step(loan.labelled, validation)
+        if planned.validation is not None:
+            labelled = loan.labelled if planned.pooled is None else trainer.label(planned.pooled)
+            trainer.reward_step(labelled, planned.validation)
+        elif planned.waits:
+            trainer.wait(loan.labelled)
 
 
 class BetweenPasses(AfterUpdate):
     """Reward steps follow each of the host's passes over a part ("after each policy epoch")."""
 
     @contextmanager
-    def lending(self, labelled: Labelled, validation: Appraised | None) -> Iterator[Loan]:
+    def lending(self, labelled: Labelled, planned: Planned) -> Iterator[Loan]:
         """Lend a part, and label it anew after each reward step."""
 
         def between_passes() -> None:
             with self.clock.running():
-                self.after(loan, validation)
+                self.after(loan, planned)
                 loan.relabel(self.trainer.label(labelled.appraised))
 
         with self.trainer.host.lending(labelled, between_passes) as loan:
@@ -79,7 +82,7 @@ class AfterEachStep(AfterUpdate):
         self.gradients = PolicyGradients(_Clipped(trainer.host.model), trainer.gradients.curvature)
 
     @contextmanager
-    def lending(self, labelled: Labelled, validation: Appraised | None) -> Iterator[Loan]:
+    def lending(self, labelled: Labelled, planned: Planned) -> Iterator[Loan]:
         """Lend a part, and watch the optimiser's steps."""
         model = self.trainer.host.model
         places: Tensor | None = None
@@ -100,7 +103,7 @@ class AfterEachStep(AfterUpdate):
         with watching, self.trainer.host.lending(labelled, before_batch=before_batch) as loan:
             yield loan
 
-    def after(self, loan: Loan, validation: Appraised | None) -> None:
+    def after(self, loan: Loan, planned: Planned) -> None:
         """All reward steps have been taken."""
 
     def _reward_step(self, labelled: Labelled, places: Tensor, step: AdamStep, parameters: Sequence[Parameter]) -> None:

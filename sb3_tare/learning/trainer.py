@@ -12,7 +12,8 @@ from torch.nn.functional import cosine_similarity
 
 from sb3_tare.advantages.parameterised import Advantages
 from sb3_tare.data.labelled import Appraised, Labelled
-from sb3_tare.data.rollout import Part, RewardSteps, Rollout
+from sb3_tare.data.rollout import Part, PolicySteps, RewardSteps, Rollout
+from sb3_tare.hosts.held import holds_features
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.averaging import GradientAverage
@@ -20,8 +21,9 @@ from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.fitting import fit_critic
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
+from sb3_tare.learning.pool import Pool
 from sb3_tare.policy.curvature import CURVATURES
-from sb3_tare.policy.derivatives import unhooked
+from sb3_tare.policy.derivatives import resting, unhooked
 from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.policy.products import flat_gradient
 from sb3_tare.rewards.reward_model import build_reward_model
@@ -62,12 +64,13 @@ class RewardTrainer:
         self.settings = settings
         self.host = host
         self.objective = objective
-        self.reward_model = build_reward_model(settings, host.policy, seed)
+        self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.advantages = Advantages(settings, host)
         curvature = CURVATURES[host.curvature(settings)](settings.gradient.kl_coef, settings.gradient.damping)
         excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
-        self.gradients = PolicyGradients(host, curvature, excluded)
+        self.gradients = PolicyGradients(host, curvature, excluded, host.chunk_rows)
+        self._holds_features = holds_features(settings.gradient.hold_features, host.policy)
         if settings.takes_hypergradients:
             self._try_gradients()
         self.average = GradientAverage(settings.averaged_gradients)
@@ -75,7 +78,9 @@ class RewardTrainer:
         self.metrics = Metrics()
         self.decomposer: Decomposer | None = None
         if settings.decomposition.return_decomposition:
-            self.decomposer = decomposer_class(settings.decomposition, host, self.reward_model, self.generator)
+            every = settings.schedule.reward_every
+            self.decomposer = decomposer_class(settings.decomposition, host, self.reward_model, self.generator, every)
+        self.pool = Pool(settings.schedule.reward_every)
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
@@ -96,7 +101,7 @@ class RewardTrainer:
             part = replace(part, policy=replace(part.policy, behaviour=self.gradients.behaviour(part.policy)))
         if self.decomposer is not None:
             beside = self._hypergradient_beside(part) if self.settings.decomposition.hypergradient_share > 0 else None
-            self.decomposer.learn_from(part.reward, record.undistorted_rewards.T.ravel(), self.metrics, beside)
+            self.decomposer.learn_from(part.reward, record, self.metrics, beside)
         if self.settings.critic.critics == 1:
             return part
         critic = self.host.baseline(part, record, lambda states: self.reward_model.values(states, unit.scale))
@@ -107,9 +112,7 @@ class RewardTrainer:
 
         :raises FloatingPointError: if one is not finite
         """
-        rewards = self.reward_model(steps)
-        if self.decomposer is not None:
-            rewards = self.decomposer.paid(rewards)
+        rewards = self.reward_model(steps) if self.decomposer is None else self.decomposer.paid(steps)
         return self.checked(rewards)
 
     def checked(self, rewards: Tensor) -> Tensor:
@@ -153,17 +156,19 @@ class RewardTrainer:
         :param validation: held-out steps
         :raises FloatingPointError: if the gradient is not finite, before anything is changed
         """
-        held_out = self._extrinsic_batch(validation)
+        held_out, training_steps = self._extrinsic_batch(validation), self._held(labelled.sample)
         for n_taken in range(self.settings.schedule.n_reward_updates):
             if n_taken > 0:
                 labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
-            self.step_along(*self._weighted(labelled, held_out, validation))
+            self.step_along(*self._weighted(labelled, held_out, validation, training_steps))
 
-    def _weighted(self, labelled: Labelled, held_out: Batch, validation: Appraised) -> tuple[Tensor, Tensor]:
+    def _weighted(
+        self, labelled: Labelled, held_out: Batch, validation: Appraised, training_steps: PolicySteps
+    ) -> tuple[Tensor, Tensor]:
         """Weights of the hypergradient and the advantages that they weight, ``[n]`` each; the latter differentiable."""
         advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
-        trained = Batch(labelled.sample.policy, advantages.detach())
-        curved = self._curved(trained, held_out, validation)
+        trained = Batch(training_steps, advantages.detach())
+        curved = self._drawn(self._curved(trained, held_out, validation))
         with unhooked(self.host.policy):
             weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
         self.metrics.note_solution(solution)
@@ -197,10 +202,11 @@ class RewardTrainer:
         if waiting is not None:
             paid = replace(self.host.fetch(collected), reward=self.decomposer.in_paid_unit(collected.reward))
             validation = self.appraise(paid, paid)
-            loss = self.objective(*self._weighted(waiting, self._extrinsic_batch(validation), validation))
+            held_out, training_steps = self._extrinsic_batch(validation), self._held(waiting.sample)
+            loss = self.objective(*self._weighted(waiting, held_out, validation, training_steps))
             gradient = flat_gradient(loss, self.decomposer.fits.parameters)
             self.metrics.note(hypergradient_norm=self.average.add(gradient))
-        mean = self.average.take()
+        mean = self.average.take() if self.decomposer.is_due(len(collected)) else None
         if mean is None or not mean.any():  # before an episode has ended the network is paid for nothing
             return None
         self.metrics.note(averaged_hypergradient_norm=float(mean.norm()))
@@ -208,39 +214,55 @@ class RewardTrainer:
 
     def wait(self, labelled: Labelled) -> None:
         """Keep what the policy was just updated on until the updated policy has collected its validation."""
-        self._waiting, self._waiting_policy = labelled.sample, self._signature()
+        self.keep(labelled.sample)
         self._waiting_whole = None if labelled.part is labelled.sample else labelled.advantages
+
+    def keep(self, rollout: Rollout) -> None:
+        """Let steps that the policy was updated on wait for their reward step."""
+        self._waiting, self._waiting_whole = rollout, None
+        self.sign()
+
+    def sign(self) -> None:
+        """Remember the policy as it is now: what is kept goes with it."""
+        self._waiting_policy = self._signature()
+
+    def is_signed(self) -> bool:
+        """Whether the policy is the one that was last remembered."""
+        return torch.allclose(self._signature(), self._waiting_policy)
 
     def take_waiting(self) -> Labelled | None:
         """Hand out the part that waits, labelled by the reward as it is now; None if the policy is another one by now."""
         waiting, self._waiting = self._waiting, None
-        if waiting is None or not torch.allclose(self._signature(), self._waiting_policy):
+        if waiting is None or not self.is_signed():
             return None
         labelled = self.label(self.appraise(waiting, waiting))
         return labelled if self._waiting_whole is None else replace(labelled, advantages=self._waiting_whole)
 
-    def measure_alignment(self, labelled: Labelled, validation: Appraised) -> None:
+    def measure_alignment(self, labelled: Labelled, validation: Appraised, moved: bool = False) -> None:
         """Note how far the learned reward points where held-out extrinsic reward grows, and how far the extrinsic one does.
 
         Both are cosines of the policy gradient on what is labelled, with either reward, and the extrinsic one on held-out
         steps.
-        """
-        learned = Batch(labelled.sample.policy, self.host.standardise(labelled.differentiable.detach(), labelled.advantages))
-        batches = {"learned": learned, "extrinsic": self._extrinsic_batch(labelled.appraised)}
-        with unhooked(self.host.policy):
-            held_out = self.gradients.gradient(self._extrinsic_batch(validation))
-            for name, batch in batches.items():
-                cosine = cosine_similarity(self.gradients.gradient(batch), held_out, dim=0)
-                self.metrics.note(**{f"alignment_{name}": float(cosine)})
 
-    def finish(self, labelled: Sequence[Labelled], share: float) -> None:
+        :param moved: whether the policy is another one than the steps were read with
+        """
+        learned = self.host.standardise(labelled.differentiable.detach(), labelled.advantages)
+        extrinsic = self._extrinsic_batch(labelled.appraised, moved)
+        with unhooked(self.host.policy):
+            held_out = self.gradients.gradient(self._extrinsic_batch(validation, moved))
+            both = self.gradients.gradients(extrinsic.steps, (learned, extrinsic.advantages))
+        for name, gradient in zip(("learned", "extrinsic"), both, strict=True):
+            self.metrics.note(**{f"alignment_{name}": float(cosine_similarity(gradient, held_out, dim=0))})
+
+    def finish(self, labelled: Sequence[Labelled], to_fit: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates.
 
         :param labelled: what the policy was trained on, as it was last labelled
-        :param share: of the labelled steps that each of the critic's passes takes
+        :param to_fit: what the critic is fitted to; nothing where the reward phase waits for more steps
+        :param share: of the steps to fit that each of the critic's passes takes
         """
         if self.reward_model.unit.scale > 0:
-            fit_critic(self, labelled, share)
+            fit_critic(self, to_fit, share)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
         self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
 
@@ -254,6 +276,7 @@ class RewardTrainer:
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
             "average": self.average.state_dict(),
+            "pool": self.pool.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 
@@ -269,10 +292,10 @@ class RewardTrainer:
         whole = state["waiting_whole"]
         self._waiting_whole = None if whole is None else whole.to(self.host.device)
         self._waiting = None
-        if waiting is not None and self.settings.schedule.validation != "split":
-            rollout = Rollout.from_state_dict(waiting, self.host.device)
-            lacks_behaviour = not rollout.policy.behaviour and self.gradients.curvature.needs_behaviour(self.host.objective)
-            self._waiting = None if lacks_behaviour else rollout  # other settings did not keep what these need
+        if waiting is not None and self.settings.schedule.validation != "split" and self._is_enough(waiting):
+            self._waiting = Rollout.from_state_dict(waiting, self.host.device)
+        pooled = state.get("pool", [])  # files written before there were pools have none
+        self.pool.load_state_dict([parts for parts in pooled if all(map(self._is_enough, parts))], self.host.device)
         average = state.get("average")  # files from before there were averages have none
         if average is not None:
             self.average.load_state_dict(average, self.host.device)
@@ -293,19 +316,34 @@ class RewardTrainer:
                 "curvature='identity', which needs none, or use another layer"
             )
         if curvature == "adam":  # an Adam that has taken no step yet has no diagonal to be read
-            gradients = PolicyGradients(self.host, CURVATURES["identity"](), gradients.excluded)
+            gradients = PolicyGradients(self.host, CURVATURES["identity"](), gradients.excluded, self.host.chunk_rows)
         probe = gradients.probe()
         with unhooked(self.host.policy):
             reward_weights(gradients, probe, probe, probe, cg_steps=1)
+
+    def _is_enough(self, saved: Mapping[str, Any]) -> bool:
+        """Whether a saved rollout has all that these settings need; others may not have kept it."""
+        return bool(saved["policy"]["behaviour"]) or not self.gradients.curvature.needs_behaviour(self.host.objective)
 
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""
         vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self.host.updated_parameters()])
         return torch.stack([vector.sum(), vector.norm()]).cpu()
 
-    def _extrinsic_batch(self, appraised: Appraised) -> Batch:
+    def _extrinsic_batch(self, appraised: Appraised, moved: bool = True) -> Batch:
         """The sample with the advantages of its extrinsic rewards."""
-        return Batch(appraised.sample.policy, self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic))
+        extrinsic = self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic)
+        return Batch(self._held(appraised.sample, moved), extrinsic)
+
+    def _held(self, sample: Rollout, moved: bool = True) -> PolicySteps:
+        """The policy's side of a sample, with the features of the policy as it is now where these are held fixed."""
+        if not self._holds_features:
+            return sample.policy
+        if not moved and self.host.policy_features:  # then they are what the reward has read
+            assert isinstance(sample.reward.states, Tensor)
+            return replace(sample.policy, features=sample.reward.states)
+        with resting(self.host.policy):
+            return replace(sample.policy, features=self.host.actor_features(sample.policy.observations))
 
     def _curved(self, trained: Batch, held_out: Batch, validation: Appraised) -> Batch:
         """Steps that the curvature is measured on, with the parameterised advantages of eq. 11 where it needs any."""
@@ -315,6 +353,11 @@ class RewardTrainer:
             return held_out
         advantages = self.label(_sample_alone(validation)).differentiable.detach()
         return Batch(held_out.steps, self.host.standardise(advantages))
+
+    def _drawn(self, batch: Batch) -> Batch:
+        """No more than ``curvature_samples`` steps of a batch, drawn at random where there are more."""
+        most, n = self.settings.gradient.curvature_samples, len(batch.steps)
+        return batch if n <= most else batch.take(torch.randperm(n, generator=self.generator)[:most].sort().values)
 
 
 def _sample_alone(appraised: Appraised) -> Appraised:

@@ -63,7 +63,10 @@ def probed_steps(policy: Any) -> PolicySteps:
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), resting(policy), own_distribution(policy):
         distribution = policy.get_distribution(observations)
-        actions = distribution.get_actions()
+        has_drawn = hasattr(
+            distribution, "exploration_mat"
+        )  # gSDE's noise, perhaps of a policy that has moved to other numbers
+        actions = distribution.get_actions(deterministic=has_drawn)
         return PolicySteps(observations, actions, distribution.log_prob(actions))
 
 

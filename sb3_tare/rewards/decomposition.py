@@ -41,8 +41,8 @@ class Memory(Protocol):
     squared_actions: Tensor
     """``[E]`` sums of |a|^2"""
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
-        """Draw ``n_steps`` steps of each of ``n_episodes`` episodes, uniformly and with replacement."""
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float) -> Draw:
+        """Draw ``n_steps`` steps of each of ``n_episodes`` episodes, with replacement; a share of them are ``recent``."""
 
 
 class Decomposition:
@@ -64,7 +64,8 @@ class Decomposition:
         """Reward that one unit of the network's output stands for; zero as long as every total was zero"""
         self.parameters = list(parameters)
         self._rewards_of = rewards_of
-        self._optimizer = torch.optim.Adam(self.parameters, lr=self.settings.decomposition_learning_rate)
+        # By lists of tensors: the bits of a loop over tensors, in half of its time.
+        self._optimizer = torch.optim.Adam(self.parameters, lr=self.settings.decomposition_learning_rate, foreach=True)
         self._n_fits = 0
 
     def fit(
@@ -87,7 +88,12 @@ class Decomposition:
         self._n_fits += 1
         losses = []
         for _ in range(self.settings.decomposition_updates):
-            draw = memory.sample(self.settings.decomposition_episodes, self.settings.decomposition_steps, generator)
+            draw = memory.sample(
+                self.settings.decomposition_episodes,
+                self.settings.decomposition_steps,
+                generator,
+                self.settings.decomposition_recent,
+            )
             loss = self.loss(draw, action_cost)
             self._optimizer.zero_grad()
             loss.backward()

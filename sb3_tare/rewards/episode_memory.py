@@ -19,6 +19,10 @@ SLACK = 16
 """Share of the memory, one in so many, that is room to spare, so that it need not be tidied after each rollout."""
 
 
+NEWEST = 32
+"""Episodes that are recent at least."""
+
+
 class Draw(NamedTuple):
     """A few steps of each of ``E`` episodes.
 
@@ -95,12 +99,14 @@ class EpisodeMemory:
             self._store(finished)
         return finished
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
         """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
 
+        :param recent: share of the episodes that are drawn from the newest tenth of the memory instead, see
+            :func:`drawn_rows`
         :raises ValueError: if the memory is empty
         """
-        chosen, rows = drawn_rows(self._begins, self.lengths, n_episodes, n_steps, generator)
+        chosen, rows = drawn_rows(self._begins, self.lengths, n_episodes, n_steps, generator, recent)
         drawn = self._rows.take(rows)
         return Draw(_states(drawn), drawn["actions"], self.lengths[chosen], self.totals[chosen], self.squared_actions[chosen])
 
@@ -177,17 +183,22 @@ class EpisodeMemory:
 
 
 def drawn_rows(
-    begins: Tensor, lengths: Tensor, n_episodes: int, n_steps: int, generator: torch.Generator
+    begins: Tensor, lengths: Tensor, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Draw episodes ``[n_episodes]``, each with the same chance, and rows ``[n_episodes * n_steps]`` of their steps.
 
     :param begins: ``[E]`` first row of each episode
     :param lengths: ``[E]`` steps of each
+    :param recent: share of the episodes that are drawn from the last tenth of these instead, or from the last
+        :data:`NEWEST` where these are more
     :raises ValueError: if there is none
     """
     if not len(lengths):
         raise ValueError("no episode has ended yet: nothing can be drawn from the memory")
-    chosen = torch.randint(len(lengths), (n_episodes,), generator=generator)
+    n_recent = round(recent * n_episodes)
+    newest = min(len(lengths), max(len(lengths) // 10, NEWEST))
+    late = len(lengths) - newest + torch.randint(newest, (n_recent,), generator=generator)
+    chosen = torch.cat([torch.randint(len(lengths), (n_episodes - n_recent,), generator=generator), late])
     places = torch.rand(n_episodes, n_steps, dtype=torch.float64, generator=generator)
     rows = begins[chosen, None] + (places * lengths[chosen, None]).long()
     return chosen, rows.flatten()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +13,14 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, prepro
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sb3_tare.data.rollout import RewardSteps, Unit
 from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.settings.groups import NetworkSettings
-from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.nested import Observations, in_chunks
 
 REWARD_CLIP = 10.0
 """Standardised rewards are clipped here before the network sees them, as ``VecNormalize`` does."""
@@ -28,11 +31,13 @@ class RewardModel(nn.Module):
 
     :param settings: of the learner
     :param policy: the host's policy, whose spaces and feature extractor it takes over
+    :param chunk_rows: rows of observations that pass through an extractor of its own at a time; None: all of them
     """
 
-    def __init__(self, settings: LearnerSettings, policy: Any) -> None:
+    def __init__(self, settings: LearnerSettings, policy: Any, chunk_rows: int | None = None) -> None:
         super().__init__()
         self.settings = settings
+        self.chunk_rows = chunk_rows
         self.statistics = RunningMeanStd(epsilon=0.0)
         self.observation_space = policy.observation_space
         self.normalize_images = policy.normalize_images
@@ -69,7 +74,9 @@ class RewardModel(nn.Module):
     def values(self, states: Observations, scale: float) -> Tensor:
         """Value ``[n]`` of the learned rewards to come from ``states``, in a unit of size ``scale``."""
         assert self.critic is not None
-        return self.critic(self.features(states).detach()).flatten() * scale
+        with torch.no_grad():
+            features = self.features(states)
+        return self.critic(features).flatten() * scale
 
     def get_extra_state(self) -> dict[str, float]:
         """The running statistics, which are part of the state dictionary."""
@@ -98,6 +105,13 @@ class RewardModel(nn.Module):
         if self.extractor is None:
             assert isinstance(states, Tensor)
             return states
+        extract: Callable[[Observations], Tensor] = self._extract
+        if self.chunk_rows is not None and torch.is_grad_enabled():  # computed anew on the way back, not kept for all rows
+            extract = partial(checkpoint, self._extract, use_reentrant=False)
+        return in_chunks(extract, states, self.chunk_rows)
+
+    def _extract(self, states: Observations) -> Tensor:
+        assert self.extractor is not None
         return self.extractor(preprocess_obs(states, self.observation_space, normalize_images=self.normalize_images))  # type: ignore[arg-type]
 
 
@@ -120,14 +134,14 @@ def one_a_step(network: nn.Module, inputs: RewardInputs) -> Tensor:
     return learned
 
 
-def build_reward_model(settings: LearnerSettings, policy: Any, seed: int) -> RewardModel:
+def build_reward_model(settings: LearnerSettings, policy: Any, seed: int, chunk_rows: int | None = None) -> RewardModel:
     """A reward model with initial weights drawn from ``seed``; the global generators stay as they are.
 
     It is in evaluation mode for good: a reward must not depend on which steps stand beside it, nor on chance.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = RewardModel(settings, policy).to(policy.device).eval()
+        model = RewardModel(settings, policy, chunk_rows).to(policy.device).eval()
     for module in model.modules():
         if isinstance(module, nn.RNNBase) and module.dropout == 0.0:
             module.train()  # which then changes nothing but that cuDNN can differentiate

@@ -134,6 +134,9 @@ class ScheduleSettings:
     :param swap: after the first part has trained the policy and the second the reward, exchange them (appendix F)
     :param interleave: a reward step after each of the host's epochs, in place of one after all of them
     :param n_reward_updates: gradient steps on the reward after each policy update; 0 leaves it as it is
+    :param reward_every: least number of environment steps between two reward phases: rollouts of fewer are pooled until
+        there are as many, as a phase costs nearly as much for 128 steps as for 2,048 and tells less. In return decomposition,
+        least number between two fits, which is 2048 with its preset. 0: a phase for each rollout
     :raises ValueError: for a value out of its range, or a combination that cannot work
     """
 
@@ -141,12 +144,14 @@ class ScheduleSettings:
     swap: bool = True
     interleave: bool = False
     n_reward_updates: int = 1
+    reward_every: int = 512
 
     def __post_init__(self) -> None:
         check_choice("validation", self.validation, ("split", "next_rollout"))
         check_choice("swap", self.swap, (True, False))
         check_choice("interleave", self.interleave, (True, False))
         check_count("n_reward_updates", self.n_reward_updates, least=0)
+        check_count("reward_every", self.reward_every, least=0)
         if self.interleave and self.validation == "next_rollout":
             raise ValueError(
                 "interleave=True needs its validation episodes at once, so it goes with validation='split', not with "
@@ -170,6 +175,14 @@ class GradientSettings:
     :param actor_parameters: those that enter the gradient: ``"all"`` of the actor's, or ``"without_log_std"``
     :param hypergradient_rollouts: rollouts whose gradients are averaged before one step is taken; None means 4 beside a
         decomposition (``hypergradient_share``), and 1 elsewhere
+    :param curvature_samples: steps that the curvature is measured on, drawn at random where there are more, as by
+        sb3-contrib's TRPO with ``sub_sampling_factor``. Products with the curvature are most of a large rollout's reward
+        phase; the default leaves rollouts of up to 4,096 steps whole
+    :param hold_features: hold what the policy's feature extractor makes of observations fixed, so that gradients are those
+        of the layers behind it: observations pass through it once for each update of the policy, in place of some sixty
+        times. None: where observations are images; what this changes is measured in ``examples/results/speed``
+    :param chunk_rows: observations that pass through an extractor at a time, which bounds memory; gradients of the policy
+        are summed over as many steps at a time too. None: 256 where observations are images, else all at once
     :raises ValueError: for a value out of its range
     """
 
@@ -180,6 +193,9 @@ class GradientSettings:
     cg_steps: int = 10
     actor_parameters: str = "all"
     hypergradient_rollouts: int | None = None
+    curvature_samples: int = 4096
+    hold_features: bool | None = None
+    chunk_rows: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("curvature", self.curvature, (None, "fisher", "hessian", "identity", "adam"))
@@ -190,6 +206,10 @@ class GradientSettings:
         check_choice("actor_parameters", self.actor_parameters, ("all", "without_log_std"))
         if self.hypergradient_rollouts is not None:
             check_count("hypergradient_rollouts", self.hypergradient_rollouts, least=1, otherwise=" or None")
+        check_count("curvature_samples", self.curvature_samples, least=2)
+        check_choice("hold_features", self.hold_features, (None, True, False))
+        if self.chunk_rows is not None:
+            check_count("chunk_rows", self.chunk_rows, least=1, otherwise=" or None")
 
 
 @dataclass(frozen=True)
@@ -220,9 +240,11 @@ class DecompositionSettings:
         the policy, and paid in their place
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
-    :param decomposition_updates: steps of Adam before each update of the policy
+    :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected
     :param decomposition_learning_rate: Adam step size
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
+    :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
+        not with AWR, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
@@ -230,6 +252,9 @@ class DecompositionSettings:
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
     :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
         been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
+    :param guard_correlation: correlation of predicted with paid totals, over new episodes of one policy, from which on the
+        learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 leaves this guard out;
+        not with AWR
     :raises ValueError: for a value out of its range
     """
 
@@ -239,10 +264,12 @@ class DecompositionSettings:
     decomposition_updates: int = 50
     decomposition_learning_rate: float = 1e-3
     decomposition_memory: int = 1_000_000
+    decomposition_recent: float = 0.0
     shrinkage: str = "steps"
     shrinkage_penalty: float = 16.0
     action_cost: bool = True
     hypergradient_share: float = 0.0
+    guard_correlation: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("return_decomposition", self.return_decomposition, (True, False))
@@ -261,3 +288,5 @@ class DecompositionSettings:
         check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
         check_number("hypergradient_share", self.hypergradient_share, at_least=0.0)
+        check_number("decomposition_recent", self.decomposition_recent, at_least=0.0, at_most=1.0)
+        check_number("guard_correlation", self.guard_correlation, at_least=0.0, at_most=1.0)

@@ -45,6 +45,7 @@ class ScheduleKwargs(TypedDict, total=False):
     swap: bool
     interleave: bool
     n_reward_updates: int
+    reward_every: int
 
 
 class GradientKwargs(TypedDict, total=False):
@@ -57,6 +58,9 @@ class GradientKwargs(TypedDict, total=False):
     cg_steps: int
     actor_parameters: Literal["all", "without_log_std"]
     hypergradient_rollouts: int | None
+    curvature_samples: int
+    hold_features: bool | None
+    chunk_rows: int | None
 
 
 class StepKwargs(TypedDict, total=False):
@@ -76,10 +80,12 @@ class DecompositionKwargs(TypedDict, total=False):
     decomposition_updates: int
     decomposition_learning_rate: float
     decomposition_memory: int
+    decomposition_recent: float
     shrinkage: Literal["steps", "penalty", "none"]
     shrinkage_penalty: float
     action_cost: bool
     hypergradient_share: float
+    guard_correlation: float
 
 
 class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, total=False):

@@ -36,6 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize_reward": False,
         "validation": "next_rollout",
         "n_reward_updates": 0,
+        "reward_every": 2048,  # as many fits for each step, however short a rollout is, as with PPO's default rollouts
     },
     "implicit": {},
     "paper": {**_PAPER, **_PAPER_CURVATURE},

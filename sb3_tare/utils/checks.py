@@ -73,5 +73,6 @@ def check_finite(
             check_finite(array, f"{name} {key!r}", source, remedy)
         return
     values = np.asarray(values)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
+    # A sum of squares is quick, and finite only if all terms are; large numbers may still overflow it.
+    if values.dtype.kind == "f" and not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():
         raise ValueError(f"{source} a {name} that is not finite: {values[~np.isfinite(values)][:3]}; {remedy}")

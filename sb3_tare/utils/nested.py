@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -18,10 +18,31 @@ def take(values: Any, rows: Tensor) -> Any:
 
 
 def concatenated(parts: Sequence[Any]) -> Any:
-    """Put tensors ``[n, ...]``, or dictionaries of them, one behind the other."""
-    if isinstance(parts[0], dict):
-        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return torch.cat(list(parts))
+    """Put the tensors ``[n, ...]`` of nested structures of one shape one behind the other; all else is the last one's."""
+    last = parts[-1]
+    if isinstance(last, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(last, dict):
+        return {key: concatenated([part[key] for part in parts]) for key in last}
+    if isinstance(last, list):
+        return [concatenated(items) for items in zip(*parts, strict=True)]
+    if is_dataclass(last) and not isinstance(last, type):
+        values = {each.name: concatenated([getattr(part, each.name) for part in parts]) for each in fields(last)}
+        return replace(last, **values)
+    return last
+
+
+def in_chunks(function: Callable[[Any], Tensor], values: Observations, rows: int | None) -> Tensor:
+    """Apply ``function`` to a tensor ``[n, ...]``, or a dictionary of them, a few rows at a time.
+
+    :param function: of ``[m, ...]``, which returns a tensor ``[m, ...]``
+    :param rows: at a time; None: all of them
+    :return: its results for all rows, one behind the other
+    """
+    n_rows = len(next(iter(values.values())) if isinstance(values, dict) else values)
+    if rows is None or n_rows <= rows:
+        return function(values)
+    return torch.cat([function(take(values, chunk)) for chunk in torch.arange(n_rows).split(rows)])
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -109,7 +109,7 @@ def _archive(path: File) -> Iterator[tuple[zipfile.ZipFile, str]]:
 
 
 def _data(archive: zipfile.ZipFile) -> dict[str, Any]:
-    """What SB3 writes beside parameters, not unpickled."""
+    """Entry that SB3 writes beside parameters, not unpickled."""
     return json.loads(archive.read("data")) if "data" in archive.namelist() else {}
 
 

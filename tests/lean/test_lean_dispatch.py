@@ -11,6 +11,7 @@ from lean_toys import STEPS, Watch, assert_same, learned, made, pair, state_of, 
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -33,6 +34,13 @@ class OwnLosses(ActorCriticPolicy):
     def evaluate_actions(self, obs: Any, actions: torch.Tensor) -> Any:
         values, log_probs, _ = super().evaluate_actions(obs, actions)
         return values, log_probs, None
+
+
+class Doubling(FlattenExtractor):
+    """Gives the policy float64."""
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return super().forward(observations).double()
 
 
 class WithIdleParameter(ActorCriticPolicy):
@@ -309,12 +317,25 @@ def test_threads_do_not_make_an_error():
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_another_default_type_of_torch_goes_the_general_way():
+def test_another_type_of_numbers_takes_sb3s_update():
+    models = []
     torch.set_default_dtype(torch.float64)
     try:
-        assert made(LeanPPO).host_loop.update == "general"
+        for algorithm in (PPO, LeanPPO):
+            models.append(made(algorithm, policy_kwargs={"net_arch": [8], "features_extractor_class": Doubling}))
+            models[-1].learn(2 * STEPS)
     finally:
         torch.set_default_dtype(torch.float32)
+    reason = "the policy does not compute in float32 on the CPU"
+    assert models[1].host_loop == ("general", "Stable-Baselines3", reason)
+    assert_same(*map(state_of, models))
+
+
+def test_autocast_takes_sb3s_update():
+    model = made(LeanPPO)
+    with torch.autocast("cpu"):
+        assert model.host_loop == ("general", "Stable-Baselines3", "autocast is on")
+    assert model.host_loop.update == "written out"
 
 
 def test_lean_is_yes_or_no():

@@ -154,7 +154,7 @@ def test_steps_on_one_vector_are_those_of_adam_behind_a_clipped_gradient(max_nor
 
 
 @pytest.mark.parametrize("gamma", [0.99, 1.0, np.float64(0.9)])
-@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("n_envs", [1, 3, 8])
 def test_advantages_are_those_of_sb3s_buffer(n_envs, gamma):
     generator = np.random.default_rng(0)
     buffer = RolloutBuffer(20, box(1), spaces.Discrete(2), "cpu", gae_lambda=0.95, gamma=gamma, n_envs=n_envs)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,18 +35,21 @@ PHASES = ("rollout", "policy", "reward")
 PACKAGES = ("sb3-tare", "stable-baselines3", "torch", "gymnasium", "mujoco")
 """Packages that speed depends on."""
 
-Build = Callable[[VecEnv], PPO]
+Build = Callable[..., Any]
 Model = TypeVar("Model")
 Measured = TypeVar("Measured")
 
 ALGORITHMS: dict[str, Build] = {
-    "PPO": lambda env: PPO("MlpPolicy", env, seed=0, device="cpu"),
-    "LeanPPO": lambda env: LeanPPO("MlpPolicy", env, seed=0, device="cpu"),
-    "TAREPPO": lambda env: TAREPPO("MlpPolicy", env, seed=0, device="cpu"),
-    "TAREPPO, SB3's loops": lambda env: TAREPPO("MlpPolicy", env, seed=0, device="cpu", lean=False),
-    "TAREPPO, implicit": lambda env: TAREPPO("MlpPolicy", env, seed=0, device="cpu", reward_kwargs={"preset": "implicit"}),
+    "PPO": PPO,
+    "LeanPPO": LeanPPO,
+    "TAREPPO": TAREPPO,
+    "TAREPPO, SB3's loops": partial(TAREPPO, lean=False),
+    "TAREPPO, implicit": partial(TAREPPO, reward_kwargs={"preset": "implicit"}),
 }
 """Compared by name; the first is what the others are divided by."""
+
+SBX = "PPO of sbx"
+"""A PPO in JAX, compared where the extra ``sbx`` is installed."""
 
 
 class RolloutClock(BaseCallback):
@@ -66,11 +71,11 @@ def time_iteration(model: PPO) -> dict[str, float]:
     """Time one iteration: seconds for each environment step by phase, by the clock, and ``cpu`` of the processor."""
     clock = RolloutClock()
     start, cpu_start = time.perf_counter(), time.process_time()
-    model.learn(model.n_steps, callback=clock, reset_num_timesteps=False)
+    model.learn(model.n_steps * model.n_envs, callback=clock, reset_num_timesteps=False)
     total, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     reward = model.logger.name_to_value.get("reward/seconds", 0.0)
     phases = dict(zip(PHASES, (clock.seconds, total - clock.seconds - reward, reward), strict=True))
-    return {name: seconds / model.n_steps for name, seconds in {**phases, "cpu": cpu}.items()}
+    return {name: seconds / (model.n_steps * model.n_envs) for name, seconds in {**phases, "cpu": cpu}.items()}
 
 
 def take_turns(
@@ -97,10 +102,38 @@ def make_env(env_id: str) -> VecEnv:
     return VecNormalize(DummyVecEnv([lambda: Monitor(gym.make(env_id))]))
 
 
-def compare(env_id: str, rounds: int, warm_up: int, algorithms: dict[str, Build] | None = None) -> dict[str, Any]:
-    """Let algorithms take turns on an environment; the first ``warm_up`` rounds are not counted."""
+def installed() -> dict[str, Build]:
+    """All that can be compared here."""
+    if find_spec("sbx") is None:
+        return ALGORITHMS
+    from sbx import PPO as SbxPPO  # needs an extra
+
+    return {**ALGORITHMS, SBX: SbxPPO}
+
+
+def compare(
+    env_id: str,
+    rounds: int,
+    warm_up: int,
+    algorithms: Mapping[str, Build] | None = None,
+    make: Callable[[], VecEnv] | None = None,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """Let algorithms take turns on an environment.
+
+    :param env_id: of Gymnasium
+    :param rounds: that are counted
+    :param warm_up: rounds before them
+    :param algorithms: None for :func:`installed`
+    :param make: makes the environment; None for :func:`make_env`
+    :param arguments: of every algorithm
+    """
     torch.set_num_threads(1)
-    models = {name: build(make_env(env_id)) for name, build in (algorithms or ALGORITHMS).items()}
+    make = make or partial(make_env, env_id)
+    models = {
+        name: build("MlpPolicy", make(), seed=0, device="cpu", **arguments)
+        for name, build in (algorithms or installed()).items()
+    }
     timed = take_turns(models, time_iteration, rounds, warm_up, env_id)
     medians = {
         name: {phase: float(np.median([each[phase] for each in iterations])) for phase in (*PHASES, "cpu")}
@@ -145,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parsed = parser.parse_args(arguments)
+    if SBX not in installed():
+        Console().print(f"{SBX} is left out: pip install 'sb3-tare[sbx]' brings it", highlight=False, markup=False)
     comparisons = [compare(env, parsed.rounds, parsed.warm_up) for env in parsed.envs]
     for comparison in comparisons:
         report(comparison, Console(width=140))

@@ -1,0 +1,24 @@
+"""A2C with leaner rollouts."""
+
+from __future__ import annotations
+
+from stable_baselines3 import A2C
+
+from sb3_tare.lean.collecting import CollectsLeanly
+from sb3_tare.lean.dispatch import HostLoop, rollout_loop
+
+
+class LeanA2C(CollectsLeanly, A2C):
+    """Stable-Baselines3's A2C with the rollouts of :class:`~sb3_tare.LeanPPO`, bit for bit; its update is A2C's own.
+
+    Takes every argument of :class:`stable_baselines3.A2C`, and one more.
+
+    :param lean: False for SB3's own loops
+    :raises TypeError: if ``lean`` is not a bool
+    :raises ValueError: during ``learn()``, if an observation or the policy is NaN
+    """
+
+    @property
+    def host_loop(self) -> HostLoop:
+        """Loops in use, and why; asked before each rollout, since callbacks may change the policy."""
+        return rollout_loop(self)
