@@ -26,6 +26,7 @@ BESIDE = {
     "hypergradient_share": 0.1,
     "hypergradient_rollouts": 2,
     "curvature": "identity",
+    "reward_every": 0,
 }
 
 
@@ -73,7 +74,7 @@ class Drawn:
 
     lengths, totals, squared_actions = torch.tensor([6, 6]), torch.tensor([3.0, -2.0]), torch.zeros(2)
 
-    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator) -> Draw:
+    def sample(self, *of: Any) -> Draw:
         states = normal(8, 3, seed=0, dtype=torch.float32)
         return Draw(states, torch.zeros(8, 1), self.lengths, self.totals, self.squared_actions)
 
@@ -115,9 +116,9 @@ def kept(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Labelled, An
     trainer, found = model.reward_learner.trainer, []
     weighted, add = trainer._weighted, trainer.average.add
 
-    def keep(labelled: Labelled, held_out: Batch, validation: Any) -> Any:
+    def keep(labelled: Labelled, held_out: Batch, *others: Any) -> Any:
         found.append([labelled, held_out])
-        return weighted(labelled, held_out, validation)
+        return weighted(labelled, held_out, *others)
 
     def keep_gradient(gradient: torch.Tensor) -> float:
         found[-1].append(gradient)
@@ -250,3 +251,9 @@ def test_settings_that_cannot_work_are_refused(settings, message):
 def test_a_mean_makes_one_step(settings):
     with pytest.raises(ValueError, match="hypergradient_rollouts=3 averages gradients before one step"):
         RewardLearner(preset="implicit", hypergradient_rollouts=3, **settings)
+
+
+def test_a_mean_waits_for_the_next_fit_where_rollouts_are_too_short_for_one_each():
+    """Fits come every three rollouts, and nothing is learned before the first, so that there its gradient is zero."""
+    with_mean = [n for n in range(2, 8) if "averaged_hypergradient_norm" in logged(trained(n, reward_every=3 * 2 * ITERATION))]
+    assert with_mean == [6]
