@@ -6,6 +6,7 @@ from sb3_tare.algorithms.owner import LearnsReward
 from sb3_tare.algorithms.tare_awr import TAREAWR
 from sb3_tare.algorithms.tare_ppo import TAREPPO
 from sb3_tare.awr.awr import AWR
+from sb3_tare.hosts.replay_buffers import LearnedDictReplayBuffer, LearnedNStepReplayBuffer, LearnedReplayBuffer
 from sb3_tare.lean import LeanA2C, LeanPPO
 from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.networks.inputs import RewardInputs
@@ -23,6 +24,9 @@ __all__ = [
     "TAREPPO",
     "LeanA2C",
     "LeanPPO",
+    "LearnedDictReplayBuffer",
+    "LearnedNStepReplayBuffer",
+    "LearnedReplayBuffer",
     "LearnedReward",
     "LearnedRewardWrapper",
     "LearnsReward",

@@ -18,7 +18,7 @@ from sb3_tare.policy.adam_diagonal import adam_diagonal
 from sb3_tare.policy.curvature import CURVATURES
 from sb3_tare.policy.products import Diagonal
 
-ADAM = {"preset": "implicit", "curvature": "adam", "reward_every": 0}
+ADAM = {"reward_every": 0, "preset": "implicit", "curvature": "adam"}
 AS_CALLBACK = {
     PPO: {"batch_size": 32, "n_epochs": 2},
     A2C: {"use_rms_prop": False},

@@ -107,7 +107,7 @@ def test_a_learner_that_could_not_be_loaded_is_not_a_fresh_one_at_the_second_try
 
 
 def test_a_loaded_preset_overrides_what_was_saved(tmp_path):
-    learner = implicit_learner()
+    learner = RewardLearner(preset="implicit")
     learner.attach(PPO("MlpPolicy", Walk(), n_steps=N_STEPS, device="cpu"))
     learner.save(tmp_path / "learner")
     settings = RewardLearner.load(tmp_path / "learner", preset="paper", swap=False).settings

@@ -20,6 +20,7 @@ from sb3_tare.rewards.episode_memory import Draw
 from sb3_tare.settings.groups import DecompositionSettings
 
 BESIDE = {
+    "reward_every": 0,
     "preset": "decomposition",
     "decomposition_updates": 3,
     "architecture_kwargs": {"hidden_size": 16},
@@ -74,7 +75,7 @@ class Drawn:
 
     lengths, totals, squared_actions = torch.tensor([6, 6]), torch.tensor([3.0, -2.0]), torch.zeros(2)
 
-    def sample(self, *of: Any) -> Draw:
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
         states = normal(8, 3, seed=0, dtype=torch.float32)
         return Draw(states, torch.zeros(8, 1), self.lengths, self.totals, self.squared_actions)
 
@@ -116,9 +117,9 @@ def kept(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Labelled, An
     trainer, found = model.reward_learner.trainer, []
     weighted, add = trainer._weighted, trainer.average.add
 
-    def keep(labelled: Labelled, held_out: Batch, *others: Any) -> Any:
+    def keep(labelled: Labelled, steps: Any, held_out: Batch, validation: Any) -> Any:
         found.append([labelled, held_out])
-        return weighted(labelled, held_out, *others)
+        return weighted(labelled, steps, held_out, validation)
 
     def keep_gradient(gradient: torch.Tensor) -> float:
         found[-1].append(gradient)

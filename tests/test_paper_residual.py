@@ -25,7 +25,7 @@ from toys import (
 
 from sb3_tare import TAREPPO, LearnedReward, RewardLearner, RewardSettings
 
-RESIDUAL = {"preset": "paper_residual", "reward_every": 0}
+RESIDUAL = {"reward_every": 0, "preset": "paper_residual"}
 HOSTS = {PPO: {"batch_size": 32, "n_epochs": 2}, A2C: {}, TRPO: {"batch_size": 32}}
 
 
@@ -41,7 +41,7 @@ def test_it_is_the_papers_setting_but_for_what_its_name_says():
     paper, residual = RewardSettings(preset="paper").flat(), RewardSettings(preset="paper_residual").flat()
     changed = {name: residual[name] for name in paper if residual[name] != paper[name]}
     expected = {"residual": True, "critics": 1, "gae_lambda": None, "hypergradient_rollouts": 16, "curvature": None}
-    assert changed == {"preset": "paper_residual", **expected}
+    assert changed == {**RESIDUAL, **expected}
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.__name__)

@@ -126,7 +126,7 @@ def test_an_episode_is_inspected_and_drawn(tmp_path):
 
 def test_the_readmes_programs_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     for block in blocks:
         run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
 
@@ -134,6 +134,21 @@ def test_the_readmes_programs_run(tmp_path):
 @pytest.mark.parametrize("example", ["awr.py", "callback_in_existing_project.py", "own_reward_network.py"])
 def test_the_other_examples_run(example, tmp_path):
     assert "time/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
+
+
+def test_sac_tells_what_it_has_learned(tmp_path):
+    output = run(str(ROOT / "examples/sac_episodic.py"), "--steps", "420", cwd=tmp_path)
+    assert len(re.findall(r"degrees from upright: +-?\d+\.\d+ learned", output)) == 7
+    assert "SAC with the callback: -" in output
+
+
+def test_the_callbacks_cost_beside_sac_is_measured_in_turns(tmp_path):
+    out = tmp_path / "off_policy.json"
+    small = ("--envs", "Pendulum-v1", "--rounds", "1", "--warm-up", "0", "--steps", "210", "--out", str(out))
+    run("-m", "sb3_tare.experiments.benchmarks.off_policy", *small, cwd=tmp_path)
+    (row,) = json.loads(out.read_text())["off_policy"]
+    assert all(seconds > 0 for seconds in row["seconds_per_step"].values())
+    assert row["ratio"]["lower"] <= row["ratio"]["median"] <= row["ratio"]["upper"]
 
 
 def test_the_speed_study_lets_algorithms_take_turns(tmp_path):

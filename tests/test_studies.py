@@ -32,13 +32,14 @@ from sb3_tare.networks.multiplicative import LSTMbMul
 
 SMALL = {"n_steps": 64, "n_epochs": 1, "batch_size": 32}
 SMALL_AWR = {"train_freq": 64, "critic_steps": 2, "actor_steps": 2, "batch_size": 32}
+SMALL_SAC = {"learning_starts": 220, "batch_size": 16, "buffer_size": 1_000}
 
 
 def tiny(study: str = "figure6", seeds: int = 1, variants=("ppo", "tare_mlpmul"), steps: int = 256, **protocol) -> list[Job]:
     protocol = {"evaluations": 2, "evaluation_episodes": 1, **protocol}
     env = "CartPole-v1" if STUDIES[study].measure else "Pendulum-v1"  # discrete actions, and short episodes
     env = "sb3_tare/MiniGrid-DoorKey-5x5-v0" if study == "minigrid" else env
-    changes = SMALL_AWR if study == "figure6_awr" else SMALL
+    changes = {"figure6_awr": SMALL_AWR, "off_policy": SMALL_SAC}.get(study, SMALL)
     return jobs_of(study, seeds, variants, [env], steps, changes, **protocol)
 
 

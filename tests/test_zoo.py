@@ -18,9 +18,10 @@ import pytest
 import rl_zoo3.exp_manager
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO
+from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO, LearnedReplayBuffer, RewardLearner
 from sb3_tare.envs import MUJOCO_TASKS
 from sb3_tare.experiments.variants import AWR_TASKS, variant_on
 from sb3_tare.zoo import COMMANDS, hyperparams_file, main, register
@@ -224,6 +225,26 @@ def test_the_unchanged_zoo_takes_the_learner_as_a_callback(tmp_path):
     assert "reward/" in output
     assert "hypergradient_norm" in output
     assert (tmp_path / "logs/ppo/Hopper-v5_1/best_model.zip").exists()
+
+
+def test_sac_takes_the_learner_from_its_file_of_hyperparameters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = ("--algo", "sac", "--env", "sb3_tare/EpisodicHopper-v5", "--conf-file", str(hyperparams_file("sac")))
+    small = ("-params", "learning_starts:80", "buffer_size:1000", "batch_size:16")
+    main("train", [*chosen, "--eval-freq", "-1", "-n", "150", "--seed", "0", "--save-replay-buffer", *small])
+    folder = Path("logs/sac/sb3_tare-EpisodicHopper-v5_1")
+    assert (folder / "sb3_tare-EpisodicHopper-v5.zip").is_file()
+    assert isinstance(load_from_pkl(folder / "replay_buffer.pkl"), LearnedReplayBuffer)
+
+
+@pytest.mark.parametrize("task", hyperparams("sac"))
+def test_sac_is_that_of_rl_zoo3_but_for_the_callback(task):
+    own = yaml.safe_load((Path(rl_zoo3.exp_manager.__file__).parent / "hyperparams/sac.yml").read_text())
+    settings = hyperparams("sac")[task]
+    (callback,) = settings.pop("callback")
+    RewardLearner(**callback["sb3_tare.RewardLearner"])
+    if task != "default":
+        assert settings == own["HalfCheetah-v4"]
 
 
 def test_the_three_line_script_trains_in_processes(tmp_path):

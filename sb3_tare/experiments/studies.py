@@ -107,6 +107,13 @@ STUDIES: dict[str, Study] = {
         (*(f"sb3_tare/{name}-v0" for name in TRIALS), "CartPole-v1"),
         steps=8_192,
     ),
+    # Beside it, in the same folder, the dense reward: --variants sac --envs HalfCheetah-v5 Hopper-v5 Walker2d-v5
+    "off_policy": Study(
+        "SAC where returns are paid when the episode ends, alone and with the callback that decomposes them",
+        ("sac", "sac_decomposed"),
+        ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
+        steps=150_000,
+    ),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",
         ("ppo_grid", "tare_paper_grid", "tare_default_grid"),

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO
 from sb3_tare.envs.minigrid import convolution
 from sb3_tare.experiments.baselines.capacity import lstm_ppo, lstmbmul_ppo
+from sb3_tare.experiments.learned_sac import LearnedSAC
 
 ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
     "PPO": PPO,
@@ -22,6 +23,8 @@ ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
     "LIRPG": LIRPG,
     "AWR": AWR,
     "TAREAWR": TAREAWR,
+    "SAC": SAC,
+    "Learned-SAC": LearnedSAC,
     "LSTM-PPO": lambda policy, env, **kwargs: lstm_ppo(env, **kwargs),
     "LSTMbMul-PPO": lambda policy, env, **kwargs: lstmbmul_ppo(env, **kwargs),
     "Convolution-PPO": partial(PPO, policy_kwargs=convolution()),
@@ -135,6 +138,11 @@ VARIANTS: dict[str, Variant] = {
     "tare_awr_64": _awr_64("TAREAWR"),
     # The preset's lambda of 1 is what the paper says of PPO; of AWR it says that A_phi comes by TD(lambda) too (appendix F).
     "tare_awr_paper": _awr_64("TAREAWR", reward_kwargs={"preset": "paper", "gae_lambda": None}),
+    # SAC as rl-zoo3 has it for MuJoCo's tasks, alone and with the callback.
+    "sac": Variant("SAC", {"learning_starts": 10_000}, normalize=False),
+    "sac_decomposed": Variant(
+        "Learned-SAC", {"learning_starts": 10_000, "reward_kwargs": {"preset": "decomposition"}}, normalize=False
+    ),
     # The chain's, of hidden size 32 throughout (appendix F).
     "ppo_small": Variant("PPO", {"policy_kwargs": {"net_arch": [32, 32]}}),
     "tare_paper_small": Variant(

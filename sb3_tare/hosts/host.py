@@ -19,6 +19,7 @@ from sb3_tare.data.rollout import Baseline, Part, Rollout
 from sb3_tare.hosts.held import rows_at_a_time
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.nested import Observations, in_chunks
 
 RecordT = TypeVar("RecordT")
@@ -45,8 +46,8 @@ class Loan:
         self._relabel(labelled)
 
 
-class Host(ABC, Generic[RecordT]):
-    """An algorithm of Stable-Baselines3 as the reward learner sees it.
+class AnyHost(ABC, Generic[RecordT]):
+    """An algorithm of Stable-Baselines3 as every reward learner sees it.
 
     Nothing of the algorithm is kept here: policy, discounts and coefficients are read from it when they are used.
 
@@ -55,9 +56,6 @@ class Host(ABC, Generic[RecordT]):
     :param chunk_rows: rows of observations that pass through an extractor at a time; see
         :class:`~sb3_tare.settings.groups.GradientSettings`
     """
-
-    has_epochs: ClassVar[bool] = False
-    """Whether its ``train()`` passes several times over the rollout."""
 
     def __init__(self, model: Any, policy_features: bool, chunk_rows: int | None = None) -> None:
         self.model = model
@@ -79,6 +77,59 @@ class Host(ABC, Generic[RecordT]):
     def gamma(self) -> float:
         """Its discount factor."""
         return self.model.gamma
+
+    @abstractmethod
+    def check(self, settings: LearnerSettings) -> None:
+        """Check the settings of the learner against the algorithm.
+
+        :raises ValueError: if they do not go together
+        """
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start a rollout."""
+
+    @abstractmethod
+    def add(self, step: Mapping[str, Any]) -> None:
+        """Note a step of all environments, given the locals of the algorithm's own loop."""
+
+    @abstractmethod
+    def record(self) -> RecordT:
+        """Notes taken since :meth:`begin`."""
+
+    @property
+    @abstractmethod
+    def times(self) -> np.ndarray:
+        """Steps ``[N]`` that each environment is into its episode, where the adapter has to know."""
+
+    @abstractmethod
+    def go_on_from(self, times: np.ndarray) -> None:
+        """Expect environments that are ``times`` ``[N]`` steps into their episodes."""
+
+    def states(self, observations: Observations) -> Observations:
+        """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
+        return self.actor_features(observations) if self.policy_features else observations
+
+    @torch.no_grad()
+    def actor_features(self, observations: Observations) -> Tensor:
+        """Features ``[n, features_dim]`` that the actor sees of observations ``[n, ...]``, apart from any graph.
+
+        The policy must be in evaluation mode.
+        """
+        policy = self.policy
+        extractor = acting_extractor(policy)
+
+        def features(chunk: Observations) -> Tensor:
+            return extractor(preprocess_obs(chunk, policy.observation_space, normalize_images=policy.normalize_images))
+
+        return in_chunks(features, observations, self.chunk_rows)
+
+
+class Host(AnyHost[RecordT]):
+    """A host whose policy update is a maximisation that hypergradients pass through."""
+
+    has_epochs: ClassVar[bool] = False
+    """Whether its ``train()`` passes several times over the rollout."""
 
     @property
     def rollout_steps(self) -> int | None:
@@ -114,36 +165,8 @@ class Host(ABC, Generic[RecordT]):
         """
 
     @abstractmethod
-    def check(self, settings: LearnerSettings) -> None:
-        """Check the settings of the learner against the algorithm.
-
-        :raises ValueError: if they do not go together
-        """
-
-    @abstractmethod
     def updated_parameters(self) -> list[nn.Parameter]:
         """Parameters that nothing but its policy update changes."""
-
-    @abstractmethod
-    def begin(self) -> None:
-        """Start a rollout."""
-
-    @abstractmethod
-    def add(self, step: Mapping[str, Any]) -> None:
-        """Note a step of all environments, given the locals of the algorithm's own loop."""
-
-    @abstractmethod
-    def record(self) -> RecordT:
-        """Notes taken since :meth:`begin`."""
-
-    @property
-    @abstractmethod
-    def times(self) -> np.ndarray:
-        """Steps ``[N]`` that each environment is into its episode, where the adapter has to know."""
-
-    @abstractmethod
-    def go_on_from(self, times: np.ndarray) -> None:
-        """Expect environments that are ``times`` ``[N]`` steps into their episodes."""
 
     @abstractmethod
     def read(self, record: RecordT) -> Part:
@@ -197,21 +220,3 @@ class Host(ABC, Generic[RecordT]):
             raise ValueError(
                 f"curvature='adam' is read from the Adam that moves the actor, and {name}'s is moved by {moved_by}: {works}"
             )
-
-    def states(self, observations: Observations) -> Observations:
-        """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
-        return self.actor_features(observations) if self.policy_features else observations
-
-    @torch.no_grad()
-    def actor_features(self, observations: Observations) -> Tensor:
-        """Features ``[n, features_dim]`` that the actor sees of observations ``[n, ...]``, apart from any graph.
-
-        The policy must be in evaluation mode.
-        """
-        policy = self.policy
-        extractor = getattr(policy, "pi_features_extractor", policy.features_extractor)
-
-        def features(chunk: Observations) -> Tensor:
-            return extractor(preprocess_obs(chunk, policy.observation_space, normalize_images=policy.normalize_images))
-
-        return in_chunks(features, observations, self.chunk_rows)

@@ -241,8 +241,8 @@ def _kind_of(model: Any) -> _Kind:
             return kind
     supported = ", ".join(algorithm.__name__ for algorithm in KINDS)
     raise TypeError(
-        f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses; "
-        "for AWR there is TAREAWR"
+        f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses, and "
+        "off-policy SAC, TD3, DDPG, DQN, TQC, CrossQ, QRDQN; for AWR there is TAREAWR"
     )
 
 

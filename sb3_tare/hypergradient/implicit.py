@@ -35,8 +35,8 @@ def reward_weights(
     if curved.steps is validation.steps and gradients.is_one_chunk(validation):  # one pass through the policy serves both
         held_out = gradients.evaluate(validation)
         parameters = gradients.actor_parameters(held_out.value)
-        measured = replace(held_out, advantages=curved.advantages)
-        curvature = gradients.curvature.product(measured, parameters, gradients.host.optimiser)
+        evaluated = replace(held_out, advantages=curved.advantages)
+        curvature = gradients.curvature.product(evaluated, parameters, gradients.host.optimiser)
         gradient = flat_gradient(held_out.value, parameters)
     else:
         parameters, gradient = gradients.ascent(validation)

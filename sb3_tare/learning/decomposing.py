@@ -16,9 +16,7 @@ from sb3_tare.hosts.host import Host
 from sb3_tare.hosts.on_policy import OnPolicyHost
 from sb3_tare.learning.guarding import Guard
 from sb3_tare.learning.metrics import Metrics
-from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
-from sb3_tare.rewards.decomposed import DecomposedReward
-from sb3_tare.rewards.decomposition import Decomposition, r_squared
+from sb3_tare.learning.totals import TotalsFit
 from sb3_tare.rewards.episode_memory import EpisodeMemory
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
@@ -26,14 +24,11 @@ from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
 from sb3_tare.utils.nested import Observations
 
-JUDGED_EPISODES = 10
-"""Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
-
 PAID_CLIP = 10.0
 """Size at which scaled rewards are clipped before the policy is trained on them, as by ``VecNormalize``."""
 
 
-class Decomposer:
+class Decomposer(TotalsFit):
     """Memory of finished episodes, fits of the reward to them, and the scale in which the policy is paid.
 
     Vectors of observations are kept as they were before ``VecNormalize``, whose statistics move: what is drawn is normalised
@@ -54,24 +49,13 @@ class Decomposer:
         generator: torch.Generator,
         fit_every: int = 0,
     ) -> None:
-        assert isinstance(model.network, DecomposedReward)
-        self.settings = settings
-        self.host = host
-        self.model = model
-        self.reward = model.network
-        self.generator = generator
+        super().__init__(settings, host, model, generator)
         self.memory = self._new_memory()
-        n_numbers = self.reward.moments.mean.numel() if model.extractor is None else 0
-        space = host.model.action_space
-        self.cost: ActionCost | None = action_cost_for(space, n_numbers) if settings.action_cost else None
-        parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
-        self.fits = Decomposition(self._in_units, parameters, settings)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
         self.guard = Guard(settings.guard_correlation, host) if settings.guard_correlation > 0 else None
         self.fit_every = fit_every
         self._not_fitted = 0
         """Steps collected since the last fit"""
-        self._judged = torch.zeros(0, 2, dtype=torch.float64)
         self._keeps_originals: bool | None = None
         self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
 
@@ -106,7 +90,7 @@ class Decomposer:
         )
 
     def is_due(self, n_new: int) -> bool:
-        """Whether the reward is fitted once ``n_new`` further steps are there."""
+        """Whether a fit follows once ``n_new`` further steps have been collected."""
         return self._not_fitted + n_new >= self.fit_every
 
     def paid(self, steps: RewardSteps) -> Tensor:
@@ -131,13 +115,11 @@ class Decomposer:
         """All that a continued run needs beside the reward model's parameters and buffers."""
         return {
             "memory": self.memory.state_dict(),
-            "cost": None if self.cost is None else self.cost.state_dict(),
-            "fits": self.fits.state_dict(),
             "scale": self.scale.state_dict(),
-            "judged": self._judged,
             "keeps_originals": self._keeps_originals,
             "guard": None if self.guard is None else self.guard.state_dict(),
             "not_fitted": self._not_fitted,
+            **super().state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -146,12 +128,13 @@ class Decomposer:
         :raises ValueError: if the memory is too small for what was saved, or observations had another size
         """
         self.memory.load_state_dict(state["memory"])
-        if self.cost is not None and state["cost"] is not None:
-            self.cost.load_state_dict(state["cost"])
-        self.fits.load_state_dict(state["fits"])
         self.scale.load_state_dict(state["scale"])
-        self._judged = state["judged"].cpu()
+        super().load_state_dict(state)
         self._keeps_originals = state.get("keeps_originals", False)
+        self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
+        guard = state.get("guard")  # files from before there were guards have none
+        if self.guard is not None and guard is not None:
+            self.guard.load_state_dict(guard)
         guard = state.get("guard")  # files from before there were guards have none
         if self.guard is not None and guard is not None:
             self.guard.load_state_dict(guard)
@@ -166,19 +149,17 @@ class Decomposer:
 
         :param finished: episodes that are new to the memory
         :param n_new: steps that were collected
-        :param beside: as in :meth:`learn_from`
+        :param beside: direction ``[p]`` that the fit climbs too
         """
         if len(finished):
-            self._judge(finished, metrics)
-            self._solve_action_cost(finished, metrics)
+            predicted = self.judge(finished, metrics)
+            if self.guard is not None and predicted is not None:
+                self.guard.judge(predicted, finished.totals, metrics)
+            self.solve_action_cost(finished, metrics)
         is_due = self.is_due(n_new)
         self._not_fitted += n_new
-        if is_due:
-            loss = self.fits.fit(self.memory, self.generator, float(self.reward.action_cost), beside)
-            self.reward.unit.fill_(self.fits.unit)
-            if loss is not None:  # there was something to fit to
-                self._not_fitted = 0
-                metrics.note(decomposition_loss=loss)
+        if is_due and self.fit(self.memory, self.settings.decomposition_updates, metrics, beside):
+            self._not_fitted = 0
         metrics.note(decomposition_episodes=len(self.memory))
 
     def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:
@@ -194,49 +175,13 @@ class Decomposer:
         return states if original is None else torch.from_numpy(np.concatenate(original.swapaxes(0, 1)))
 
     def _seen(self, states: Observations) -> Observations:
-        """What the reward sees of states ``[n, ...]`` of the memory, on the model's device."""
         if self._keeps_originals:
             assert isinstance(states, Tensor)
             assert isinstance(self.host, OnPolicyHost)
             states = self.host.normalised(states)
-        device = self.host.device
-        return {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
-
-    def _in_units(self, states: Observations, actions: Tensor) -> Tensor:
-        device = self.host.device
-        states = self._seen(states)
-        return self.reward.in_units(self.model.features(states), actions.to(device)).cpu()
-
-    def _extractors(self) -> list[torch.nn.Parameter]:
-        return [] if self.model.extractor is None else list(self.model.extractor.parameters())
+        return super()._seen(states)
 
     def _environments(self, steps: RewardSteps) -> Tensor:
         """Environment ``[E]`` of each piece; rows of an environment are consecutive."""
         episodes = steps.episodes
         return episodes.begins // (episodes.n_steps // self.host.model.n_envs)
-
-    def _judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        """Note the share of the variance of new totals that the reward explains before it is fitted to them."""
-        if self.fits.unit > 0.0:
-            with torch.no_grad():
-                predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
-            if self.guard is not None:
-                self.guard.judge(predicted, finished.totals, metrics)
-            self._judged = torch.cat([self._judged, torch.stack([predicted, finished.totals], dim=1)])
-        if len(self._judged) >= JUDGED_EPISODES:
-            metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
-            self._judged = self._judged[:0]
-
-    def _solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        if self.cost is None:
-            return
-        observations = None
-        if self.cost.observation_dim > 0:
-            states = self._seen(finished.states)
-            assert isinstance(states, Tensor)
-            with torch.no_grad():
-                observations = self.reward.moments(states).cpu()
-        self.cost.add(finished, observations)
-        estimate = self.cost.estimate()
-        self.reward.action_cost.fill_(estimate.coefficient)
-        metrics.note_finite(action_cost=estimate.coefficient, action_cost_t=estimate.t_value)

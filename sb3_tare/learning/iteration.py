@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sb3_tare.data.labelled import Labelled
-from sb3_tare.hosts.host import Host
+from sb3_tare.hosts.host import AnyHost, Host
+from sb3_tare.hosts.off_policy import OffPolicyHost
+from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.plans import Plan, WholePlan
 from sb3_tare.learning.pooling import PooledPlan, PooledWholePlan, pools
+from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
 from sb3_tare.learning.timing import AfterUpdate, BetweenPasses
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.settings import LearnerSettings
@@ -30,6 +33,11 @@ class Iteration:
         self.plan = plan
         self.timing = timing
         self.clock = clock
+
+    @property
+    def n_updates(self) -> int:
+        """Updates of the policy after each rollout."""
+        return self.plan.n_updates
 
     def updates(self, record: Any) -> Generator[None, None, None]:
         """Yield whenever the host is to update its policy on what it has been lent.
@@ -57,12 +65,30 @@ class Iteration:
             trainer.finish(last_labels, to_fit, share=len(host.collected(steps)) / len(steps))
 
 
-def iteration_of(settings: LearnerSettings, trainer: RewardTrainer) -> Iteration:
-    """Algorithm 1 in the variant that the settings ask for.
+def trainer_of(
+    settings: LearnerSettings, host: AnyHost[Any], seed: int, decomposer_class: type[Decomposer]
+) -> RewardTrainer | ReplayTrainer:
+    """The trainer of a reward for ``host``.
+
+    :param settings: of the learner
+    :param host: adapter of the algorithm
+    :param seed: of the initial weights and of all splits, shuffles and draws
+    :param decomposer_class: of return decomposition beside an on-policy host
+    """
+    if isinstance(host, OffPolicyHost):
+        return ReplayTrainer(settings, host, seed)
+    assert isinstance(host, Host)
+    return RewardTrainer(settings, host, seed, decomposer_class=decomposer_class)
+
+
+def iteration_of(settings: LearnerSettings, trainer: RewardTrainer | ReplayTrainer) -> Iteration | ReplayIteration:
+    """Algorithm 1 in the variant that the settings ask for, or what stands in its place off-policy.
 
     :param settings: of the learner
     :param trainer: of its reward
     """
+    if isinstance(trainer, ReplayTrainer):
+        return ReplayIteration(trainer)
     schedule, clock = settings.schedule, Stopwatch()
     is_split, is_pooled = schedule.validation == "split", pools(settings, trainer.host.rollout_steps)
     plan: Plan
@@ -83,8 +109,8 @@ class Attached:
     :param drives_host: whether the learner runs the host's updates itself
     """
 
-    host: Host[Any]
-    iteration: Iteration
+    host: AnyHost[Any]
+    iteration: Iteration | ReplayIteration
     drives_host: bool
 
     @property
@@ -93,6 +119,6 @@ class Attached:
         return self.host.model
 
     @property
-    def trainer(self) -> RewardTrainer:
+    def trainer(self) -> Any:
         """The trainer of the learner's reward."""
         return self.iteration.trainer

@@ -17,10 +17,11 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 
-from sb3_tare.hosts.host import Host
-from sb3_tare.hosts.on_policy import OnPolicyHost
+from sb3_tare.hosts.adapters import adapter_of
+from sb3_tare.hosts.host import AnyHost
 from sb3_tare.learning.decomposing import Decomposer
-from sb3_tare.learning.iteration import Attached, Iteration, iteration_of
+from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
+from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import own_distribution
@@ -44,13 +45,17 @@ class RewardLearner(BaseCallback):
     each rollout, so that callbacks behind it would see the buffer narrowed to the last part. On
     :class:`~sb3_tare.TAREPPO`, which owns a learner, nothing needs to be passed.
 
+    As a callback of SAC, TD3, DDPG, DQN, TQC, CrossQ or QR-DQN, anywhere in the list, it decomposes the returns of episodes in
+    the replay buffer, without an implicit gradient. Batches are paid by the learned reward as they are sampled; the buffer
+    keeps the rewards of the environment.
+
     :param verbose: as for every SB3 callback
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
     :raises TypeError: for an unknown setting, or a host that is not supported
     :raises ValueError: for a setting out of its range, or one that does not fit the host
     """
 
-    model: Any  # an on-policy algorithm; SB3's own annotation is its most general class
+    model: Any  # SB3's own annotation is its most general class
     settings_class: ClassVar[type[LearnerSettings]] = RewardSettings
     decomposer_class: ClassVar[type[Decomposer]] = Decomposer
 
@@ -76,8 +81,8 @@ class RewardLearner(BaseCallback):
         return self._attachment
 
     @property
-    def trainer(self) -> RewardTrainer:
-        """Reward network, critic and optimisers.
+    def trainer(self) -> Any:
+        """Reward network and all that trains it: a ``RewardTrainer``, or a ``ReplayTrainer`` on an off-policy algorithm.
 
         :raises RuntimeError: before the learner has a model
         """
@@ -104,20 +109,21 @@ class RewardLearner(BaseCallback):
         host = self._host(model)
         host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
-        trainer = RewardTrainer(self.settings, host, seed, decomposer_class=self.decomposer_class)
+        trainer = trainer_of(self.settings, host, seed, self.decomposer_class)
         if self._loaded is not None:
             state, times = self._loaded
+            _check_kind(state, trainer)
             trainer.load_state_dict(state)
             host.go_on_from(np.array(times, dtype=np.int64))
         elif self.settings.network.initial_reward is not None:
             start_from(LearnedReward.load(self.settings.network.initial_reward), trainer)
         self._attachment = Attached(host, self._iteration(trainer), drives_host)
 
-    def _host(self, model: Any) -> Host[Any]:
+    def _host(self, model: Any) -> AnyHost[Any]:
         """The adapter of ``model``."""
-        return OnPolicyHost(model, self.settings.network.features == "policy", self.settings.gradient.chunk_rows)
+        return adapter_of(model, self.settings.network.features == "policy", self.settings.gradient.chunk_rows)
 
-    def _iteration(self, trainer: RewardTrainer) -> Iteration:
+    def _iteration(self, trainer: Any) -> Iteration | ReplayIteration:
         """Algorithm 1 in the variant that the settings ask for."""
         return iteration_of(self.settings, trainer)
 
@@ -175,7 +181,7 @@ class RewardLearner(BaseCallback):
         self.model._update_current_progress_remaining(self.model.num_timesteps, self.model._total_timesteps)
         self._suspended = self._updates()
         next(self._suspended)
-        for _ in range(self._attached.iteration.plan.n_updates - 1):
+        for _ in range(self._attached.iteration.n_updates - 1):
             self.model.train()
             next(self._suspended)
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
@@ -195,8 +201,10 @@ class RewardLearner(BaseCallback):
 
     def _log(self) -> None:
         iteration = self._attached.iteration
-        for name, value in {**self.trainer.metrics.means(), "seconds": iteration.clock.seconds}.items():
-            self.logger.record(f"reward/{name}", value)
+        measured = self.trainer.metrics.means()
+        if measured:  # off-policy, most rollouts end no episode and teach nothing
+            for name, value in {**measured, "seconds": iteration.clock.seconds}.items():
+                self.logger.record(f"reward/{name}", value)
 
     def _check_parent(self) -> None:
         if isinstance(self.parent, EventCallback):
@@ -259,6 +267,18 @@ class RewardLearner(BaseCallback):
         learner = cls(**{**saved, **presets.get(changes.get("preset", ""), {}), **changes})
         learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
         return learner
+
+
+def _check_kind(state: Mapping[str, Any], trainer: RewardTrainer | ReplayTrainer) -> None:
+    """Check that a loaded learner was one of an algorithm of the same kind.
+
+    :raises ValueError: if one was on-policy and the other is not
+    """
+    if ("totals" in state) != isinstance(trainer, ReplayTrainer):
+        raise ValueError(
+            f"this RewardLearner was saved beside another kind of algorithm than {type(trainer.host.model).__name__}: carry "
+            "its reward over with LearnedReward.of(...).save(path) and initial_reward=path"
+        )
 
 
 def _no_rollouts(parent: BaseCallback | None) -> ValueError:

@@ -38,7 +38,7 @@ class Pool:
         self._rollouts = []
 
     def state_dict(self) -> list[list[dict[str, Any]]]:
-        """What is pooled, as nested plain data and tensors."""
+        """The pool as nested plain data and tensors."""
         return [[part.state_dict() for part in parts] for parts in self._rollouts]
 
     def load_state_dict(self, state: Sequence[Sequence[dict[str, Any]]], device: torch.device) -> None:

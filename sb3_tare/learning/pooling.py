@@ -74,7 +74,7 @@ class PooledWholePlan(WholePlan):
 
 
 def _pooled(trainer: RewardTrainer, parts: Sequence[Rollout]) -> list[Rollout] | None:
-    """What is pooled with the parts of a rollout, if that is enough; another policy's rollouts are not pooled with them."""
+    """Parts of a rollout and what was pooled before them, if that is enough; another policy's rollouts are forgotten."""
     if not trainer.is_signed():
         trainer.pool.clear()
     return trainer.pool.add(parts)

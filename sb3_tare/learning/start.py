@@ -5,11 +5,12 @@ from __future__ import annotations
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
+from sb3_tare.learning.replaying import ReplayTrainer
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.rewards.learned_reward import LearnedReward
 
 
-def start_from(reward: LearnedReward, trainer: RewardTrainer) -> None:
+def start_from(reward: LearnedReward, trainer: RewardTrainer | ReplayTrainer) -> None:
     """Let a trainer's reward network start with the weights of ``reward``; its unit stays that of the rewards it will meet.
 
     :raises ValueError: if they would mean something else there

@@ -160,10 +160,10 @@ class RewardTrainer:
         for n_taken in range(self.settings.schedule.n_reward_updates):
             if n_taken > 0:
                 labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
-            self.step_along(*self._weighted(labelled, held_out, validation, training_steps))
+            self.step_along(*self._weighted(labelled, training_steps, held_out, validation))
 
     def _weighted(
-        self, labelled: Labelled, held_out: Batch, validation: Appraised, training_steps: PolicySteps
+        self, labelled: Labelled, training_steps: PolicySteps, held_out: Batch, validation: Appraised
     ) -> tuple[Tensor, Tensor]:
         """Weights of the hypergradient and the advantages that they weight, ``[n]`` each; the latter differentiable."""
         advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
@@ -203,7 +203,7 @@ class RewardTrainer:
             paid = replace(self.host.fetch(collected), reward=self.decomposer.in_paid_unit(collected.reward))
             validation = self.appraise(paid, paid)
             held_out, training_steps = self._extrinsic_batch(validation), self._held(waiting.sample)
-            loss = self.objective(*self._weighted(waiting, held_out, validation, training_steps))
+            loss = self.objective(*self._weighted(waiting, training_steps, held_out, validation))
             gradient = flat_gradient(loss, self.decomposer.fits.parameters)
             self.metrics.note(hypergradient_norm=self.average.add(gradient))
         mean = self.average.take() if self.decomposer.is_due(len(collected)) else None
@@ -275,8 +275,8 @@ class RewardTrainer:
             "waiting": None if self._waiting is None else self._waiting.state_dict(),
             "waiting_policy": self._waiting_policy,
             "waiting_whole": self._waiting_whole,
-            "average": self.average.state_dict(),
             "pool": self.pool.state_dict(),
+            "average": self.average.state_dict(),
             "decomposition": None if self.decomposer is None else self.decomposer.state_dict(),
         }
 

@@ -69,7 +69,12 @@ class Decomposition:
         self._n_fits = 0
 
     def fit(
-        self, memory: Memory, generator: torch.Generator, action_cost: float = 0.0, beside: Tensor | None = None
+        self,
+        memory: Memory,
+        generator: torch.Generator,
+        action_cost: float = 0.0,
+        n_updates: int | None = None,
+        beside: Tensor | None = None,
     ) -> float | None:
         """Take ``decomposition_updates`` steps and return the mean loss over them.
 
@@ -77,6 +82,7 @@ class Decomposition:
         :param generator: of the draws
         :param action_cost: w, reward of one unit of |a|^2
         :param beside: ``[p]`` of norm 1, a direction in which each step climbs too, by ``hypergradient_share``
+        :param n_updates: steps, at least one, in place of the settings'
         :return: None, with no step taken, if no episode has ended yet or every total was zero
         """
         if not len(memory.lengths):
@@ -87,7 +93,7 @@ class Decomposition:
             return None
         self._n_fits += 1
         losses = []
-        for _ in range(self.settings.decomposition_updates):
+        for _ in range(self.settings.decomposition_updates if n_updates is None else n_updates):
             draw = memory.sample(
                 self.settings.decomposition_episodes,
                 self.settings.decomposition_steps,

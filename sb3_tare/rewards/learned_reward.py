@@ -24,6 +24,7 @@ from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.rewards.reward_model import build_network, one_a_step, standardised
 from sb3_tare.settings.groups import NetworkSettings
+from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.nested import Observations
@@ -91,7 +92,7 @@ class LearnedReward:
         policy = model.policy
         extractor = reward_model.extractor
         if extractor is None:
-            extractor = getattr(policy, "pi_features_extractor", policy.features_extractor)
+            extractor = acting_extractor(policy)
         return cls(
             network=_copy(reward_model.network),
             extractor=_copy(extractor),

@@ -20,6 +20,7 @@ from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.settings.groups import NetworkSettings
+from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.nested import Observations, in_chunks
 
 REWARD_CLIP = 10.0
@@ -44,7 +45,7 @@ class RewardModel(nn.Module):
         self.extractor: BaseFeaturesExtractor | None = None
         if settings.network.features == "own":
             self.extractor = policy.make_features_extractor()
-        features_dim = int(policy.features_extractor.features_dim)
+        features_dim = int(acting_extractor(policy).features_dim)
         action_dim = int(get_flattened_obs_dim(policy.action_space))
         self.network = build_network(settings.network, features_dim, action_dim, settings.starts_at_zero)
         if settings.decomposition.return_decomposition:

@@ -173,8 +173,6 @@ class GradientSettings:
     :param damping: added to the curvature's diagonal (0.1 as sb3-contrib's TRPO)
     :param cg_steps: steps of conjugate gradient (table 1: 10)
     :param actor_parameters: those that enter the gradient: ``"all"`` of the actor's, or ``"without_log_std"``
-    :param hypergradient_rollouts: rollouts whose gradients are averaged before one step is taken; None means 4 beside a
-        decomposition (``hypergradient_share``), and 1 elsewhere
     :param curvature_samples: steps that the curvature is measured on, drawn at random where there are more, as by
         sb3-contrib's TRPO with ``sub_sampling_factor``. Products with the curvature are most of a large rollout's reward
         phase; the default leaves rollouts of up to 4,096 steps whole
@@ -183,6 +181,8 @@ class GradientSettings:
         times. None: where observations are images; what this changes is measured in ``examples/results/speed``
     :param chunk_rows: observations that pass through an extractor at a time, which bounds memory; gradients of the policy
         are summed over as many steps at a time too. None: 256 where observations are images, else all at once
+    :param hypergradient_rollouts: rollouts whose gradients are averaged before one step is taken; None means 4 beside a
+        decomposition (``hypergradient_share``), and 1 elsewhere
     :raises ValueError: for a value out of its range
     """
 
@@ -192,10 +192,10 @@ class GradientSettings:
     damping: float = 0.1
     cg_steps: int = 10
     actor_parameters: str = "all"
-    hypergradient_rollouts: int | None = None
     curvature_samples: int = 4096
     hold_features: bool | None = None
     chunk_rows: int | None = None
+    hypergradient_rollouts: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("curvature", self.curvature, (None, "fisher", "hessian", "identity", "adam"))
@@ -204,12 +204,12 @@ class GradientSettings:
         check_number("damping", self.damping, at_least=0.0)
         check_count("cg_steps", self.cg_steps, least=1)
         check_choice("actor_parameters", self.actor_parameters, ("all", "without_log_std"))
-        if self.hypergradient_rollouts is not None:
-            check_count("hypergradient_rollouts", self.hypergradient_rollouts, least=1, otherwise=" or None")
         check_count("curvature_samples", self.curvature_samples, least=2)
         check_choice("hold_features", self.hold_features, (None, True, False))
         if self.chunk_rows is not None:
             check_count("chunk_rows", self.chunk_rows, least=1, otherwise=" or None")
+        if self.hypergradient_rollouts is not None:
+            check_count("hypergradient_rollouts", self.hypergradient_rollouts, least=1, otherwise=" or None")
 
 
 @dataclass(frozen=True)
@@ -240,21 +240,23 @@ class DecompositionSettings:
         the policy, and paid in their place
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
-    :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected
+    :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected;
+        off-policy, for every 2,048 steps collected
     :param decomposition_learning_rate: Adam step size
-    :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample
+    :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample;
+        off-policy the replay buffer is the memory
     :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
-        not with AWR, whose memory is recent as a whole
+        not with AWR and off-policy algorithms, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
-    :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
-        been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
     :param guard_correlation: correlation of predicted with paid totals, over new episodes of one policy, from which on the
         learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 leaves this guard out;
         not with AWR
+    :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
+        been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
     :raises ValueError: for a value out of its range
     """
 
@@ -268,8 +270,8 @@ class DecompositionSettings:
     shrinkage: str = "steps"
     shrinkage_penalty: float = 16.0
     action_cost: bool = True
-    hypergradient_share: float = 0.0
     guard_correlation: float = 0.0
+    hypergradient_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("return_decomposition", self.return_decomposition, (True, False))
@@ -287,6 +289,6 @@ class DecompositionSettings:
             )
         check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
-        check_number("hypergradient_share", self.hypergradient_share, at_least=0.0)
         check_number("decomposition_recent", self.decomposition_recent, at_least=0.0, at_most=1.0)
         check_number("guard_correlation", self.guard_correlation, at_least=0.0, at_most=1.0)
+        check_number("hypergradient_share", self.hypergradient_share, at_least=0.0)

@@ -57,10 +57,10 @@ class GradientKwargs(TypedDict, total=False):
     damping: float
     cg_steps: int
     actor_parameters: Literal["all", "without_log_std"]
-    hypergradient_rollouts: int | None
     curvature_samples: int
     hold_features: bool | None
     chunk_rows: int | None
+    hypergradient_rollouts: int | None
 
 
 class StepKwargs(TypedDict, total=False):
@@ -84,8 +84,8 @@ class DecompositionKwargs(TypedDict, total=False):
     shrinkage: Literal["steps", "penalty", "none"]
     shrinkage_penalty: float
     action_cost: bool
-    hypergradient_share: float
     guard_correlation: float
+    hypergradient_share: float
 
 
 class SharedKwargs(NetworkKwargs, AdvantageKwargs, CriticKwargs, StepKwargs, total=False):

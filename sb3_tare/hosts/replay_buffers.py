@@ -1,0 +1,152 @@
+"""Replay buffers that keep the rewards of the environment and pay learned ones while an algorithm trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+from torch import Tensor
+
+from sb3_tare.utils.nested import Observations
+
+Payer = Callable[[Observations, Tensor], Tensor]
+"""A map from observations ``[k, ...]`` as the policy sees them and actions ``[k, ...]`` of the buffer to rewards ``[k]``."""
+
+
+class PaysLearnedRewards(ReplayBuffer):
+    """Mixed in before a replay buffer of SB3, it has a learned reward paid for the steps of each sampled batch.
+
+    The buffer's own ``rewards`` stay those of the environment. Another class works with it if its ``_get_samples`` reads
+    ``self.rewards[rows, columns]``, as those of SB3 do.
+    """
+
+    payer: Payer | None = None
+    """Pays while a reward is lent; no part of a pickle or a copy"""
+    n_written: int = 0
+    """Steps of each environment that were ever added"""
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Add a step of each environment; arguments are those of SB3."""
+        self.payer = None  # a training that was interrupted has left it behind
+        super().add(*args, **kwargs)
+        self.n_written += 1
+
+    def reset(self) -> None:
+        """Forget all steps."""
+        super().reset()
+        self.n_written = 0
+
+    def observations_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64], env: VecNormalize | None = None) -> Any:
+        """Observations of steps as the policy sees them.
+
+        :param rows: ``[k]``
+        :param columns: ``[k]``
+        :param env: whose statistics normalise them
+        :return: a tensor ``[k, ...]``, or a dictionary of them
+        """
+        stored: Any = self.observations
+        if isinstance(stored, dict):
+            normalised = self._normalize_obs({key: array[rows, columns] for key, array in stored.items()}, env)
+            assert isinstance(normalised, dict)
+            return {key: self.to_torch(array) for key, array in normalised.items()}
+        normalised = self._normalize_obs(stored[rows, columns], env)
+        assert isinstance(normalised, np.ndarray)
+        return self.to_torch(normalised)
+
+    def actions_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """Actions ``[k, action_dim]`` of steps, given their rows ``[k]`` and columns ``[k]``."""
+        return self.to_torch(self.actions[rows, columns])
+
+    def _get_samples(self, batch_inds: NDArray[np.int64], env: VecNormalize | None = None) -> Any:
+        if self.payer is None:
+            return super()._get_samples(batch_inds, env)
+        paid = _Paid(self, self.payer, env)
+        extrinsic, self.rewards = self.rewards, paid  # type: ignore[assignment]
+        try:
+            samples = super()._get_samples(batch_inds, env)
+        finally:
+            self.rewards = extrinsic
+        if not paid.was_read:
+            raise RuntimeError(
+                f"{type(self).__name__}._get_samples does not read self.rewards[rows, columns], by which learned rewards are "
+                "paid: let it do so"
+            )
+        return samples
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        assert isinstance(state, dict)
+        return {name: value for name, value in state.items() if name != "payer"}
+
+
+class LearnedReplayBuffer(PaysLearnedRewards, ReplayBuffer):
+    """SB3's ``ReplayBuffer``; a :class:`~sb3_tare.RewardLearner` has its sampled batches paid by the learned reward.
+
+    The learner makes one of a plain buffer by itself. A class of your own, such as a prioritised one, becomes one by
+    inheriting from this class first, and from its own base second.
+    """
+
+
+class LearnedDictReplayBuffer(PaysLearnedRewards, DictReplayBuffer):
+    """SB3's ``DictReplayBuffer`` as a :class:`LearnedReplayBuffer`."""
+
+
+class LearnedNStepReplayBuffer(PaysLearnedRewards, NStepReplayBuffer):
+    """SB3's ``NStepReplayBuffer`` as a :class:`LearnedReplayBuffer`: the learned rewards of n steps are summed up."""
+
+
+KINDS: dict[type[ReplayBuffer], type[PaysLearnedRewards]] = {
+    ReplayBuffer: LearnedReplayBuffer,
+    DictReplayBuffer: LearnedDictReplayBuffer,
+    NStepReplayBuffer: LearnedNStepReplayBuffer,
+}
+"""Buffers of SB3 that can be taken over, and what they become."""
+
+
+def take_over(buffer: Any) -> PaysLearnedRewards:
+    """Make a buffer pay learned rewards when asked to, in place, with all steps that it holds.
+
+    :raises ValueError: if it cannot, with the reason
+    """
+    name = type(buffer).__name__
+    if isinstance(buffer, HerReplayBuffer):
+        raise ValueError(
+            f"{name} pays by compute_reward for goals that were never pursued, of which totals of episodes say nothing: "
+            "there is no reward to learn, train without the RewardLearner"
+        )
+    if buffer.optimize_memory_usage:
+        raise ValueError(
+            "optimize_memory_usage=True keeps no next observations, by which an episode that was broken off is told from a "
+            "whole one: leave it out"
+        )
+    if isinstance(buffer, PaysLearnedRewards):
+        return buffer
+    if type(buffer) not in KINDS:
+        raise ValueError(
+            f"a RewardLearner cannot pay learned rewards from a {name}: let it inherit from LearnedReplayBuffer first, and "
+            "from its own base second"
+        )
+    buffer.__class__ = KINDS[type(buffer)]
+    # Of a full ring nobody knows how often it was full; what matters is that its oldest row may not begin an episode.
+    buffer.n_written = buffer.buffer_size + (buffer.pos or buffer.buffer_size) if buffer.full else buffer.pos
+    return buffer
+
+
+class _Paid:
+    """Learned rewards in the place of a buffer's array ``[rows, columns]``, computed for the steps that are asked for."""
+
+    def __init__(self, buffer: PaysLearnedRewards, payer: Payer, env: VecNormalize | None) -> None:
+        self._buffer, self._payer, self._env = buffer, payer, env
+        self.was_read = False
+
+    def __getitem__(self, places: tuple[Any, Any]) -> NDArray[np.float32]:
+        self.was_read = True
+        rows, columns = np.broadcast_arrays(*places)
+        flat = rows.ravel(), columns.ravel()
+        paid = self._payer(self._buffer.observations_at(*flat, self._env), self._buffer.actions_at(*flat))
+        return paid.cpu().numpy().astype(np.float32, copy=False).reshape(rows.shape)

@@ -1,0 +1,132 @@
+"""Whole episodes in a host's replay buffer, from each of which a few steps can be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sb3_tare.hosts.off_policy import OffPolicyHost
+from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
+from sb3_tare.rewards.decomposed import DecomposedReward
+from sb3_tare.rewards.episode_memory import Draw
+from sb3_tare.rewards.open_episodes import FinishedEpisodes
+from sb3_tare.rewards.ring_episodes import RingEpisodes
+from sb3_tare.utils.nested import map_tensors
+
+Places = NDArray[np.int64]
+"""``[n]`` rows or columns of the buffer"""
+
+BLOCK = 1 << 14
+"""Rows that are looked at at once."""
+
+
+class ReplayMemory:
+    """The whole episodes of a replay buffer, without a copy of their steps.
+
+    An episode ends where the environment says so. One that was broken off, by ``reset`` at the start of ``learn()``, is known
+    by the observation that follows it in the buffer, which is not its own next one; it is left out.
+
+    :param host: the algorithm with the buffer
+    :param reward: knows which actions are executed
+    """
+
+    lengths: Tensor
+    """``[E]`` steps, in order of the episodes' ends"""
+    totals: Tensor
+    """``[E]`` float64, sums of the extrinsic rewards"""
+    squared_actions: Tensor
+    """``[E]`` float64, sums of |a|^2"""
+
+    def __init__(self, host: OffPolicyHost, reward: DecomposedReward) -> None:
+        self._host = host
+        self._reward = reward
+        self._follow(host.buffer)
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    @property
+    def n_written(self) -> int:
+        """Steps of each environment that the buffer has ever been given."""
+        return self._host.buffer.n_written
+
+    def update(self) -> None:
+        """Let episodes that have ended enter, and those leave whose first steps were overwritten."""
+        buffer = self._host.buffer
+        if buffer is not self._buffer or buffer.n_written < self._ring.n_seen:
+            self._follow(buffer)
+        rows = self._ring.unseen(buffer.n_written)
+        ended = buffer.dones[rows % buffer.buffer_size].astype(bool)
+        still = self._ring.extend(buffer.n_written, ended, self._begun(rows))
+        self.lengths = self._ring.lengths
+        entered = torch.arange(int(still.sum()), len(self))
+        self.totals = torch.cat([self.totals[still], self._sums(entered, self._rewards)])
+        self.squared_actions = torch.cat([self.squared_actions[still], self._sums(entered, self._squared_actions)])
+
+    def since(self, row: int) -> Tensor:
+        """Episodes ``[K]`` that ended in ``row`` or later, of all rows that were ever written."""
+        return torch.nonzero(self._ring.ends > row).flatten()
+
+    def finished(self, episodes: Tensor) -> FinishedEpisodes:
+        """The given episodes ``[K]`` with all of their steps."""
+        states, actions = self._host.steps_at(*self._ring.steps(episodes))
+        return FinishedEpisodes(
+            map_tensors(states, lambda tensor: tensor.cpu()),
+            self._reward.executed(actions).cpu(),
+            self.lengths[episodes],
+            self.totals[episodes],
+        )
+
+    def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
+        """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
+
+        :param recent: unused, as the ring is recent as a whole
+        """
+        chosen = torch.randint(len(self), (n_episodes,), generator=generator)
+        lengths = self.lengths[chosen]
+        shares = torch.rand(n_episodes, n_steps, dtype=torch.float64, generator=generator)
+        rows = self._ring.begins[chosen, None] + (shares * lengths[:, None]).long()
+        columns = self._ring.columns[chosen, None].expand_as(rows)
+        states, actions = self._host.steps_at(*self._ring.places(rows.flatten(), columns.flatten()))
+        return Draw(states, self._reward.executed(actions), lengths, self.totals[chosen], self.squared_actions[chosen])
+
+    def _follow(self, buffer: PaysLearnedRewards) -> None:
+        self._buffer = buffer
+        self._ring = RingEpisodes(buffer.buffer_size, buffer.n_envs)
+        self.lengths = self._ring.lengths
+        self.totals = torch.zeros(0, dtype=torch.float64)
+        self.squared_actions = torch.zeros(0, dtype=torch.float64)
+
+    def _begun(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of the new ``rows`` ``[T]`` does not go on from the one before, ``[T, n_envs]``."""
+        blocks = [self._differ(rows[first : first + BLOCK]) for first in range(0, len(rows), BLOCK)]
+        begun = np.concatenate(blocks) if blocks else np.zeros((0, self._buffer.n_envs), dtype=bool)
+        if len(rows) and rows[0] in (0, self._buffer.n_written - self._buffer.buffer_size):
+            begun[0] = False  # the row before it was never there, or is overwritten
+        return begun
+
+    def _differ(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the observations of ``rows`` are others than the next ones of the rows before, ``[T, n_envs]``."""
+        buffer = self._buffer
+        here, before = rows % buffer.buffer_size, (rows - 1) % buffer.buffer_size
+        ours, theirs = buffer.observations, buffer.next_observations
+        pairs = [(ours[key], theirs[key]) for key in ours] if isinstance(ours, dict) else [(ours, theirs)]
+        return np.any([(a[here] != b[before]).reshape(*a[here].shape[:2], -1).any(2) for a, b in pairs], axis=0)
+
+    def _sums(self, episodes: Tensor, values_at: Callable[[Places, Places], Tensor]) -> Tensor:
+        """Sums ``[K]`` (float64) over the steps of each episode."""
+        lengths = self.lengths[episodes]
+        owners = torch.repeat_interleave(torch.arange(len(episodes)), lengths)
+        values = values_at(*self._ring.steps(episodes))
+        return torch.zeros(len(episodes), dtype=torch.float64).index_add(0, owners, values.double())
+
+    def _rewards(self, rows: Places, columns: Places) -> Tensor:
+        return torch.from_numpy(self._buffer.rewards[rows, columns])
+
+    def _squared_actions(self, rows: Places, columns: Places) -> Tensor:
+        actions = self._host.encoded(self._buffer.actions_at(rows, columns))
+        return self._reward.executed(actions).cpu().double().square().sum(1)

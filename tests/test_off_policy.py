@@ -1,0 +1,333 @@
+"""RewardLearner as a callback of off-policy algorithms that do not know of it."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from off_policy_toys import ALL, CONTINUOUS, DICT, FAST, STEPS, Seen, logged, rewards_of, seen, tiny
+from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.callbacks import EveryNTimesteps
+from stable_baselines3.common.vec_env import VecNormalize
+from toys import (
+    Broken,
+    NotANumber,
+    Watch,
+    differences,
+    flat,
+    generators,
+    not_finite,
+    ppo,
+    set_generators,
+    snapshot,
+    vec_env,
+)
+
+from sb3_tare import AWR, LearnedReplayBuffer, LearnedReward, LearnedRewardWrapper, RewardLearner
+from sb3_tare.learning.replaying import ReplayTrainer
+
+
+def weights(model):
+    return snapshot({name: value for name, value in model.get_parameters().items() if isinstance(value, dict)})
+
+
+def all_of(model, learner):
+    return {**weights(model), **snapshot({"learner": learner.state_dict()})}
+
+
+def pay(monkeypatch, payer):
+    """Let ``payer`` stand for the learned reward."""
+    monkeypatch.setattr(ReplayTrainer, "paid", lambda self, observations, actions: payer(observations, actions))
+
+
+def first_number(observations, actions):
+    return (observations["position"] if isinstance(observations, dict) else observations)[:, 0]
+
+
+# The host stays as it is
+
+
+HOSTS = {
+    **{algorithm.__name__: (algorithm, {}, {}) for algorithm in ALL},
+    "n-step returns": (SAC, {"n_steps": 3}, {}),
+    "n-step returns around the edge": (DQN, {"n_steps": 3, "buffer_size": 60}, {}),
+    "many steps before an update": (TD3, {"train_freq": 7, "gradient_steps": 3}, {}),
+    "episodes before an update": (SAC, {"train_freq": (1, "episode"), "gradient_steps": -1}, {"n_envs": 1}),
+    "a dictionary": (SAC, {"policy": "MultiInputPolicy"}, {"observation_space": DICT}),
+    "a ring that is small": (SAC, {"buffer_size": 50}, {}),
+    "timeouts that count as ends": (SAC, {"replay_buffer_kwargs": {"handle_timeout_termination": False}}, {}),
+}
+
+
+def dense(algorithm, env_kwargs):
+    action_space = {} if algorithm in CONTINUOUS else {"action_space": spaces.Discrete(3)}
+    return seen(**{**action_space, **env_kwargs})
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_frozen_at_the_extrinsic_reward_a_host_trains_bit_for_bit_as_alone(name, monkeypatch):
+    pay(monkeypatch, first_number)
+    algorithm, kwargs, env_kwargs = HOSTS[name]
+    alone = tiny(algorithm, dense(algorithm, env_kwargs), **kwargs).learn(STEPS)
+    learned = tiny(algorithm, dense(algorithm, env_kwargs), **kwargs).learn(STEPS, callback=RewardLearner(**FAST))
+    assert not differences(weights(alone), weights(learned))
+    assert np.array_equal(rewards_of(alone), rewards_of(learned))
+
+
+def test_behind_vecnormalize_learned_rewards_are_scaled_as_extrinsic_ones_are(monkeypatch):
+    pay(monkeypatch, first_number)
+
+    def trained(callback):
+        return tiny(SAC, VecNormalize(seen(), norm_obs=False, clip_reward=0.5)).learn(STEPS, callback=callback)
+
+    assert not differences(weights(trained(None)), weights(trained(RewardLearner(**FAST))))
+
+
+def test_the_law_does_not_hold_by_itself(monkeypatch):
+    alone = tiny(SAC).learn(STEPS)
+    assert differences(weights(alone), weights(tiny(SAC).learn(STEPS, callback=RewardLearner(**FAST))))
+    pay(monkeypatch, lambda observations, actions: observations[:, 1])
+    assert differences(weights(tiny(SAC, seen()).learn(STEPS)), weights(tiny(SAC, seen()).learn(STEPS, RewardLearner(**FAST))))
+
+
+def test_the_callback_draws_no_number_of_the_global_generators():
+    states = []
+    for callback in (None, RewardLearner(**FAST)):
+        tiny(SAC).learn(STEPS, callback=callback)
+        states.append(dict(flat(generators())))
+    assert all(np.array_equal(ours, states[1][name]) for name, ours in states[0].items())
+
+
+# Learning
+
+
+@pytest.mark.parametrize("algorithm", ALL)
+def test_every_algorithm_learns_its_reward(algorithm):
+    model, learner = tiny(algorithm), RewardLearner(**FAST)
+    learner.attach(model)
+    before = all_of(model, learner)
+    model.learn(STEPS, callback=learner)
+    after = all_of(model, learner)
+    assert not not_finite(after)
+    changed = differences(before, after)
+    assert any(name.startswith("/policy/") for name in changed)
+    assert any(name.startswith("/learner/reward_model/network") for name in changed)
+
+
+def test_it_finds_what_steps_earned_although_it_sees_totals_alone():
+    learner = RewardLearner(preset="decomposition", decomposition_updates=500)
+    model = tiny(SAC, seen(dense=False, horizon=8), learning_starts=10_000, buffer_size=10_000).learn(1_500, callback=learner)
+    assert logged(model)["correlation_undistorted"] > 0.9
+
+
+def test_rewards_are_paid_in_the_units_of_the_environment():
+    learner = RewardLearner(preset="decomposition", decomposition_updates=500)
+    model = tiny(SAC, seen(dense=False, horizon=8), learning_starts=10_000, buffer_size=10_000).learn(1_500, callback=learner)
+    assert 0.5 < logged(model)["learned_std"] < 2.0  # steps earn numbers of variance 1, and episodes pay sums of 8
+    observations, actions = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(50, 2)
+    before = learner.trainer.paid(observations, actions)
+    learner.trainer.decomposer.reward.unit.mul_(3.0)
+    assert torch.allclose(learner.trainer.paid(observations, actions), 3.0 * before, atol=1e-5)
+
+
+def test_the_reward_is_trained_in_proportion_to_the_steps(monkeypatch):
+    updates = []
+    learner = RewardLearner(**{**FAST, "decomposition_updates": 512})  # one for every four steps
+    model = tiny(SAC, seen(dense=False, p_end=0.0), learning_starts=10_000)
+    learner.attach(model)
+    fit = learner.trainer.decomposer.fits.fit
+    learner.trainer.decomposer.fits.fit = lambda *args: (updates.append(args[3]), fit(*args))[1]
+    model.learn(20 * 15 * 2, callback=learner)
+    assert sum(updates) == 20 * 15 * 2 // 4
+    assert max(updates) <= 8
+
+
+def test_before_an_episode_has_ended_nothing_is_paid_and_nothing_learned():
+    learner = RewardLearner(**FAST)
+    model = tiny(SAC, seen(dense=False, horizon=10_000, p_end=0.0)).learn(STEPS, callback=learner)
+    assert not logged(model).keys() & {"decomposition_loss", "learned_mean"}
+    assert torch.equal(learner.trainer.paid(torch.randn(4, 3), torch.randn(4, 2)), torch.zeros(4))
+
+
+def test_what_is_logged_tells_how_far_it_is():
+    names = set()
+    tiny(SAC).learn(400, callback=[Watch(step=lambda watch: names.update(logged(watch.model))), RewardLearner(**FAST)])
+    assert names >= {"decomposition_loss", "decomposition_r2", "decomposition_episodes", "learned_std", "seconds"}
+
+
+def test_images_are_seen_through_an_extractor_of_the_rewards_own():
+    space = spaces.Box(0, 255, (36, 36, 1), dtype=np.uint8)
+    env = vec_env(1, lambda: _Pictures(space))
+    model = tiny(DQN, env, "CnnPolicy", policy_kwargs={}, buffer_size=100)
+    with pytest.raises(ValueError, match="features='policy' would show the reward of DQN old steps"):
+        model.learn(10, callback=RewardLearner(**FAST))
+    model.learn(60, callback=RewardLearner(**FAST, features="own"))
+    assert logged(model)["learned_std"] > 0.0
+
+
+class _Pictures(Seen):
+    def __init__(self, space):
+        super().__init__(dense=False, observation_space=space, action_space=spaces.Discrete(2))
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super(Seen, self).step(action)
+        return observation, float(observation.mean()) if terminated or truncated else 0.0, terminated, truncated, info
+
+
+# Saved
+
+
+def test_a_saved_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
+    set_generators(start := generators())
+    learner = RewardLearner(**FAST)
+    whole = tiny(SAC, seen(dense=False), buffer_size=200).learn(2 * STEPS, callback=learner)
+    set_generators(start)
+    first, first_learner = tiny(SAC, seen(dense=False), buffer_size=200), RewardLearner(**FAST)
+    env = first.get_env()
+    first.learn(STEPS, callback=first_learner)
+    first.save(tmp_path / "model")
+    first.save_replay_buffer(tmp_path / "memory")
+    first_learner.save(tmp_path / "reward")
+    states = generators()
+    second = SAC.load(tmp_path / "model", env=env, force_reset=False, device="cpu")
+    second.load_replay_buffer(tmp_path / "memory")
+    second_learner = RewardLearner.load(tmp_path / "reward", device="cpu")
+    set_generators(states)
+    second.learn(STEPS, callback=second_learner, reset_num_timesteps=False)
+    assert not differences(all_of(whole, learner), all_of(second, second_learner))
+
+
+def test_without_its_memory_a_loaded_reward_pays_what_it_has_learned(tmp_path):
+    learner = RewardLearner(**FAST)
+    model = tiny(SAC).learn(STEPS, callback=learner)
+    learner.save(tmp_path / "reward")
+    loaded = RewardLearner.load(tmp_path / "reward", device="cpu")
+    loaded.attach(tiny(SAC))
+    observations, actions = torch.randn(5, 3), torch.rand(5, 2)
+    assert torch.equal(loaded.trainer.paid(observations, actions), learner.trainer.paid(observations, actions))
+    assert model.replay_buffer.payer is None
+
+
+def test_a_reward_learned_on_policy_is_not_taken_for_one_off_policy(tmp_path):
+    learner = RewardLearner(**FAST)
+    ppo().learn(128, callback=learner)
+    learner.save(tmp_path / "reward")
+    with pytest.raises(
+        ValueError, match="saved beside another kind of algorithm than SAC: carry its reward over with Learned"
+    ):
+        tiny(SAC).learn(10, callback=RewardLearner.load(tmp_path / "reward"))
+
+
+def test_an_exported_reward_pays_what_was_learned(tmp_path):
+    learner = RewardLearner(**FAST)
+    wide = spaces.Box(-2.0, 2.0, (2,), dtype=np.float32)
+    tiny(SAC, seen(dense=False, action_space=wide)).learn(STEPS, callback=learner)
+    LearnedReward.of(learner).save(tmp_path / "reward")
+    observations, actions = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), np.full((6, 2), 0.8)
+    paid = learner.trainer.paid(torch.from_numpy(observations), torch.full((6, 2), 0.4))
+    exported = LearnedReward.load(tmp_path / "reward").relabel(observations, actions, np.zeros(6), [6])
+    np.testing.assert_allclose(exported, paid, rtol=1e-5, atol=1e-6)
+    env = LearnedRewardWrapper(Seen(action_space=wide), tmp_path / "reward")
+    env.reset(seed=0)
+    assert env.step(np.array([0.5, 0.5], dtype=np.float32))[1] != 0.0
+
+
+def test_learner_and_model_can_be_copied_and_pickled_in_the_midst_of_training():
+    copies = []
+
+    def copy_all(watch):
+        copies.append((copy.deepcopy(watch.model.replay_buffer), pickle.loads(pickle.dumps(watch.model.replay_buffer))))
+
+    learner = RewardLearner(**FAST)
+    model = tiny(SAC)
+    model.learn(60, callback=[learner, Watch(rollout_end=copy_all)])
+    for both in copies:
+        assert all(type(each) is LearnedReplayBuffer and each.payer is None for each in both)
+    twin = copy.deepcopy(learner)
+    assert not differences(snapshot(learner.state_dict()), snapshot(twin.state_dict()))
+
+
+# Faults
+
+
+def test_a_reward_that_is_not_finite_is_refused():
+    model = tiny(SAC, vec_env(1, lambda: Broken(at=30, reward=np.nan)))
+    with pytest.raises(ValueError, match="the environment returned a reward that is not finite"):
+        model.learn(STEPS, callback=RewardLearner(**FAST))
+
+
+def test_a_learned_reward_that_is_not_finite_is_refused_before_the_policy_has_seen_it():
+    class Diverged(NotANumber):
+        sees_reward = False
+        context = "step"
+
+    model = tiny(SAC, seen(1, dense=False, horizon=30, p_end=0.0), learning_starts=0)
+    before = {}
+    learner = RewardLearner(**{**FAST, "architecture": Diverged, "architecture_kwargs": {}, "decomposition_updates": 2048})
+    with pytest.raises(FloatingPointError, match="rewards that are not finite; the policy was not updated"):
+        model.learn(STEPS, callback=[learner, Watch(step=lambda watch: before.update(weights(watch.model)))])
+    assert not differences(before, weights(model))
+
+
+@pytest.mark.parametrize("when", ["step", "rollout_end"])
+def test_after_an_interruption_the_host_trains_on_as_alone_and_the_learner_goes_on(when):
+    def interrupt(watch):
+        if watch.num_timesteps >= 60:
+            raise KeyboardInterrupt
+
+    learner, model = RewardLearner(**FAST), tiny(SAC)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(STEPS, callback=[learner, Watch(**{when: interrupt})])
+    model.learn(20)
+    assert model.replay_buffer.payer is None
+    model.learn(STEPS, callback=learner)
+    assert model.replay_buffer.payer is None
+
+
+def test_once_training_has_ended_nothing_is_paid_and_another_call_goes_on():
+    learner, model = RewardLearner(**FAST), tiny(SAC)
+    for _ in range(2):
+        model.learn(60, callback=learner, reset_num_timesteps=False)
+        assert model.replay_buffer.payer is None
+        assert set(np.unique(model.replay_buffer.sample(64).rewards)) <= set(np.unique(rewards_of(model)))
+
+
+def test_a_callback_that_stops_training_stops_it():
+    learner, model = RewardLearner(**FAST), tiny(SAC)
+    model.learn(STEPS, callback=[learner, Watch(step=lambda watch: watch.num_timesteps < 50)])
+    assert model.num_timesteps == 50
+    model.learn(40, callback=learner)
+
+
+def test_it_must_see_every_rollout():
+    with pytest.raises(ValueError, match="RewardLearner must see every step and rollout"):
+        tiny(SAC).learn(40, callback=EveryNTimesteps(10, RewardLearner(**FAST)))
+    learner = RewardLearner(**FAST)
+    with pytest.raises(ValueError, match="stands twice in the list"):
+        tiny(SAC).learn(40, callback=[learner, learner])
+    with pytest.raises(RuntimeError, match="another RewardLearner pays for this replay buffer already"):
+        tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preset": "implicit"}, "a reward for SAC by return decomposition alone, as its updates have no implicit gradient"),
+        ({**FAST, "n_reward_updates": 1}, "n_reward_updates=1 means nothing to SAC, whose reward has no implicit gradient"),
+        ({**FAST, "cg_steps": 3}, "cg_steps=3 means nothing to SAC"),
+        ({**FAST, "center": True}, "center=True means nothing to SAC"),
+        ({**FAST, "learning_rate": 0.1}, "learning_rate=0.1 means nothing to SAC"),
+        ({**FAST, "decomposition_memory": 5_000}, "decomposition_memory=5000 means nothing to SAC"),
+    ],
+    ids=str,
+)
+def test_settings_without_meaning_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(SAC).learn(10, callback=RewardLearner(**settings))
+
+
+def test_awr_is_sent_to_tareawr():
+    with pytest.raises(TypeError, match="for AWR there is TAREAWR"):
+        AWR("MlpPolicy", "Pendulum-v1").learn(10, callback=RewardLearner(**FAST))
