@@ -27,7 +27,6 @@ BESIDE = {
     "hypergradient_share": 0.1,
     "hypergradient_rollouts": 2,
     "curvature": "identity",
-    "reward_every": 0,
 }
 
 
