@@ -7,6 +7,7 @@ import pytest
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 from toys import (
     ITERATION,
     TINY_NET,
@@ -25,7 +26,6 @@ from toys import (
     tare_awr,
     vec_env,
 )
-from torch import nn
 
 from sb3_tare import LIRPG, RewardLearner
 from sb3_tare.rewards.decomposition import Decomposition
