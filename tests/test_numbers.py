@@ -113,7 +113,7 @@ def test_an_action_that_an_off_policy_algorithm_draws_is_named():
             for parameter in watch.model.actor.parameters():
                 parameter.data.fill_(float("inf"))
 
-    with pytest.raises(ValueError, match="not finite in environment|Expected parameter|invalid values"):
+    with pytest.raises(ValueError, match=r"not finite in environment|Expected parameter|invalid values"):
         sac(vec_env()).learn(40, callback=[Watch(step=poison), RewardLearner()])
 
 
@@ -179,9 +179,14 @@ def test_an_update_that_leaves_nan_is_undone_with_its_optimiser(steps_before):
 
 def test_an_interrupted_update_whose_numbers_are_finite_stays_as_far_as_it_got():
     layer = nn.Linear(1, 1)
-    with pytest.raises(KeyboardInterrupt), last_good(layer.parameters(), None, "thing", "do this"):
-        layer.weight.data.fill_(3.0)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with last_good(layer.parameters(), None, "thing", "do this"):
+            layer.weight.data.fill_(3.0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert float(layer.weight) == 3.0
 
 
