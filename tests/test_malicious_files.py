@@ -239,7 +239,7 @@ def test_an_extractor_of_ones_own_is_given_by_the_caller_as_a_class_or_as_one_li
     with pytest.raises(ValueError, match=r"in 'extractor'.*extractor=\.\.\."):
         LearnedReward.load(tmp_path / "reward.zip")
     loaded = LearnedReward.load(tmp_path / "reward.zip", extractor=Scaled())
-    assert float(loaded.extractor.scale) == 2.0
+    assert loaded.extractor.scale.item() == 2.0
 
 
 class OwnMemory(PathMemory):

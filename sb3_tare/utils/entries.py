@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sb3_tare.utils.damage import damaged
+from sb3_tare.utils.damage import DamagedFile, damaged
 from sb3_tare.utils.known import KnownUnpickler, Unread
 from sb3_tare.utils.numbered import File, check_zip, open_zip
 from sb3_tare.utils.unnumbered import convert_unnumbered_learner_state, convert_unnumbered_settings
@@ -57,12 +57,12 @@ class Entries:
     def tensors(self, part: str, device: torch.device | str = "cpu") -> dict[str, Any]:
         """A dictionary of tensors and plain data, under ``part`` in the archive.
 
-        :raises ValueError: if it is not there, or damaged
+        :raises DamagedFile: if it is not there, or damaged
         """
         with damaged(self.name, f"its entry {part!r}"):
             found = torch.load(io.BytesIO(self.parts[part]), map_location=device, weights_only=True)
             if not isinstance(found, dict):
-                raise TypeError(f"it is a {type(found).__name__}, not a dictionary")
+                raise DamagedFile(f"{self.name} is damaged: its entry {part!r} is a {type(found).__name__}, not a dictionary")
             is_older = self.is_unnumbered and part == "reward_learner.pth"
             return convert_unnumbered_learner_state(found) if is_older else found
 
