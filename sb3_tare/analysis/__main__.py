@@ -15,10 +15,12 @@ from stable_baselines3.common.utils import set_random_seed
 import sb3_tare.envs  # noqa: F401, registers environments
 from sb3_tare import RewardLearner
 from sb3_tare.analysis.correlations import correlations
+from sb3_tare.analysis.drawing import write_figure
 from sb3_tare.analysis.figures import histogram, timeline
 from sb3_tare.analysis.loading import load_model, make_env, why_not_filmed
 from sb3_tare.analysis.recording import record
 from sb3_tare.analysis.video import write_video
+from sb3_tare.utils.files import write_text
 
 DPI = 150
 DEFAULT_FPS = 30.0
@@ -72,9 +74,9 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     table = correlations(episodes)
-    timeline(episodes[0], arguments.env).savefig(folder / "timeline.png", dpi=DPI)
-    histogram(episodes, env.action_space, arguments.env).savefig(folder / "histogram.png", dpi=DPI)
-    table.to_csv(folder / "correlations.csv", index=False)
+    write_figure(folder / "timeline.png", timeline(episodes[0], arguments.env), dpi=DPI)
+    write_figure(folder / "histogram.png", histogram(episodes, env.action_space, arguments.env), dpi=DPI)
+    write_text(folder / "correlations.csv", table.to_csv(index=False))
     written = ["timeline.png", "histogram.png", "correlations.csv"]
     if arguments.video != "none":
         written.append(f"episode.{arguments.video}")

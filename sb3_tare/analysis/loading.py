@@ -12,12 +12,11 @@ import sb3_contrib
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import sb3_tare
-from sb3_tare.utils.numbered import readable_zip
+from sb3_tare.utils.numbered import algorithm_in
 
 
 def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
@@ -29,8 +28,7 @@ def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
     :raises ValueError: if it cannot be told of which algorithm the model is, or the file is in a newer or unknown format
     """
     if algorithm is None:
-        data, _, _ = load_from_zip_file(readable_zip(path), device="cpu")
-        algorithm = (data or {}).get("algorithm_class")
+        algorithm = algorithm_in(path)
         if algorithm is None:
             raise ValueError(f"{path} does not tell of which algorithm it is: name that, such as PPO, TAREPPO or module:Class")
     return _algorithm(algorithm).load(path, device="cpu")

@@ -265,7 +265,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         :raises ValueError: if it is of another environment or another number of environments, or in a newer or unknown
             format
         """
-        memory = read_memory(path)
+        memory = read_memory(path, type(self.replay_buffer))
         check_fits(memory, self)
         if (memory.buffer_size, memory.n_envs) != (self.replay_buffer.buffer_size, self.n_envs):
             raise ValueError(

@@ -15,28 +15,35 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
-from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+from stable_baselines3.common.save_util import save_to_zip_file
+from stable_baselines3.common.utils import get_device
 
 from sb3_tare.hosts.adapters import adapter_of
 from sb3_tare.hosts.host import AnyHost
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
-from sb3_tare.learning.spaces import check_spaces, spaces_in, spaces_of
+from sb3_tare.learning.spaces import NAMES, check_spaces, spaces_in, spaces_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
+from sb3_tare.utils.entries import entries_of
+from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
-from sb3_tare.utils.numbered import readable_zip
 from sb3_tare.utils.words import shortened
 
 ANNOUNCEMENT = (
     "The policy is paid learned rewards in place of the extrinsic ones: the totals of whole episodes, decomposed into rewards "
     "of steps (preset='decomposition')."
+)
+
+OWN_NETWORK = (
+    "give the class of a network of your own, RewardLearner.load(path, architecture=...), or all settings, "
+    "custom_objects={'reward_kwargs': ...}"
 )
 
 
@@ -124,7 +131,9 @@ class RewardLearner(BaseCallback):
             trainer.load_state_dict(state)
             host.go_on_from(np.array(times, dtype=np.int64))
         elif self.settings.network.initial_reward is not None:
-            start_from(LearnedReward.load(self.settings.network.initial_reward), trainer)
+            own = self.settings.network.architecture
+            network, extractor = None if isinstance(own, str) else own, type(acting_extractor(model.policy))
+            start_from(LearnedReward.load(self.settings.network.initial_reward, network, extractor), trainer)
         self._attachment = Attached(host, self._iteration(trainer), drives_host)
 
     def _host(self, model: Any) -> AnyHost[Any]:
@@ -263,23 +272,34 @@ class RewardLearner(BaseCallback):
         """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
 
         The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well. A model with
-        other spaces than those it was saved with refuses it.
+        other spaces than those it was saved with refuses it. Nothing in it is run: a network of one's own is named again, with
+        ``architecture=``.
 
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
-        :param changes: settings that differ from the saved ones
-        :raises ValueError: if the file is in a newer or unknown format, holds no reward learner, or one of return consistency
+        :param changes: settings that differ from the saved ones, or that are not taken from a file
+        :raises ValueError: if the file is damaged, names classes that are not known, is in a newer or unknown format, holds no
+            reward learner, or one of return consistency
         """
-        file = readable_zip(path, "reward_learner.pth", "RewardLearner", "give a file that RewardLearner.save wrote")
-        data, params, _ = load_from_zip_file(file, device=device, custom_objects=custom_objects)
-        assert data is not None
+        entries = entries_of(path, "reward_learner.pth", "RewardLearner", "give a file that RewardLearner.save wrote")
         presets = cls.settings_class.presets
-        saved = data["reward_kwargs"] if "reward_kwargs" in (custom_objects or {}) else settings_in(data, bool(presets))
+        if "reward_kwargs" in (custom_objects or {}):
+            saved = (custom_objects or {})["reward_kwargs"]
+        else:
+            own = [changes["architecture"]] if isinstance(changes.get("architecture"), type) else []
+            saved = entries.value("reward_kwargs", OWN_NETWORK, own, may_lack=changes)
+            saved = settings_in({**entries.data, "reward_kwargs": saved}, bool(presets))
         if "preset" in changes:
             replaced = presets.get(saved.get("preset", ""), {}).items()
             saved = {key: value for key, value in saved.items() if (key, value) not in replaced}
         learner = cls(**{**saved, **presets.get(changes.get("preset", ""), {}), **changes})
-        learner._loaded = params["reward_learner"], data.get("times", []), spaces_in(data)  # type: ignore[assignment]
+        spaces = {name: entries.value(name, "save the learner on its own") for name in NAMES if name in entries}
+        times = entries.data.get("times", [])
+        learner._loaded = (
+            entries.tensors("reward_learner.pth", get_device(device)),
+            times,
+            spaces_in({**entries.data, **spaces}),
+        )
         return learner
 
 

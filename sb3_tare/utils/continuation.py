@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -94,9 +95,15 @@ class Continuable:
     def set_parameters(self, load_path_or_dict: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Take over parameters of a file or a dictionary; arguments are those of SB3.
 
-        With ``exact_match=False`` they may be of another algorithm, such as one of SB3.
+        With ``exact_match=False`` they may be of another algorithm, such as one of SB3. What cannot be taken over whole leaves
+        the model as it was.
 
         :raises ValueError: if the file is in a newer or unknown format
         """
         parameters = load_path_or_dict if isinstance(load_path_or_dict, dict) else readable_zip(load_path_or_dict)
-        super().set_parameters(parameters, *args, **kwargs)  # type: ignore[misc]
+        before = deepcopy(self.get_parameters())  # type: ignore[attr-defined]
+        try:
+            super().set_parameters(parameters, *args, **kwargs)  # type: ignore[misc]
+        except BaseException:
+            super().set_parameters(before)  # type: ignore[misc]
+            raise
