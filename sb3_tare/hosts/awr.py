@@ -188,7 +188,7 @@ class AWRHost(Host[ActorUpdate]):
         )
 
     def place(self, rows: Tensor) -> Place:
-        """Words for the environment and the row of the memory."""
+        """Words for the environment and the row of the memory, given numbers among ``rows`` ``[n]``."""
         return self.model.replay_buffer.place(rows)
 
     def collected(self, part: Part) -> Part:

@@ -32,12 +32,13 @@ IDLE_GROUPS = ("critic", "schedule", "gradient", "step")
 IDLE = {
     "gae_lambda": "advantage",
     "center": "advantage",
-    "decomposition_memory": "decomposition",
-    "decomposition_recent": "decomposition",
+    "decomposition_memory": "decomposition",  # the replay buffer is the memory
     "guard_correlation": "decomposition",
     "hypergradient_share": "decomposition",
 }
-"""Further ones that nothing off-policy reads, by their group; the replay buffer is the memory."""
+"""Further ones that nothing off-policy reads, by their group."""
+BUSY = ("chunk_rows",)
+"""Settings of an idle group that are read all the same."""
 
 REMEMBERED = 1 << 14
 """Steps at most of which it is remembered what they earned beneath a delay or noise, for the log."""
@@ -182,4 +183,5 @@ def _idle_settings(settings: LearnerSettings) -> dict[str, tuple[Any, Any]]:
     return {
         name: (getattr(getattr(settings, group), name), getattr(getattr(silent, group), name))
         for name, group in (named | IDLE).items()
+        if name not in BUSY
     }

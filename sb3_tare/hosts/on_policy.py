@@ -189,7 +189,7 @@ class OnPolicyHost(Host[Record]):
         return read_rollout(self.model, record, self.states)
 
     def place(self, rows: Tensor) -> Place:
-        """Words for the environment and the step of its rollout."""
+        """Words for the environment and the step of its rollout, given numbers among ``rows`` ``[n]``."""
         n_steps = self.model.n_steps
 
         def words(number: int) -> str:

@@ -42,7 +42,7 @@ class ReplayTrainer:
     def __init__(self, settings: LearnerSettings, host: OffPolicyHost, seed: int) -> None:
         self.settings = settings
         self.host = host
-        self.reward_model = build_reward_model(settings, host.policy, seed)
+        self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.metrics = Metrics()
         self.decomposer = TotalsFit(settings.decomposition, host, self.reward_model, self.generator)

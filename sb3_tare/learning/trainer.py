@@ -321,7 +321,7 @@ class RewardTrainer:
                 "curvature='identity', which needs none, or use another layer"
             )
         if curvature == "adam":  # an Adam that has taken no step yet has no diagonal to be read
-            gradients = PolicyGradients(self.host, CURVATURES["identity"](), gradients.excluded)
+            gradients = PolicyGradients(self.host, CURVATURES["identity"](), gradients.excluded, self.host.chunk_rows)
         probe = gradients.probe()
         with unhooked(self.host.policy):
             reward_weights(gradients, probe, probe, probe, cg_steps=1)
