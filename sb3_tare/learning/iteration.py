@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,7 @@ class Iteration:
                     judged = labelled if planned.pooled is None else trainer.label(planned.pooled)
                     moved = planned.pooled is not None
                     trainer.measure_alignment(judged, planned.validation, moved)  # before any step has seen these rewards
-                with self.timing.lending(labelled, planned) as loan, self.clock.paused(), host.undoing():
+                with self.timing.lending(labelled, planned) as loan, self.clock.paused():
                     yield  # lines 4 to 6, the host's own update
                 self.timing.after(loan, planned)  # lines 8 to 10
                 last_labels.append(loan.labelled)
@@ -117,6 +118,10 @@ class Attached:
     def model(self) -> Any:
         """The algorithm."""
         return self.host.model
+
+    def undoing(self) -> AbstractContextManager[None]:
+        """Put the host's policy back where its own update leaves numbers that are not finite."""
+        return self.host.undoing() if isinstance(self.host, Host) else nullcontext()
 
     @property
     def trainer(self) -> Any:

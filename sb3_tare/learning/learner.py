@@ -150,7 +150,8 @@ class RewardLearner(BaseCallback):
         try:
             with own_distribution(self._attached.model.policy):
                 for _ in updates:
-                    train()
+                    with self._attached.undoing():
+                        train()
         finally:
             updates.close()
 
@@ -199,7 +200,8 @@ class RewardLearner(BaseCallback):
         self._suspended = self._updates()
         next(self._suspended)
         for _ in range(self._attached.iteration.n_updates - 1):
-            self.model.train()
+            with self._attached.undoing():
+                self.model.train()
             next(self._suspended)
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
 
