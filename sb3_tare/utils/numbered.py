@@ -14,7 +14,7 @@ from typing import Any
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import open_path
 
-from sb3_tare.utils.files import with_suffix, write_atomically
+from sb3_tare.utils.files import with_suffix, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, check_stamp, holds_no, stamp
 from sb3_tare.utils.unnumbered import from_unnumbered_memory, from_unnumbered_zip
 
@@ -43,6 +43,15 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
         if part is not None and not (is_kind or part in names or part in data):
             raise holds_no(name, found, kind, remedy)
         return path if found is not None else from_unnumbered_zip(archive)
+
+
+def holds_entry(path: str | Path, entry: str) -> bool:
+    """Whether ``path``, with or without suffix, is a zip file that has ``entry``."""
+    path = zip_path(path)
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return entry in archive.namelist()
 
 
 def stamp_in(path: File) -> dict[str, Any] | None:
