@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.settings.older import settings_in
-from sb3_tare.utils.continuation import Continuable
+from sb3_tare.utils.continuation import Continuable, is_behind_vec_normalize
 from sb3_tare.utils.formats import is_older
 from sb3_tare.utils.numbered import File, stamp_in
 
@@ -58,7 +58,8 @@ class OwnsRewardLearner(Continuable):
         return super().load(path, env, device, custom_objects, *args, **kwargs)
 
     def _continuation_state(self) -> dict[str, Any]:
-        return {**super()._continuation_state(), "times": self.reward_learner.times}
+        told = {"times": self.reward_learner.times, "vec_normalize": is_behind_vec_normalize(self)}
+        return {**super()._continuation_state(), **told}
 
     def _setup_model(self) -> None:
         continuation = self._continuation

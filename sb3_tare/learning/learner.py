@@ -29,6 +29,7 @@ from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
+from sb3_tare.utils.continuation import is_behind_vec_normalize
 from sb3_tare.utils.files import reward_path, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.numbered import File, holds_entry, readable_zip
@@ -261,7 +262,8 @@ class RewardLearner(BaseCallback):
         :raises RuntimeError: before the learner has a model
         """
         state = {"reward_learner": self.state_dict()}
-        data = {KEY: stamp("RewardLearner"), "reward_kwargs": self.settings.flat(), "times": self.times}
+        data: dict[str, Any] = {KEY: stamp("RewardLearner"), "reward_kwargs": self.settings.flat(), "times": self.times}
+        data["vec_normalize"] = is_behind_vec_normalize(self._attached.model)  # its own units are none without the statistics
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod

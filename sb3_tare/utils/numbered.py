@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -106,6 +108,8 @@ def read_memory(path: File) -> Any:
 @contextmanager
 def _archive(path: File) -> Iterator[tuple[zipfile.ZipFile, str]]:
     """The zip file, open, and its name for errors."""
+    if isinstance(path, (str, Path)) and not any(Path(name).exists() for name in (path, f"{path}.zip")):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(zip_path(path)))
     file: Any = open_path(path, "r", suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
