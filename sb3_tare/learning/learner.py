@@ -298,7 +298,7 @@ class RewardLearner(BaseCallback):
 
 
 def _learner_file(path: str | Path) -> File:
-    """What to read a learner from: the file itself, or the one beside a model's file that holds no learner.
+    """The file to read a learner from: ``path`` itself, or the one beside a model's file that holds no learner.
 
     :raises ValueError: if neither holds one
     """

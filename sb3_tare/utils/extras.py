@@ -1,4 +1,4 @@
-"""What to install where a package is missing that an extra brings."""
+"""Sentences on what to install where a package is missing that an extra brings."""
 
 from __future__ import annotations
 
