@@ -236,7 +236,8 @@ def test_settings_of_return_consistency_lead_to_those_that_have_replaced_it(name
 
 
 def test_no_preset_is_none_of_them():
-    with refused(ValueError, "preset must be one of 'decomposition', 'implicit', 'paper', 'paper_literal', got None"):
+    presets = "'decomposition', 'implicit', 'paper', 'paper_literal', 'paper_residual'"
+    with refused(ValueError, f"preset must be one of {presets}, got None"):
         RewardLearner(preset=None)
 
 

@@ -251,3 +251,9 @@ def test_settings_that_cannot_work_are_refused(settings, message):
 def test_a_mean_makes_one_step(settings):
     with pytest.raises(ValueError, match="hypergradient_rollouts=3 averages gradients before one step"):
         RewardLearner(preset="implicit", hypergradient_rollouts=3, **settings)
+
+
+def test_a_mean_waits_for_the_next_fit_where_rollouts_are_too_short_for_one_each():
+    """Fits come every three rollouts, and nothing is learned before the first, so that there its gradient is zero."""
+    with_mean = [n for n in range(2, 8) if "averaged_hypergradient_norm" in logged(trained(n, reward_every=3 * 2 * ITERATION))]
+    assert with_mean == [6]

@@ -41,7 +41,7 @@ def test_it_is_the_papers_setting_but_for_what_its_name_says():
     paper, residual = RewardSettings(preset="paper").flat(), RewardSettings(**RESIDUAL).flat()
     changed = {name: residual[name] for name in paper if residual[name] != paper[name]}
     expected = {"residual": True, "critics": 1, "gae_lambda": None, "hypergradient_rollouts": 16, "curvature": None}
-    assert changed == {**RESIDUAL, **expected}
+    assert changed == {"preset": "paper_residual", **expected}
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.__name__)

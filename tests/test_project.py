@@ -23,33 +23,54 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sb3_tare"
 
 
-def test_the_readme_lists_every_setting_with_its_default():
-    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+def test_the_settings_readme_lists_every_one_with_its_default():
+    text = (PACKAGE / "settings/README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", text, flags=re.MULTILINE)
     documented = {name: ast.literal_eval(default) for name, default in rows}
     assert documented == RewardSettings().flat()
 
 
-@pytest.mark.parametrize("study", ["figure6", "delayed", "episodic"])
-def test_the_readmes_returns_are_those_of_the_results(study):
-    def returns(row: dict[str, str], kind: str) -> str:
+def final_returns(study: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """Training and evaluation returns of ``study`` with their intervals, by task and variant, as documents write them."""
+
+    def told(row: dict[str, str], kind: str) -> str:
         mean, low, high = (float(row[f"{kind}{bound}"]) for bound in ("", "_low", "_high"))
         return f"{mean:,.0f} ({low:,.0f} to {high:,.0f})"
 
-    readme = (ROOT / "README.md").read_text()
     with (ROOT / f"examples/results/{study}/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {int(row["seeds"]) for row in rows} == {3}
-    for row in rows:
-        cells = (row["environment"].removeprefix("sb3_tare/"), f"`{row['variant']}`")
-        assert f"| {' | '.join((*cells, returns(row, 'training'), returns(row, 'evaluation')))} |" in readme
+    return {
+        (row["environment"].removeprefix("sb3_tare/"), row["variant"]): (told(row, "training"), told(row, "evaluation"))
+        for row in rows
+    }
 
 
-def test_what_the_readme_says_of_the_chain_is_what_its_results_say():
+@pytest.mark.parametrize("study", ["figure6", "delayed", "episodic"])
+def test_a_studys_returns_are_those_of_its_results(study):
+    readme = (ROOT / f"examples/results/{study}/README.md").read_text()
+    for (task, variant), (training, evaluation) in final_returns(study).items():
+        assert f"| {task} | `{variant}` | {training} | {evaluation} |" in readme
+
+
+def test_the_readme_says_whether_it_helps_with_every_task_of_each_study():
+    row = r"^\| \[`(\w+)`\]\(\S+\) \| (\S+) \| (.+?) \| `(\w+)` \| (.+?) \|$"
+    told = re.findall(row, (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    for study, variants in {"episodic": {"tare_decomposed"}, "figure6": {"tare_default", "tare_paper"}}.items():
+        tasks = {task for task, _ in final_returns(study)}
+        expected = {(task, variant) for task in tasks for variant in variants}
+        assert {(task, variant) for name, task, _, variant, _ in told if name == study} == expected
+    for study, task, ppo, variant, learned in told:
+        returns = final_returns(study)
+        assert (ppo, learned) == (returns[task, "ppo"][0], returns[task, variant][0]), (task, variant)
+
+
+def test_what_is_said_of_the_chain_is_what_its_results_say():
     with (ROOT / "examples/results/figure4/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     ppo, tare = ([f"{float(row[f'training{bound}']):.2f}" for bound in ("", "_low", "_high")] for row in rows)
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert "return {} (95 % interval {} to {})".format(*ppo) in readme
+    readme = " ".join((ROOT / "examples/results/figure4/README.md").read_text().split())
+    assert "return {} ({} to {})".format(*ppo) in readme
     assert "in the paper's setting {} ({} to {}).".format(*tare) in readme
     files = list((ROOT / "examples/results/figure4").glob("*tare_paper*.json"))
     assert len(files) == 5
@@ -124,11 +145,22 @@ def test_an_episode_is_inspected_and_drawn(tmp_path):
     assert picture.stat().st_size > 1000
 
 
-def test_the_readmes_programs_run(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 9
-    for block in blocks:
-        run("-c", block.replace("100_000", "2048"), cwd=tmp_path)
+PROGRAMS = {
+    str(path.relative_to(ROOT)): programs
+    for path in sorted((ROOT / "README.md", *PACKAGE.rglob("*.md"), *(ROOT / "examples").rglob("*.md")))
+    if (programs := re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL))
+}
+
+
+@pytest.mark.parametrize("document", PROGRAMS)
+def test_a_documents_programs_run(document, tmp_path):
+    for program in PROGRAMS[document]:
+        run("-c", program.replace("100_000", "2048"), cwd=tmp_path)
+
+
+def test_the_readmes_programs_and_those_of_the_rooms_are_among_them():
+    assert len(PROGRAMS["README.md"]) == 2
+    assert len(PROGRAMS) > 5
 
 
 @pytest.mark.parametrize("example", ["awr.py", "callback_in_existing_project.py", "own_reward_network.py"])

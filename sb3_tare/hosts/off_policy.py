@@ -20,7 +20,7 @@ from sb3_tare.data.recorder import undistorted_rewards
 from sb3_tare.hosts.host import AnyHost
 from sb3_tare.hosts.replay_buffers import Payer, PaysLearnedRewards, take_over
 from sb3_tare.settings import LearnerSettings
-from sb3_tare.utils.checks import check_device, check_finite
+from sb3_tare.utils.checks import LOWER_RATES, at_step, check_device, check_finite
 from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.nested import Observations
 
@@ -32,12 +32,13 @@ IDLE_GROUPS = ("critic", "schedule", "gradient", "step")
 IDLE = {
     "gae_lambda": "advantage",
     "center": "advantage",
-    "decomposition_memory": "decomposition",
-    "decomposition_recent": "decomposition",
+    "decomposition_memory": "decomposition",  # the replay buffer is the memory
     "guard_correlation": "decomposition",
     "hypergradient_share": "decomposition",
 }
-"""Further ones that nothing off-policy reads, by their group; the replay buffer is the memory."""
+"""Further ones that nothing off-policy reads, by their group."""
+BUSY = ("chunk_rows",)
+"""Settings of an idle group that are read all the same."""
 
 REMEMBERED = 1 << 14
 """Steps at most of which it is remembered what they earned beneath a delay or noise, for the log."""
@@ -95,19 +96,24 @@ class OffPolicyHost(AnyHost[None]):
 
         :raises ValueError: if an observation is not finite
         """
-        check_finite(self.model._last_obs, "observation")
+        check_finite(self.model._last_obs, "observation", place=at_step(self.model.num_timesteps))
         take_over(self.model.replay_buffer)
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, which the algorithm puts into its buffer right after.
 
-        :raises ValueError: if a reward or an observation is not finite
+        :raises ValueError: if a reward, an observation or an action is not finite, naming the environment and the step
         """
-        check_finite(step["rewards"], "reward")
-        check_finite(step["new_obs"], "observation")
-        for env in step["dones"].nonzero()[0]:
+        place, env = at_step(self.model.num_timesteps), self.model.get_vec_normalize_env()
+        check_finite(step["buffer_actions"], "action", "the policy drew", LOWER_RATES, place)
+        check_finite(step["rewards"], "reward", place=place)
+        if env is not None:  # statistics that no longer move clip infinity away
+            check_finite(env.get_original_reward(), "reward", place=place)
+        check_finite(step["new_obs"], "observation", place=place)
+        for index in step["dones"].nonzero()[0]:
             self.episode_ended = True
-            check_finite(step["infos"][env].get("terminal_observation", 0.0), "terminal observation")
+            observation = step["infos"][index].get("terminal_observation", 0.0)
+            check_finite(observation, "terminal observation", place=lambda *_, index=index: place(index))
         self._undistorted.append((self.buffer.n_written, undistorted_rewards(step["infos"])))
 
     def record(self) -> None:
@@ -177,4 +183,5 @@ def _idle_settings(settings: LearnerSettings) -> dict[str, tuple[Any, Any]]:
     return {
         name: (getattr(getattr(settings, group), name), getattr(getattr(silent, group), name))
         for name, group in (named | IDLE).items()
+        if name not in BUSY
     }

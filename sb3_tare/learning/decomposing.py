@@ -89,6 +89,13 @@ class Decomposer(TotalsFit):
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
         )
 
+    def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> Tensor | None:
+        """Predict totals ``[E]`` of new episodes before the reward is fitted to them, and let the guard see how well."""
+        predicted = super().judge(finished, metrics)
+        if predicted is not None and self.guard is not None:
+            self.guard.judge(predicted, finished.totals, metrics)
+        return predicted
+
     def is_due(self, n_new: int) -> bool:
         """Whether a fit follows once ``n_new`` further steps have been collected."""
         return self._not_fitted + n_new >= self.fit_every
@@ -135,9 +142,6 @@ class Decomposer(TotalsFit):
         guard = state.get("guard")  # files from before there were guards have none
         if self.guard is not None and guard is not None:
             self.guard.load_state_dict(guard)
-        guard = state.get("guard")  # files from before there were guards have none
-        if self.guard is not None and guard is not None:
-            self.guard.load_state_dict(guard)
         self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
 
     def _new_memory(self) -> Any:
@@ -152,9 +156,7 @@ class Decomposer(TotalsFit):
         :param beside: direction ``[p]`` that the fit climbs too
         """
         if len(finished):
-            predicted = self.judge(finished, metrics)
-            if self.guard is not None and predicted is not None:
-                self.guard.judge(predicted, finished.totals, metrics)
+            self.judge(finished, metrics)
             self.solve_action_cost(finished, metrics)
         is_due = self.is_due(n_new)
         self._not_fitted += n_new

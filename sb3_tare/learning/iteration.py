@@ -57,7 +57,7 @@ class Iteration:
                     judged = labelled if planned.pooled is None else trainer.label(planned.pooled)
                     moved = planned.pooled is not None
                     trainer.measure_alignment(judged, planned.validation, moved)  # before any step has seen these rewards
-                with self.timing.lending(labelled, planned) as loan, self.clock.paused():
+                with self.timing.lending(labelled, planned) as loan, self.clock.paused(), host.undoing():
                     yield  # lines 4 to 6, the host's own update
                 self.timing.after(loan, planned)  # lines 8 to 10
                 last_labels.append(loan.labelled)

@@ -23,6 +23,7 @@ from sb3_tare.learning.beside import Savers
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
+from sb3_tare.learning.spaces import check_spaces, spaces_in, spaces_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import own_distribution
@@ -33,6 +34,7 @@ from sb3_tare.utils.continuation import is_behind_vec_normalize
 from sb3_tare.utils.files import reward_path, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.numbered import File, holds_entry, readable_zip
+from sb3_tare.utils.words import shortened
 
 ANNOUNCEMENT = (
     "The policy is paid learned rewards in place of the extrinsic ones: the totals of whole episodes, decomposed into rewards "
@@ -70,7 +72,7 @@ class RewardLearner(BaseCallback):
         super().__init__(verbose)
         self.settings = self.settings_class(**reward_kwargs)
         self._attachment: Attached | None = None
-        self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
+        self._loaded: tuple[Mapping[str, Any], list[int], dict[str, str]] | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._savers: Savers | None = None
         self._in_rollout = False
@@ -79,6 +81,10 @@ class RewardLearner(BaseCallback):
     def __getstate__(self) -> dict[str, Any]:
         """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
         return {**self.__dict__, "parent": None, "locals": {}, "globals": {}, "_savers": None}
+
+    def __repr__(self) -> str:
+        model = "no model yet" if self._attachment is None else f"of a {type(self._attached.model).__name__}"
+        return shortened(f"{type(self).__name__}({model}, {self.settings!r})")
 
     @property
     def _attached(self) -> Attached:
@@ -113,11 +119,13 @@ class RewardLearner(BaseCallback):
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
         host = self._host(model)
+        if self._loaded is not None:
+            check_spaces(self._loaded[2], model)
         host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
         trainer = trainer_of(self.settings, host, seed, self.decomposer_class)
         if self._loaded is not None:
-            state, times = self._loaded
+            state, times, _ = self._loaded
             _check_kind(state, trainer)
             trainer.load_state_dict(state)
             host.go_on_from(np.array(times, dtype=np.int64))
@@ -262,8 +270,13 @@ class RewardLearner(BaseCallback):
         :raises RuntimeError: before the learner has a model
         """
         state = {"reward_learner": self.state_dict()}
-        data: dict[str, Any] = {KEY: stamp("RewardLearner"), "reward_kwargs": self.settings.flat(), "times": self.times}
-        data["vec_normalize"] = is_behind_vec_normalize(self._attached.model)  # its own units are none without the statistics
+        data: dict[str, Any] = {
+            KEY: stamp("RewardLearner"),
+            "reward_kwargs": self.settings.flat(),
+            "times": self.times,
+            "spaces": spaces_of(self._attached.model),
+            "vec_normalize": is_behind_vec_normalize(self._attached.model),
+        }
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod
@@ -277,7 +290,7 @@ class RewardLearner(BaseCallback):
         """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
 
         The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well, and that of a
-        model beside which the reward was saved.
+        model beside which the reward was saved. A model with other spaces than those it was saved with refuses it.
 
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
@@ -293,7 +306,7 @@ class RewardLearner(BaseCallback):
             replaced = presets.get(saved.get("preset", ""), {}).items()
             saved = {key: value for key, value in saved.items() if (key, value) not in replaced}
         learner = cls(**{**saved, **presets.get(changes.get("preset", ""), {}), **changes})
-        learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
+        learner._loaded = params["reward_learner"], data.get("times", []), spaces_in(data)  # type: ignore[assignment]
         return learner
 
 

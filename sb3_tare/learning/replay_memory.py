@@ -12,7 +12,7 @@ from torch import Tensor
 from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
 from sb3_tare.rewards.decomposed import DecomposedReward
-from sb3_tare.rewards.episode_memory import Draw
+from sb3_tare.rewards.episode_memory import Draw, drawn_rows
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.ring_episodes import RingEpisodes
 from sb3_tare.utils.nested import map_tensors
@@ -84,15 +84,15 @@ class ReplayMemory:
     def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
         """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
 
-        :param recent: unused, as the ring is recent as a whole
+        :param recent: share of the episodes that are drawn from the newest tenth of the memory instead, see
+            :func:`~sb3_tare.rewards.episode_memory.drawn_rows`
+        :raises ValueError: if the memory is empty
         """
-        chosen = torch.randint(len(self), (n_episodes,), generator=generator)
-        lengths = self.lengths[chosen]
-        shares = torch.rand(n_episodes, n_steps, dtype=torch.float64, generator=generator)
-        rows = self._ring.begins[chosen, None] + (shares * lengths[:, None]).long()
-        columns = self._ring.columns[chosen, None].expand_as(rows)
-        states, actions = self._host.steps_at(*self._ring.places(rows.flatten(), columns.flatten()))
-        return Draw(states, self._reward.executed(actions), lengths, self.totals[chosen], self.squared_actions[chosen])
+        chosen, rows = drawn_rows(self._ring.begins, self.lengths, n_episodes, n_steps, generator, recent)
+        columns = torch.repeat_interleave(self._ring.columns[chosen], n_steps)
+        states, actions = self._host.steps_at(*self._ring.places(rows, columns))
+        totals, squared_actions = self.totals[chosen], self.squared_actions[chosen]
+        return Draw(states, self._reward.executed(actions), self.lengths[chosen], totals, squared_actions)
 
     def _follow(self, buffer: PaysLearnedRewards) -> None:
         self._buffer = buffer

@@ -29,6 +29,7 @@ from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.nested import Observations
 from sb3_tare.utils.numbered import readable_zip
+from sb3_tare.utils.words import shortened
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,18 @@ class LearnedReward:
     def __post_init__(self) -> None:
         if self.vec_normalize is not None:  # a copy lacks what pickling takes off, and cannot be pickled without it
             self.vec_normalize.__dict__.update(class_attributes={}, returns=np.zeros(1))
+
+    def __repr__(self) -> str:
+        n_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        parts = [
+            f"{type(self.network).__name__} of {n_parameters} parameters",
+            f"observation_space={self.observation_space}",
+            f"action_space={self.action_space}",
+            f"unit={self.unit}",
+            f"is_decomposed={self.is_decomposed}",
+            "no statistics" if self.vec_normalize is None else "statistics of VecNormalize",
+        ]
+        return shortened(f"LearnedReward({', '.join(parts)})")
 
     @classmethod
     def of(cls, learner: Any, vec_normalize: VecNormalize | None = None) -> LearnedReward:

@@ -246,7 +246,7 @@ class DecompositionSettings:
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample;
         off-policy the replay buffer is the memory
     :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
-        not with AWR and off-policy algorithms, whose memory is recent as a whole
+        not with AWR, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
         it, L / m times the variance within the episode; ``"penalty"``: ``shrinkage_penalty`` times the variance, or L / m
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw

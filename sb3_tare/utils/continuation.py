@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
@@ -14,6 +14,7 @@ from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
 from sb3_tare.utils.numbered import File, readable_zip
+from sb3_tare.utils.words import described
 
 
 def is_behind_vec_normalize(model: Any) -> bool | None:
@@ -34,6 +35,12 @@ class Continuable:
     """State of the global random generators, and the seed, of a loaded model that has not gone on yet"""
     saved_as: dict[str, Any] | None = None
     """Format and version of the last file: :data:`sb3_tare.utils.formats.KEY`"""
+
+    replaced_arguments: ClassVar[Mapping[str, str]] = {}
+    """What takes the place of arguments that similar algorithms have and this one has not"""
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def _continuation_state(self) -> dict[str, Any]:
         return {"generators": generator_states(), "seed": self.seed}  # type: ignore[attr-defined]
