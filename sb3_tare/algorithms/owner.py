@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.arguments import accepted_arguments, unknown_argument
-from sb3_tare.utils.continuation import Continuable
+from sb3_tare.utils.continuation import Continuable, is_behind_vec_normalize
 from sb3_tare.utils.formats import is_older
 from sb3_tare.utils.numbered import File, stamp_in
 from sb3_tare.utils.words import described
@@ -75,7 +75,8 @@ class OwnsRewardLearner(Continuable):
         return unknown_argument(owner, name, self.replaced_arguments)
 
     def _continuation_state(self) -> dict[str, Any]:
-        return {**super()._continuation_state(), "times": self.reward_learner.times}
+        told = {"times": self.reward_learner.times, "vec_normalize": is_behind_vec_normalize(self)}
+        return {**super()._continuation_state(), **told}
 
     def _setup_model(self) -> None:
         continuation = self._continuation

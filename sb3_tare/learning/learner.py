@@ -20,6 +20,7 @@ from stable_baselines3.common.utils import get_device
 
 from sb3_tare.hosts.adapters import adapter_of
 from sb3_tare.hosts.host import AnyHost
+from sb3_tare.learning.beside import Savers
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
@@ -30,10 +31,12 @@ from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
-from sb3_tare.utils.entries import entries_of
+from sb3_tare.utils.continuation import is_behind_vec_normalize
+from sb3_tare.utils.entries import Entries, entries_of
 from sb3_tare.utils.extractors import acting_extractor
-from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.files import reward_path, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
+from sb3_tare.utils.numbered import holds_entry
 from sb3_tare.utils.words import shortened
 
 ANNOUNCEMENT = (
@@ -58,6 +61,9 @@ class RewardLearner(BaseCallback):
     the replay buffer, without an implicit gradient. Batches are paid by the learned reward as they are sampled; the buffer
     keeps the rewards of the environment.
 
+    Beside each model that a ``CheckpointCallback`` or an ``EvalCallback`` saves, and rl-zoo3 at the end, it saves what it has
+    learned: ``rl_model_1000_steps.reward.zip`` beside ``rl_model_1000_steps.zip``. :meth:`load` takes either path.
+
     :param verbose: as for every SB3 callback
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
     :raises TypeError: for an unknown setting, or a host that is not supported
@@ -76,12 +82,13 @@ class RewardLearner(BaseCallback):
         self._attachment: Attached | None = None
         self._loaded: tuple[Mapping[str, Any], list[int], dict[str, str]] | None = None
         self._suspended: Generator[None, None, None] | None = None
+        self._savers: Savers | None = None
         self._in_rollout = False
         self._has_told = False
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
-        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}}
+        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}, "_savers": None}
 
     def __repr__(self) -> str:
         model = "no model yet" if self._attachment is None else f"of a {type(self._attached.model).__name__}"
@@ -169,6 +176,8 @@ class RewardLearner(BaseCallback):
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()
             self._suspended = None
+        # An algorithm that owns its learner has what is learned in its own file.
+        self._savers = None if hasattr(self.model, "reward_learner") else Savers(self.locals["callback"])
         self._tell()
 
     def _tell(self) -> None:
@@ -188,10 +197,13 @@ class RewardLearner(BaseCallback):
     def _on_step(self) -> bool:
         if not self._in_rollout:  # nobody has told of the rollout: a list inside an EventCallback, or in its lists
             raise _no_rollouts(self.parent)
+        self._save_beside(self.num_timesteps - 1)  # what callbacks behind this one saved after its last step
         self._attached.host.add(self.locals)
+        self._save_beside(self.num_timesteps)
         return True
 
     def _on_rollout_end(self) -> None:
+        self._save_beside(self.num_timesteps)
         self._in_rollout = False
         if not self._attached.drives_host:
             return
@@ -205,8 +217,23 @@ class RewardLearner(BaseCallback):
             next(self._suspended)
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
 
+    def _save_beside(self, until: int) -> None:
+        """Save what is learned beside the models that were saved since, by callbacks at most ``until`` steps into the run."""
+        for model in () if self._savers is None else self._savers.saved(until):
+            self._save_for(model)
+
+    def _save_for(self, model: Path) -> None:
+        path = reward_path(model)
+        self.save(path)
+        if max(self.verbose, self.model.verbose) >= 1:
+            print(f"Saved the learned reward of {model} to {path}")
+
     def _on_training_end(self) -> None:
+        self._save_beside(self.num_timesteps)
         self._resume()
+        for model in () if self._savers is None else self._savers.to_come(self.model.get_env()):
+            self._save_for(model)
+        self._savers = None
         self.locals, self.globals = {}, {}  # an algorithm that owns its learner would keep all of them
 
     def _resume(self) -> None:
@@ -255,11 +282,12 @@ class RewardLearner(BaseCallback):
         :raises RuntimeError: before the learner has a model
         """
         state = {"reward_learner": self.state_dict()}
-        data = {
+        data: dict[str, Any] = {
             KEY: stamp("RewardLearner"),
             "reward_kwargs": self.settings.flat(),
             "times": self.times,
             "spaces": spaces_of(self._attached.model),
+            "vec_normalize": is_behind_vec_normalize(self._attached.model),
         }
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
 
@@ -273,9 +301,9 @@ class RewardLearner(BaseCallback):
     ) -> RewardLearner:
         """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
 
-        The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well. A model with
-        other spaces than those it was saved with refuses it. Nothing in it is run: a network of one's own is named again, with
-        ``architecture=``.
+        The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well, and that of a
+        model beside which the reward was saved. A model with other spaces than those it was saved with refuses it. Nothing in
+        it is run: a network of one's own is named again, with ``architecture=``.
 
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
@@ -283,7 +311,7 @@ class RewardLearner(BaseCallback):
         :raises ValueError: if the file is damaged, names classes that are not known, is in a newer or unknown format, holds no
             reward learner, or one of return consistency
         """
-        entries = entries_of(path, "reward_learner.pth", "RewardLearner", "give a file that RewardLearner.save wrote")
+        entries = _learner_entries(path)
         presets = cls.settings_class.presets
         if "reward_kwargs" in (custom_objects or {}):
             saved = (custom_objects or {})["reward_kwargs"]
@@ -303,6 +331,18 @@ class RewardLearner(BaseCallback):
             spaces_in({**entries.data, **spaces}),
         )
         return learner
+
+
+def _learner_entries(path: str | Path) -> Entries:
+    """The entries of a learner's file: of ``path`` itself, or of the one beside a model's file that holds no learner.
+
+    :raises ValueError: if neither holds one
+    """
+    beside = reward_path(path)
+    remedy = f"give a file that RewardLearner.save wrote, or that of a model with {beside.name} beside it"
+    if beside.exists() and not holds_entry(path, "reward_learner.pth"):
+        path = beside
+    return entries_of(path, "reward_learner.pth", "RewardLearner", remedy)
 
 
 def _check_kind(state: Mapping[str, Any], trainer: RewardTrainer | ReplayTrainer) -> None:

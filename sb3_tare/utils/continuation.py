@@ -18,6 +18,14 @@ from sb3_tare.utils.numbered import File, readable_zip
 from sb3_tare.utils.words import described
 
 
+def is_behind_vec_normalize(model: Any) -> bool | None:
+    """Whether an algorithm's environment is in ``VecNormalize``, so that its files are of use with the statistics only.
+
+    :return: None where it has no environment
+    """
+    return None if model.get_env() is None else model.get_vec_normalize_env() is not None
+
+
 class Continuable:
     """Mixed in before an algorithm of SB3, it saves whole files or none, and the global random generators with them.
 

@@ -96,6 +96,12 @@ def zip_path(path: str | Path) -> Path:
     return with_suffix(path, ".zip")
 
 
+def reward_path(model: str | Path) -> Path:
+    """The file of the learned reward that goes with a model's file: ``best_model.reward.zip`` with ``best_model.zip``."""
+    model = zip_path(model)
+    return model.with_name(f"{model.name.removesuffix('.zip')}.reward.zip")
+
+
 def with_suffix(path: str | Path, suffix: str) -> Path:
     """``path``, with ``suffix`` where it has none."""
     path = Path(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import open_path
 
 from sb3_tare.utils.damage import DamagedFile, check_archive, damaged
-from sb3_tare.utils.files import with_suffix, write_atomically
+from sb3_tare.utils.files import with_suffix, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, check_stamp, holds_no, stamp
 from sb3_tare.utils.known import KnownUnpickler
 from sb3_tare.utils.unnumbered import MOVED_ALGORITHMS, from_unnumbered_zip
@@ -59,6 +61,15 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
     with open_zip(path) as (archive, name):
         found = check_zip(archive, name, part, kind, remedy)
         return path if found is not None else from_unnumbered_zip(archive)
+
+
+def holds_entry(path: str | Path, entry: str) -> bool:
+    """Whether ``path``, with or without suffix, is a zip file that has ``entry``."""
+    path = zip_path(path)
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return entry in archive.namelist()
 
 
 def stamp_in(path: File) -> dict[str, Any] | None:
@@ -134,7 +145,10 @@ def open_zip(path: File) -> Iterator[tuple[zipfile.ZipFile, str]]:
     """The zip file, open, and its name for errors.
 
     :raises DamagedFile: if its table of contents cannot be read
+    :raises FileNotFoundError: if there is none
     """
+    if isinstance(path, (str, Path)) and not any(Path(name).exists() for name in (path, f"{path}.zip")):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(zip_path(path)))
     file: Any = open_path(path, "r", suffix="zip")
     try:
         if not zipfile.is_zipfile(file):
