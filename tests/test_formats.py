@@ -43,6 +43,7 @@ WITHOUT_CONSISTENCY = {
     "architecture_kwargs": {"hidden_size": 8},
     "validation": "next_rollout",
     "curvature": "hessian",
+    "reward_every": 0,
 }
 
 
@@ -163,7 +164,7 @@ def as_format_1(path: Path, reward_kwargs: dict[str, object]) -> Path:
 
 @pytest.mark.parametrize("settings", [{}, {"preset": None, "validation": "next_rollout"}, {"preset": "paper"}], ids=str)
 def test_a_model_goes_on_with_the_settings_that_it_was_saved_with(settings, tmp_path):
-    meant = {**settings, "preset": settings.get("preset") or "implicit"}
+    meant = {**settings, "preset": settings.get("preset") or "implicit", "curvature": "fisher", "reward_every": 0}
     model = tare(**meant).learn(ITERATION)
     model.save(tmp_path / "model.zip")
     path = as_format_1(tmp_path / "model.zip", {**settings, "return_consistency": 0.0, "consistency_window": 200})
@@ -178,7 +179,7 @@ def test_a_model_that_decomposes_returns_goes_on_with_it(tmp_path):
     settings = {"preset": "decomposition", "decomposition_updates": 1}
     tare(**settings).save(tmp_path / "model.zip")
     loaded = TAREPPO.load(as_format_1(tmp_path / "model.zip", settings))
-    assert loaded.reward_learner.settings == RewardSettings(**settings)
+    assert loaded.reward_learner.settings == RewardSettings(**settings, curvature="fisher", reward_every=0)
 
 
 def test_a_baseline_without_presets_is_given_none(tmp_path):
@@ -191,7 +192,7 @@ def test_a_reward_learner_goes_on_with_the_settings_that_it_was_saved_with(tmp_p
     save_learner(tmp_path / "learner.zip")
     flat = RewardLearner.load(tmp_path / "learner.zip").settings.flat()
     path = as_format_1(tmp_path / "learner.zip", {**flat, "preset": None, "return_consistency": 0.0})
-    assert RewardLearner.load(path).settings == RewardSettings(preset="implicit")
+    assert RewardLearner.load(path).settings == RewardSettings(preset="implicit", reward_every=0)
 
 
 @pytest.mark.parametrize("load", [TAREPPO.load, RewardLearner.load, load_model])

@@ -24,7 +24,7 @@ from stable_baselines3.common.distributions import (
 )
 from stable_baselines3.common.distributions import kl_divergence as sb3_kl_divergence
 from torch import Tensor
-from torch.distributions import Beta
+from torch.distributions import Beta, Categorical, MixtureSameFamily
 from torch.distributions import kl_divergence as torch_kl_divergence
 
 from sb3_tare.policy.distributions import detached, kl_divergence, parameters_of
@@ -238,11 +238,11 @@ def test_a_squashed_gaussian_is_the_gaussian_before_squashing():
 
 
 def test_a_distribution_without_a_divergence_is_refused_by_name():
-    class BetaDistribution:
-        distribution = Beta(torch.ones(N, 2), torch.ones(N, 2))
+    class MixtureDistribution:
+        distribution = MixtureSameFamily(Categorical(torch.ones(N, 2)), Beta(torch.ones(N, 2), torch.ones(N, 2)))
 
-    with pytest.raises(TypeError, match="Beta"):
-        parameters_of(BetaDistribution())
+    with pytest.raises(TypeError, match="Mixture"):
+        parameters_of(MixtureDistribution())
 
 
 # What hosts maximise

@@ -699,7 +699,7 @@ def test_the_papers_network_has_two_layers_of_lstm_unless_another_network_is_cho
 
 def test_the_paper_to_the_letter_has_one_critic_and_the_hessian_on_the_validation_episodes():
     settings = tare(preset="paper_literal").learn(2 * ITERATION).reward_learner.settings
-    differing = {"preset": "paper_literal", "critics": 1, "curvature": "hessian"}
+    differing = {"preset": "paper_literal", "critics": 1, "curvature": "hessian", "reward_every": 0}
     assert settings.flat() == {**RewardSettings(preset="paper").flat(), **differing}
     assert settings.gradient.curvature_episodes == "validation"
 

@@ -213,8 +213,8 @@ def test_an_unknown_algorithm_lists_those_that_exist(capsys):
         assert "'ppo', 'sac'" in (error := capsys.readouterr().err)
         assert "'tare_ppo'" in error
     with pytest.raises(SystemExit):
-        main("hyperparams", ["--algo", "sac"])
-    assert "there are for awr, lirpg, ppo, tare_awr, tare_ppo" in capsys.readouterr().err
+        main("hyperparams", ["--algo", "dqn"])
+    assert "there are for awr, lirpg, ppo, sac, tare_awr, tare_ppo" in capsys.readouterr().err
 
 
 def test_rl_zoo3s_own_algorithms_go_through_unchanged(tmp_path, monkeypatch, capsys):
@@ -238,7 +238,7 @@ def test_the_unchanged_zoo_takes_the_learner_as_a_callback(tmp_path):
     arguments = ("--algo", "ppo", "--env", "Hopper-v5", "-n", "256", "--eval-freq", "128", "--eval-episodes", "1")
     output = command_line("-m", "rl_zoo3.train", *arguments, "-params", callback, "n_steps:128", cwd=tmp_path)
     assert "reward/" in output
-    assert "hypergradient_norm" in output
+    assert "decomposition_episodes" in output
     assert (tmp_path / "logs/ppo/Hopper-v5_1/best_model.zip").exists()
 
 
@@ -319,9 +319,12 @@ def test_register_adds_to_the_tables_that_all_commands_share():
     assert rl_zoo3.exp_manager.HYPERPARAMS_CONVERTER["tare_ppo"] == tare_ppo_space.convert
 
 
+REWARDS = ("sb3_tare/Delayed", "sb3_tare/Episodic", "sb3_tare/Noisy")
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_task_has_hyperparameters(algorithm):
-    tasks = {f"{variant}{task}" for variant in ("", "sb3_tare/Delayed", "sb3_tare/Noisy") for task in MUJOCO_TASKS}
+    tasks = {f"{variant}{task}" for variant in ("", *REWARDS) for task in MUJOCO_TASKS}
     tasks |= {"sb3_tare/Chain-v0", "CartPole-v1", "Pendulum-v1", "LunarLander-v3", "default"}
     tasks |= {"MiniGrid-Empty-8x8-v0", "MiniGrid-DoorKey-5x5-v0"}
     assert hyperparams(algorithm).keys() == tasks

@@ -330,9 +330,12 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def not_finite(state: Mapping[str, Any]) -> list[str]:
-    """Paths of floating-point leaves of a snapshot that hold NaN or infinity."""
+    """Paths of floating-point leaves of a snapshot that hold NaN or infinity; a memory that is not full has no threshold."""
     return [
-        name for name, leaf in state.items() if not torch.isfinite(torch.as_tensor(leaf if _is_number(leaf) else 0.0)).all()
+        name
+        for name, leaf in state.items()
+        if not torch.isfinite(torch.as_tensor(leaf if _is_number(leaf) else 0.0)).all()
+        and not name.endswith("memory/threshold")
     ]
 
 

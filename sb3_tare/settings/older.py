@@ -31,15 +31,17 @@ def settings_in(data: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
 def from_format_1(settings: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
     """The settings that files of format 1, and those before it, hold, as they are said today.
 
-    There the implicit gradient was what happened where no preset was named, and its curvature the Fisher matrix.
+    There the implicit gradient was what happened where no preset was named, its curvature was the Fisher matrix, and each
+    rollout had its reward phase.
 
     :param settings: some or all, flat
     :param has_presets: whether the learner's settings have presets
     :raises ValueError: if rewards were learned by return consistency, which does not exist any more
     """
     kept = {name: value for name, value in settings.items() if name not in REMOVED}
-    if has_presets and kept.get("preset") is None:
-        kept["preset"] = "implicit"
+    if has_presets:
+        kept["preset"] = kept.get("preset") or "implicit"
+        kept.setdefault("reward_every", 0)
     if kept.get("preset") in ("implicit", "decomposition"):
         kept.setdefault("curvature", "fisher")
     if settings.get("return_consistency", 0.0) > 0:
