@@ -200,7 +200,7 @@ def test_the_growth_of_ratios_is_measured_and_drawn(tmp_path, monkeypatch):
     by_value = json.loads((tmp_path / "growth.json").read_text())["axes"]["environments"]
     assert by_value["2"] == by_value["3"]
     assert by_value["2"]["point"] == point._asdict()
-    assert {"LeanPPO", "TAREPPO", "TAREPPO, decomposition"} <= by_value["2"]["ratios"].keys()
+    assert {"LeanPPO", "TAREPPO", "TAREPPO, implicit"} <= by_value["2"]["ratios"].keys()
     assert "<svg" in (tmp_path / "growth.svg").read_text()
 
 

@@ -92,7 +92,8 @@ def assert_learns(model, iterations=2):
     changed = differences(before, after)
     assert any(name.startswith("/policy/") for name in changed)
     reward_changed = any(name.startswith("/reward_learner/reward_model/network") for name in changed)
-    assert reward_changed == (model.reward_learner.settings.schedule.n_reward_updates > 0)
+    settings = model.reward_learner.settings
+    assert reward_changed == (settings.schedule.n_reward_updates > 0 or settings.decomposition.return_decomposition)
     return model
 
 
