@@ -122,6 +122,17 @@ def test_what_is_said_of_speed_is_what_was_measured():
         assert f"| {name} | {measured['seconds'] * 1e3:.0f} | {measured['peak_mebibytes']:.0f} |" in text
 
 
+def test_what_is_said_of_images_and_short_rollouts_is_what_was_measured():
+    text, measured = (RESULTS / "speed/README.md").read_text(), json.loads((RESULTS / "speed/bounds.json").read_text())
+    for comparison in measured["cases"]:
+        for row in comparison["algorithms"]:
+            told = f"{row['ratio']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
+            cells = [comparison["case"], row["algorithm"], f"{row['seconds_per_step'] * 1e6:.0f}", told]
+            assert f"| {' | '.join(cells)} |" in text
+    for name, peak in measured["peak_mebibytes"].items():
+        assert f"| {name} | {peak:.0f} |" in text
+
+
 def test_what_is_said_of_awrs_speed_is_what_was_measured():
     text = (RESULTS / "awr_speed/README.md").read_text()
     for comparison in json.loads((RESULTS / "awr_speed/awr_speed.json").read_text())["comparisons"]:

@@ -178,7 +178,7 @@ class GradientSettings:
         phase; the default leaves rollouts of up to 4,096 steps whole
     :param hold_features: hold what the policy's feature extractor makes of observations fixed, so that gradients are those
         of the layers behind it: observations pass through it once for each update of the policy, in place of some sixty
-        times. None: where observations are images; what this changes is measured in ``examples/results/speed``
+        times. None: where observations are images; what it saves is in ``examples/results/speed``
     :param chunk_rows: observations that pass through an extractor at a time, which bounds memory; gradients of the policy
         are summed over as many steps at a time too. None: 256 where observations are images, else all at once
     :param hypergradient_rollouts: rollouts whose gradients are averaged before one step is taken; None means 4 beside a
