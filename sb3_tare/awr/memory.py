@@ -181,7 +181,7 @@ def check_fits(memory: Any, model: Any) -> None:
             raise ValueError(f"the memory's {name} is {theirs}, the model's is {ours}: load a memory of the same environment")
 
 
-def _in_data(step: int, env: int, *_: int) -> str:
+def _in_data(step: int, env: int = 0, *_: int) -> str:
     return f"in environment {env} at step {step + 1} of the data"
 
 
