@@ -179,10 +179,10 @@ def test_a_reward_step_is_on_the_rewards_that_trained_the_policy():
     model = tare(Walk(pay=1e-3), validation="next_rollout", reward_mode="replace").learn(N_STEPS)
     trainer = model.reward_learner.trainer
     rollout = trainer.take_waiting().sample
-    before = trainer.learned_rewards(rollout.reward)
+    before = trainer.learned_rewards(rollout)
     trainer.reward_model.observe(100.0 * torch.randn(10_000, generator=torch.Generator().manual_seed(0)))
     assert trainer.reward_model.unit.scale > 10.0
-    assert torch.equal(trainer.learned_rewards(rollout.reward), before)
+    assert torch.equal(trainer.learned_rewards(rollout), before)
 
 
 @pytest.mark.parametrize("architecture", ["LSTMb", "LSTMf"])

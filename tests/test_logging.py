@@ -81,7 +81,7 @@ def test_the_numbers_are_those_of_the_rollout():
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(2 * ITERATION)
     values, rollout = logged(model), rollouts[-1]
-    rewards = model.reward_learner.trainer.learned_rewards(rollout.reward).detach().double().numpy()
+    rewards = model.reward_learner.trainer.learned_rewards(rollout).detach().double().numpy()
     extrinsic = rollout.reward.rewards.double().numpy()
     assert values["extrinsic_mean"] == pytest.approx(extrinsic.mean(), rel=1e-5)
     assert values["extrinsic_std"] == pytest.approx(extrinsic.std(ddof=1), rel=1e-5)

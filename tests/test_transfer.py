@@ -140,7 +140,7 @@ def test_whole_episodes_are_relabelled_as_the_trainer_does_it(architecture, feat
         rollout.reward.episodes.lengths.numpy(),
         rollout.reward.episodes.first_times.numpy(),
     )
-    expected = model.reward_learner.trainer.learned_rewards(rollout.reward).detach().numpy()
+    expected = model.reward_learner.trainer.learned_rewards(rollout).detach().numpy()
     np.testing.assert_allclose(relabelled, expected, rtol=1e-5, atol=1e-7)
     assert expected.std() > 0
 
@@ -160,7 +160,7 @@ def test_the_statistics_of_vecnormalize_come_along(tmp_path):
         rollout.reward.episodes.lengths.numpy(),
         rollout.reward.episodes.first_times.numpy(),
     )
-    learned = model.reward_learner.trainer.learned_rewards(rollout.reward).detach().numpy()
+    learned = model.reward_learner.trainer.learned_rewards(rollout).detach().numpy()
     np.testing.assert_allclose(relabelled, normalized.unnormalize_reward(learned), rtol=1e-3, atol=1e-5)
     assert not np.allclose(relabelled, learned)
 

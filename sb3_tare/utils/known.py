@@ -45,7 +45,7 @@ KNOWN = {
     "torch.nn.modules.flatten": ("Flatten",),
     "torch.nn.modules.linear": ("Identity", "Linear"),
     "torch.nn.modules.normalization": ("LayerNorm",),
-    "torch.nn.modules.pooling": ("AvgPool2d", "MaxPool2d"),
+    "torch.nn.modules.pooling": ("AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "MaxPool2d"),
     "torch.nn.parameter": ("Parameter",),
 }
 """Names by module. None of them opens a file, starts a program or looks up another name."""
