@@ -1,9 +1,13 @@
 """Pictures, videos and tables of learned rewards, and the command that writes them."""
 
+import os
 import runpy
+import subprocess
+import sys
 from itertools import islice, pairwise
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -15,8 +19,11 @@ from toys import IMPLICIT, ITERATION, SMALL, Toy, implicit_learner, ppo, tare, v
 from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
 from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, slope, timeline, write_video
 from sb3_tare.analysis.__main__ import main
+from sb3_tare.analysis.headless import choose_backend
+from sb3_tare.analysis.loading import find_statistics, trained_behind_vec_normalize
 from sb3_tare.analysis.video import WIDTH, _images
 
+ROOT = Path(__file__).parents[1]
 CHAIN = "sb3_tare/Chain-v0"
 STEPS = np.arange(30, dtype=float)
 
@@ -144,7 +151,9 @@ def test_a_correlation_that_is_not_there_is_not_a_number():
     constant = correlations([an_episode(learned=0 * STEPS), an_episode()])
     assert constant.iloc[0].notna().all()
     assert correlations([an_episode(learned=0 * STEPS)])[["pearson", "spearman"]].isna().all(axis=None)
-    assert correlations([an_episode()]).iloc[1][["pearson", "spearman"]].isna().all()
+    few, enough = (correlations([an_episode(learned=k * STEPS, extrinsic=k * STEPS) for k in range(n)]) for n in (9, 10))
+    assert few.iloc[1][["pearson", "spearman"]].isna().all()
+    assert enough.iloc[1]["pearson"] == pytest.approx(1.0)
 
 
 def test_undistorted_rewards_have_correlations_of_their_own():
@@ -166,6 +175,12 @@ def test_the_timeline_draws_rewards_and_returns_and_covers_nothing_with_its_lege
     legend = figure.subfigs[1].legends[0].get_window_extent()
     assert not any(legend.overlaps(ax.bbox) for ax in panels)
     assert len(figure.subfigs[0].axes) == 8
+
+
+def test_the_picture_tells_the_scale_of_the_learned_reward():
+    figure = timeline(an_episode(learned=0.01 * STEPS))
+    (said,) = (title for ax in figure.axes if (title := ax.get_title(loc="left")))
+    assert "extrinsic 8.66, learned 0.0866" in said
 
 
 def test_learned_rewards_stand_by_action_where_there_are_few():
@@ -221,6 +236,100 @@ def test_the_command_writes_everything(saved, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "rewards of steps" in printed
     assert all(name in printed for name in names)
+    assert "raise --episodes" in printed
+    assert "standard deviation of a step's reward: extrinsic" in printed
+
+
+def normalised(folder: Path, name: str) -> tuple[Path, Path]:
+    """A model that was trained behind ``VecNormalize``, and the file of the statistics where rl-zoo3 puts it."""
+    env = VecNormalize(vec_env(make=lambda: gym.make(CHAIN)), norm_obs=False)
+    TAREPPO("MlpPolicy", env, reward_kwargs=IMPLICIT, **SMALL).learn(ITERATION).save(folder / name)
+    (folder / name).mkdir()
+    env.save(str(folder / name / "vecnormalize.pkl"))
+    return folder / f"{name}.zip", folder / name / "vecnormalize.pkl"
+
+
+def test_the_command_finds_the_statistics_that_belong_to_a_model_or_refuses(saved, tmp_path, capsys):
+    model, statistics = normalised(tmp_path, "chain")
+    arguments = ["--env", CHAIN, "--out", str(tmp_path / "out"), "--video", "none", "--episodes", "1"]
+    main([str(model), *arguments])
+    assert f"VecNormalize as in {statistics}" in capsys.readouterr().out
+    statistics.unlink()
+    with pytest.raises(SystemExit):
+        main([str(model), *arguments])
+    assert "chain.zip was trained behind VecNormalize" in capsys.readouterr().err
+    main([str(saved), *arguments])
+    assert "VecNormalize" not in capsys.readouterr().out
+
+
+def test_statistics_lie_where_sb3_and_rl_zoo3_put_them(tmp_path):
+    def found(model, was_used=None):
+        return find_statistics(tmp_path / model, was_used)
+
+    assert found("best_model.zip") is None
+    for name in ("a/vecnormalize.pkl", "rl_model_vecnormalize_256_steps.pkl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert found("best_model.zip") == found("a") == found("rl_model_512_steps") == tmp_path / "a/vecnormalize.pkl"
+    assert found("rl_model_256_steps.zip") == tmp_path / "rl_model_vecnormalize_256_steps.pkl"
+    assert found("best_model.zip", was_used=False) is None
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/vecnormalize.pkl").touch()
+    assert found("a.zip") == tmp_path / "a/vecnormalize.pkl"
+    with pytest.raises(ValueError, match=r"name the statistics of .*best_model\.zip with --vecnormalize"):
+        found("best_model.zip")
+    (tmp_path / "vecnormalize.pkl").touch()
+    assert found("best_model.zip") == tmp_path / "vecnormalize.pkl"
+
+
+def test_a_saved_learner_tells_whether_its_model_was_normalised_and_lies_beside_it(tmp_path, capsys):
+    for name, env in (
+        ("plain", vec_env(make=lambda: gym.make(CHAIN))),
+        ("behind", VecNormalize(vec_env(make=lambda: gym.make(CHAIN)), norm_obs=False)),
+    ):
+        model, learner = ppo(env), implicit_learner()
+        model.learn(ITERATION, callback=learner)
+        model.save(tmp_path / name)
+        learner.save(tmp_path / f"{name}.reward.zip")
+        assert trained_behind_vec_normalize(tmp_path / f"{name}.reward.zip") is (name == "behind")
+    arguments = ["--algorithm", "PPO", "--env", CHAIN, "--out", str(tmp_path / "out"), "--video", "none", "--episodes", "1"]
+    main([str(tmp_path / "plain.zip"), *arguments])
+    assert "rewards of steps" in capsys.readouterr().out
+
+
+def test_a_run_does_not_fail_for_a_video_alone(saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sb3_tare.analysis.command.write_video", lambda *args: 1 / 0)
+    assert main([str(saved), "--env", CHAIN, "--out", str(tmp_path), "--episodes", "1"]) == 0
+    assert "there is no video (division by zero)" in capsys.readouterr().out
+
+
+def test_mujoco_renders_without_a_screen_where_it_can(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("sb3_tare.analysis.headless._works", lambda backend: backend == "osmesa")
+    assert choose_backend(CHAIN) is None
+    monkeypatch.setenv("MUJOCO_GL", "")
+    monkeypatch.delenv("MUJOCO_GL")
+    assert choose_backend("Hopper-v5") == os.environ["MUJOCO_GL"] == "osmesa"
+    assert choose_backend("Hopper-v5") is None
+    monkeypatch.delenv("MUJOCO_GL")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert choose_backend("Hopper-v5") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [("analysis", "matplotlib", "plots"), ("analysis", "pandas", "plots"), ("zoo", "rl_zoo3", "zoo")],
+)
+def test_a_missing_extra_is_one_sentence_that_says_what_to_install(command, package, extra):
+    program = (
+        f"import sys, runpy; sys.modules[{package!r}] = None; runpy.run_module('sb3_tare.{command}', run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    (sentence,) = result.stderr.splitlines()
+    assert f"this needs the package {package}: pip install '{ROOT}[{extra}]'" in sentence
 
 
 def test_the_command_says_that_an_environment_cannot_be_rendered(saved, tmp_path, capsys, monkeypatch):
@@ -236,7 +345,7 @@ def test_the_command_explains_mistakes(saved, tmp_path, capsys):
     for arguments, explanation in (
         ([str(saved), "--env", "Pendulum-v1"], "Observation spaces do not match"),
         ([str(saved), "--env", "Nowhere-v0"], "Nowhere"),
-        ([str(tmp_path / "none.zip"), "--env", CHAIN], "none.zip"),
+        ([str(tmp_path / "none.zip"), "--env", CHAIN], "/none.zip'\n"),
         ([str(saved), "--env", CHAIN, "--episodes", "0"], "--episodes must be at least 1"),
     ):
         with pytest.raises(SystemExit):

@@ -61,7 +61,8 @@ class Known(LinearReward):
 def test_a_wrapper_pays_exactly_what_the_network_gives(tmp_path):
     model = tare(architecture=Known, normalize_reward=False)
     LearnedReward.of(model).save(tmp_path / "reward")
-    observations, actions, extrinsic, paid, learned = through_gym(LearnedRewardWrapper(Toy(), tmp_path / "reward"))
+    reward = LearnedReward.load(tmp_path / "reward", network=Known)
+    observations, actions, extrinsic, paid, learned = through_gym(LearnedRewardWrapper(Toy(), reward))
     expected = [
         o[0] + 10 * a[1] + 100 * r + t for t, (o, a, r) in enumerate(zip(observations, actions, extrinsic, strict=True))
     ]

@@ -139,6 +139,21 @@ def test_training_goes_on_from_a_final_model_with_the_normalisation_of_its_folde
     assert "Loading saved VecNormalize stats" in output
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_reward_learned_by_a_callback_lies_beside_the_final_the_best_and_every_saved_model(evaluated, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yml").write_text("Pendulum-v1: {n_timesteps: 128, policy: MlpPolicy, n_steps: 64}")
+    saved = ("--eval-freq", "50", "--eval-episodes", "1", "--save-freq", "50") if evaluated else ("--eval-freq", "-1")
+    callback = "callback:{'sb3_tare.RewardLearner':{'preset':'implicit','reward_every':0}}"
+    main("train", ["--algo", "ppo", "--env", "Pendulum-v1", "-conf", "mine.yml", *saved, "-params", callback])
+    folder = tmp_path / "logs/ppo/Pendulum-v1_1"
+    models = {"Pendulum-v1"} | ({"best_model", "rl_model_50_steps", "rl_model_100_steps"} if evaluated else set())
+    assert {path.name for path in folder.glob("*.zip")} == {
+        f"{name}{end}" for name in models for end in (".zip", ".reward.zip")
+    }
+    assert all(RewardLearner.load(folder / name).settings.schedule.reward_every == 0 for name in models)
+
+
 def test_benchmark_evaluates_what_was_trained(in_trained):
     main("benchmark", ["--log-dir", "logs", "--benchmark-dir", "bench", "--no-hub", "--test-mode", "-n", "100"])
     assert "|tare_ppo|Hopper-v5|" in Path("bench/benchmark.md").read_text()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, Unpack
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import MaybeCallback
-from torch.optim import Adam
+from torch.optim import Adam, AdamW
 
 from sb3_tare.algorithms.owner import LearnsReward
 from sb3_tare.lean import LeanPPO
@@ -181,7 +181,13 @@ def _check_optimiser(optimiser: Any) -> None:
         raise ValueError(f"LIRPG differentiates through Adam, got optimizer_class={name}: leave it at torch.optim.Adam")
     if len(optimiser.param_groups) != 1:
         raise ValueError(f"LIRPG needs an optimiser with one group of parameters, got {len(optimiser.param_groups)}")
-    changed = [key for key in ("weight_decay", "amsgrad", "maximize") if optimiser.param_groups[0][key]]
+    group = optimiser.param_groups[0]
+    changed = [f"{key}={group[key]}" for key in ("weight_decay", "amsgrad", "maximize") if group[key]]
+    if changed and isinstance(optimiser, AdamW):
+        raise ValueError(
+            f"LIRPG differentiates through plain Adam, got {name} with {', '.join(changed)}, which may be its defaults: "
+            "leave optimizer_class at torch.optim.Adam"
+        )
     if changed:
         raise ValueError(
             f"LIRPG differentiates through plain Adam, got {name} with {', '.join(changed)}: leave it out of optimizer_kwargs"

@@ -12,16 +12,18 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.settings.older import settings_in
-from sb3_tare.utils.continuation import Continuable
+from sb3_tare.utils.arguments import accepted_arguments, unknown_argument
+from sb3_tare.utils.continuation import Continuable, is_behind_vec_normalize
 from sb3_tare.utils.formats import is_older
 from sb3_tare.utils.numbered import File, stamp_in
+from sb3_tare.utils.words import described
 
 
 class OwnsRewardLearner(Continuable):
     """Installs a :class:`~sb3_tare.RewardLearner` in an algorithm and saves it in the algorithm's zip.
 
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
-    :raises TypeError: if ``reward_kwargs`` is no mapping, or names an unknown setting
+    :raises TypeError: if ``reward_kwargs`` is no mapping, or names an unknown setting, or for an unknown argument
     :raises ValueError: for a setting out of its range
     """
 
@@ -29,12 +31,17 @@ class OwnsRewardLearner(Continuable):
     reward_learner: RewardLearner
 
     def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        for name in sorted(kwargs.keys() - set(accepted_arguments(type(self)))):
+            raise self._refusal(name, kwargs[name])
         if reward_kwargs is not None and not isinstance(reward_kwargs, Mapping):
             raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
         self.reward_kwargs: dict[str, Any] = dict(reward_kwargs or {})
         self.learner_class.settings_class(**self.reward_kwargs)  # complain before an environment is made
         self.algorithm_class = f"{type(self).__module__}:{type(self).__qualname__}"  # for those who find its file
         super().__init__(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return described(self, f"reward_kwargs={self.reward_kwargs}")
 
     @classmethod
     def load(
@@ -57,8 +64,19 @@ class OwnsRewardLearner(Continuable):
             kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))
         return super().load(path, env, device, custom_objects, *args, **kwargs)
 
+    def _refusal(self, name: str, value: Any) -> TypeError:
+        """The error of an argument that the algorithm does not take."""
+        owner, settings = type(self), self.learner_class.settings_class
+        if name in settings.names() or (name == "preset" and settings.presets):
+            return TypeError(
+                f"{name} is a setting of the learned reward and belongs into reward_kwargs: "
+                f"{owner.__name__}(..., reward_kwargs={{{name!r}: {value!r}}})"
+            )
+        return unknown_argument(owner, name, self.replaced_arguments)
+
     def _continuation_state(self) -> dict[str, Any]:
-        return {**super()._continuation_state(), "times": self.reward_learner.times}
+        told = {"times": self.reward_learner.times, "vec_normalize": is_behind_vec_normalize(self)}
+        return {**super()._continuation_state(), **told}
 
     def _setup_model(self) -> None:
         continuation = self._continuation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, Unpack
 
+import torch
 from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import Tensor
 
@@ -35,6 +36,13 @@ class MemoryLearner(RewardLearner):
         """Whether the memory's newest steps are the policy's own"""
 
     @property
+    def host(self) -> AWRHost:
+        """The adapter of its AWR."""
+        host = self._attached.host
+        assert isinstance(host, AWRHost)
+        return host
+
+    @property
     def decomposes(self) -> bool:
         """Whether the learned reward is paid in place of the extrinsic one, to the critic too."""
         return self.settings.decomposition.return_decomposition
@@ -49,7 +57,8 @@ class MemoryLearner(RewardLearner):
         trainer.metrics.clear()
         clock.reset()
         with clock.running():
-            rewards = trainer.checked(trainer.decomposer.relabel(self.collects, trainer.metrics))
+            relabelled = trainer.decomposer.relabel(self.collects, trainer.metrics)
+            rewards = trainer.checked(relabelled, torch.from_numpy(paths.rows))
             extrinsic = model.replay_buffer.rewards_at(paths.rows, model.get_vec_normalize_env())
             trainer.metrics.note_rewards(rewards, extrinsic.cpu())
         self._log()
@@ -57,8 +66,7 @@ class MemoryLearner(RewardLearner):
 
     def update_actor(self, model: AWR, update: ActorUpdate) -> None:
         """Fit the actor of ``model`` to the learned reward, and take the reward steps around that."""
-        host = self._attached.host
-        assert isinstance(host, AWRHost)
+        host = self.host
 
         def fit() -> None:
             assert host.fit is not None
@@ -123,7 +131,13 @@ class TAREAWR(OwnsRewardLearner, AWR):
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar, collect)
 
     def update(self, n_samples: int) -> None:
-        """Critic phase, then actor phase, as in :meth:`AWR.update`."""
+        """Critic phase, then actor phase, as in :meth:`AWR.update`.
+
+        :raises ValueError: if the memory holds too few steps to be split
+        """
+        learner = self.reward_learner
+        if not learner.decomposes and learner.settings.schedule.validation == "split":
+            learner.host.check_memory()
         try:
             super().update(n_samples)
         finally:

@@ -1,92 +1,11 @@
-"""Show what a reward has learned: pictures, a video and a table of a saved model's episodes."""
+"""``python -m sb3_tare.analysis``: pictures, a video and a table of a saved model's learned reward."""
 
-from __future__ import annotations
+from sb3_tare.utils.extras import exit_without
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import gymnasium as gym
-from rich.console import Console
-from rich.table import Table
-from stable_baselines3.common.utils import set_random_seed
-
-import sb3_tare.envs  # noqa: F401, registers environments
-from sb3_tare import RewardLearner
-from sb3_tare.analysis.correlations import correlations
-from sb3_tare.analysis.figures import histogram, timeline
-from sb3_tare.analysis.loading import load_model, make_env, why_not_filmed
-from sb3_tare.analysis.recording import record
-from sb3_tare.analysis.video import write_video
-
-DPI = 150
-DEFAULT_FPS = 30.0
-"""Frames a second of the video where the environment names none."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Analyse the model that ``arguments`` name.
-
-    :return: the process's exit code
-    """
-    parser = argparse.ArgumentParser(prog="python -m sb3_tare.analysis", description=__doc__)
-    parser.add_argument("model", type=Path, metavar="MODEL.zip")
-    parser.add_argument("--env", required=True, metavar="ID", help="environment to act in")
-    parser.add_argument("--vecnormalize", type=Path, metavar="FILE", help="of VecNormalize's statistics, if it was used")
-    parser.add_argument("--algorithm", metavar="NAME", help="of the model, where its file does not tell: PPO, module:Class")
-    parser.add_argument("--reward", type=Path, metavar="FILE", help="saved RewardLearner of a model that has none")
-    parser.add_argument("--out", type=Path, default=Path("analysis"), metavar="FOLDER", help="(default: analysis)")
-    parser.add_argument("--episodes", type=int, default=10, metavar="N", help="(default: 10); the first one is shown")
-    parser.add_argument("--video", choices=("mp4", "gif", "none"), default="gif", help="(default: gif)")
-    parser.add_argument("--deterministic", action="store_true", help="without the policy's exploration")
-    parser.add_argument("--seed", type=int, default=0, help="of environment and policy (default: 0)")
-    parsed = parser.parse_args(arguments)
-    if parsed.episodes < 1:
-        parser.error(f"--episodes must be at least 1, got {parsed.episodes}")
-    try:
-        _analyse(parsed, Console(width=None if Console().is_terminal else 120))
-    except (ValueError, TypeError, OSError, ModuleNotFoundError, gym.error.Error) as error:
-        parser.error(str(error))
-    return 0
-
-
-def _analyse(arguments: argparse.Namespace, console: Console) -> None:
-    def say(text: object) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    set_random_seed(arguments.seed)
-    model: Any = load_model(arguments.model, arguments.algorithm)
-    reward = None
-    if arguments.reward is not None:
-        reward = RewardLearner.load(arguments.reward, device="cpu")
-        reward.attach(model)
-    problem = why_not_filmed(arguments.env)
-    if problem is not None:
-        say(f"{arguments.env} cannot be rendered, so that there are no frames ({problem})")
-    env = make_env(arguments.env, model, arguments.vecnormalize, film=problem is None)
-    env.seed(arguments.seed)
-    episodes = record(model, env, arguments.episodes, reward, arguments.deterministic, film=problem is None)
-    env.close()
-
-    folder: Path = arguments.out
-    folder.mkdir(parents=True, exist_ok=True)
-    table = correlations(episodes)
-    timeline(episodes[0], arguments.env).savefig(folder / "timeline.png", dpi=DPI)
-    histogram(episodes, env.action_space, arguments.env).savefig(folder / "histogram.png", dpi=DPI)
-    table.to_csv(folder / "correlations.csv", index=False)
-    written = ["timeline.png", "histogram.png", "correlations.csv"]
-    if arguments.video != "none":
-        written.append(f"episode.{arguments.video}")
-        metadata: dict[str, Any] = env.metadata
-        write_video(episodes[0], folder / written[-1], metadata.get("render_fps") or DEFAULT_FPS)
-    shown = Table(*table.columns, title=f"correlations over {len(episodes)} episodes of {arguments.env}")
-    for row in table.itertuples(index=False):
-        shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
-    console.print(shown)
-    for name in written:
-        say(folder / name)
-
+try:
+    from sb3_tare.analysis.command import main
+except ModuleNotFoundError as error:
+    exit_without(error, "python -m sb3_tare.analysis")
 
 if __name__ == "__main__":
     raise SystemExit(main())

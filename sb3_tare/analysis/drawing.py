@@ -6,12 +6,15 @@ Colours are Okabe and Ito's, which colour-blind readers tell apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from sb3_tare.utils.files import write_atomically
 
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 
@@ -68,3 +71,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         return
     columns = min(len(handles), max(2, int(figure.get_figwidth() // 2.1)))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, handlelength=3.2, frameon=False)
+
+
+def write_figure(path: Path, figure: Figure, dpi: float | str = "figure") -> None:
+    """Write a picture in the format that the suffix of ``path`` names, whole or not at all."""
+    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=dpi))

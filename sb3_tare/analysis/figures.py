@@ -12,6 +12,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from sb3_tare.analysis.correlating import scales
 from sb3_tare.analysis.drawing import histograms, styles_of
 from sb3_tare.analysis.recording import Episode
 
@@ -69,6 +70,8 @@ def draw_timeline(figure: FigureBase, episode: Episode) -> list[Axes]:
         ax.set_ylabel(label)
         ax.margins(x=0.01)
         ax.grid(alpha=0.25)
+    said = ", ".join(f"{LABELS[name]} {scale:.3g}" for name, scale in scales([episode]).items())
+    axes[2].set_title(f"standard deviation of a step's reward: {said}", fontsize="small", color="0.35", loc="left")
     axes[-1].set_xlabel("time step of the episode")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels(axes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -48,15 +49,19 @@ def _write_mp4(images: Iterator[Image.Image], path: Path, fps: float) -> None:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("an mp4 needs the package imageio-ffmpeg: install it, or write a gif") from error
     first = next(images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = imageio_ffmpeg.write_frames(str(path), first.size, fps=fps, macro_block_size=2, ffmpeg_log_level="error")
-    writer.send(None)  # as its documentation says: a generator that takes frames
-    try:
-        writer.send(first.tobytes())
-        for image in images:
-            writer.send(image.tobytes())
-    finally:
-        writer.close()
+    arguments = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error", "output_params": ["-f", "mp4"]}
+
+    def write(file: Any) -> None:
+        writer = imageio_ffmpeg.write_frames(str(file.name), first.size, **arguments)
+        writer.send(None)  # as its documentation says: a generator that takes frames
+        try:
+            writer.send(first.tobytes())
+            for image in images:
+                writer.send(image.tobytes())
+        finally:
+            writer.close()
+
+    write_atomically(path, write)
 
 
 def _images(episode: Episode) -> Iterator[Image.Image]:

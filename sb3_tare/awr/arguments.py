@@ -9,6 +9,30 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from sb3_tare.awr.policy import AWRPolicy
 from sb3_tare.utils.checks import check_count, check_device, check_number
 
+_STEPS = "it takes critic_steps and actor_steps gradient steps for every 2,048 collected ones"
+_NO_TARGET = "it has no target network; its critic is fitted to TD(lambda) returns: leave it out"
+_OWN_MEMORY = "its memory holds paths of buffer_size steps: leave it out, and fill one of your own with use_memory"
+
+REPLACED: dict[str, str] = {
+    "learning_starts": "it learns after each iteration from all that its memory holds: leave it out; train_freq says how "
+    "many steps an iteration has",
+    "n_steps": "train_freq says how many steps of each environment an iteration has",
+    "gradient_steps": _STEPS,
+    "n_epochs": _STEPS,
+    "replay_buffer_class": _OWN_MEMORY,
+    "replay_buffer_kwargs": _OWN_MEMORY,
+    "optimize_memory_usage": _OWN_MEMORY,
+    "tau": _NO_TARGET,
+    "target_update_interval": _NO_TARGET,
+    "gae_lambda": "td_lambda is the lambda of its returns",
+    "clip_range": "max_weight is where its weights are clipped",
+    "vf_coef": "critic_learning_rate is the step size of its critic",
+    "max_grad_norm": "its gradients are not clipped: lower learning_rate or critic_learning_rate",
+    "action_noise": "its policy draws actions of standard deviation action_std",
+    "use_sde": "its policy draws actions of standard deviation action_std",
+}
+"""What takes the place of arguments that SB3's algorithms have and AWR has not."""
+
 
 def check_arguments(model: Any) -> None:
     """Check the arguments that an AWR was given.

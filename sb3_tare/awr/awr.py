@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Never, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
-from sb3_tare.awr.arguments import check_arguments, check_iteration
+from sb3_tare.awr.arguments import REPLACED, check_arguments, check_iteration
 from sb3_tare.awr.dispatch import host_loop
 from sb3_tare.awr.memory import PathMemory, check_fits, memory_class_for
 from sb3_tare.awr.phases import SAMPLES_PER_ITERATION, AdvantageWeightedRegression
 from sb3_tare.awr.policy import AWRCnnPolicy, AWRMultiInputPolicy, AWRPolicy
 from sb3_tare.awr.sampling import Sampler, sampler_of
 from sb3_tare.lean.dispatch import HostLoop
+from sb3_tare.utils.arguments import unknown_argument
 from sb3_tare.utils.continuation import Continuable
 from sb3_tare.utils.numbered import read_memory, write_memory
 
@@ -68,7 +69,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
         ``optimizer_class``, ...
     :param stats_window_size: as in SB3, as are the others
     :param lean: False for the policy's own methods and autograd at each step: the same numbers, for more time
-    :raises TypeError: if ``lean`` is not a bool
+    :param unknown: any other argument, which is refused with what takes its place
+    :raises TypeError: if ``lean`` is not a bool, or for an unknown argument
     :raises ValueError: for an argument out of its range, or a memory too small for an iteration
     """
 
@@ -77,6 +79,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
         "CnnPolicy": AWRCnnPolicy,
         "MultiInputPolicy": AWRMultiInputPolicy,
     }
+
+    replaced_arguments: ClassVar[dict[str, str]] = REPLACED
 
     _sampler: Sampler | None = None
     """Draws the actions of the iteration under way"""
@@ -109,7 +113,10 @@ class AWR(Continuable, AdvantageWeightedRegression):
         device: torch.device | str = "auto",
         lean: bool = True,
         _init_setup_model: bool = True,
+        **unknown: Never,
     ) -> None:
+        for name in unknown:
+            raise unknown_argument(type(self), name, self.replaced_arguments)
         if not isinstance(lean, bool):
             raise TypeError(f"lean must be True or False, got {lean!r}")
         self.lean = lean
@@ -258,7 +265,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         :raises ValueError: if it is of another environment or another number of environments, or in a newer or unknown
             format
         """
-        memory = read_memory(path)
+        memory = read_memory(path, type(self.replay_buffer))
         check_fits(memory, self)
         if (memory.buffer_size, memory.n_envs) != (self.replay_buffer.buffer_size, self.n_envs):
             raise ValueError(

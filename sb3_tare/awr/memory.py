@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sb3_tare.data.cutting import cut_rollout
 from sb3_tare.data.episodes import Episodes
-from sb3_tare.utils.checks import check_finite
+from sb3_tare.utils.checks import Place, check_finite
 from sb3_tare.utils.nested import Observations
 
 
@@ -52,12 +52,16 @@ class PathMemory(ReplayBuffer):
     ) -> None:
         """Add a step of all environments, arrays ``[N, ...]``.
 
-        :raises ValueError: if a number is not finite
+        :raises ValueError: if a number is not finite, naming the environment and the time step of its episode
         """
-        check_finite(obs, "observation")
-        check_finite(next_obs, "observation")
-        check_finite(reward, "reward")
-        check_finite(action, "action", "the policy drew", "lower the learning rates")
+
+        def place(env: int = 0, *_: int) -> str:
+            return f"in environment {env} at step {self._next_times[env] + 1} of its episode"
+
+        check_finite(obs, "observation", place=place)
+        check_finite(next_obs, "observation", place=place)
+        check_finite(reward, "reward", place=place)
+        check_finite(action, "action", "the policy drew", "lower the learning rates", place)
         self.times[self.pos], self.cuts[self.pos] = self._next_times, False
         self._next_times = np.where(done, 0, self._next_times + 1)
         self.n_new = min(self.n_new + self.n_envs, self.buffer_size * self.n_envs)
@@ -93,7 +97,7 @@ class PathMemory(ReplayBuffer):
             "timeouts": timeouts,
         }
         for name, array in arrays.items():
-            check_finite(array, f"number among the {name}", "the data holds", "leave such episodes out")
+            check_finite(array, f"number among the {name}", "the data holds", "leave such episodes out", _in_data)
             _copy(array, getattr(self, name))
         ended = self.dones.astype(bool)
         goes_on = _rows_equal(self.next_observations, self.observations)
@@ -117,6 +121,15 @@ class PathMemory(ReplayBuffer):
         arrays = (torch.from_numpy(array) for array in (dones, timeouts, self.times[steps], self.cuts[steps]))
         rows = steps[:, None] * self.n_envs + np.arange(self.n_envs)
         return Paths(rows.T.reshape(-1), cut_rollout(*arrays))
+
+    def place(self, rows: Any) -> Place:
+        """Words for where steps were taken, given their numbers among flat ``rows`` ``[n]``."""
+
+        def words(number: int) -> str:
+            step, env = divmod(int(rows[number]), self.n_envs)
+            return f"in environment {env} at step {self.times[step, env] + 1} of its episode"
+
+        return words
 
     def observations_at(self, rows: np.ndarray, env: VecNormalize | None = None) -> Observations:
         """Observations ``[n, ...]`` at flat ``rows`` ``[n]``, normalised by ``env``, on the memory's device."""
@@ -166,6 +179,10 @@ def check_fits(memory: Any, model: Any) -> None:
         theirs, ours = getattr(memory, name), getattr(model, name)
         if theirs != ours:
             raise ValueError(f"the memory's {name} is {theirs}, the model's is {ours}: load a memory of the same environment")
+
+
+def _in_data(step: int, env: int, *_: int) -> str:
+    return f"in environment {env} at step {step + 1} of the data"
 
 
 def _copy(source: Any, target: Any) -> None:

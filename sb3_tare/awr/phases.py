@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from sb3_tare.awr.updates import bound_loss, check_descent, descend, shuffled_ba
 from sb3_tare.data.rollout import Baseline
 from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.policy.objectives import advantage_weights
+from sb3_tare.utils.checks import check_learned
+from sb3_tare.utils.last_good import last_good
 from sb3_tare.utils.nested import Observations
 
 SAMPLES_PER_ITERATION = 2048
@@ -87,12 +89,18 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
             self.logger.record(f"time/{phase}_seconds", seconds, exclude="tensorboard")
 
     def evaluate(self, paths: Paths) -> tuple[Tensor, Tensor]:
-        """Values ``[n]`` and advantages ``[n]``, TD(lambda) return minus value, of the policy's critic as it is now."""
+        """Values ``[n]`` and advantages ``[n]``, TD(lambda) return minus value, of the policy's critic as it is now.
+
+        :raises FloatingPointError: if one is not finite, naming the environment and the step
+        """
         with self._timed("returns"):
             baseline = self.baseline(paths)
             advantages = generalised_advantages(
                 self.rewards_of(paths), baseline, paths.episodes, self.gamma, self.td_lambda, discounted_sum_by_doubling
             )
+        place = self.replay_buffer.place(paths.rows)
+        check_learned(baseline.values, "the critic returned values", _REMEDY, place)
+        check_learned(advantages, "rewards and values make advantages", _REMEDY, place)
         return baseline.values, advantages
 
     def rewards_of(self, paths: Paths) -> Tensor:
@@ -108,9 +116,10 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         values, advantages = self.evaluate(paths)
         returns = values + advantages
         batches = shuffled_batches(len(returns), self.batch_size, n_steps)
-        with self._timed("critic"), self._training(), critic_steps(self, paths, returns) as step:
-            mean_loss = descend(step, batches)
-        check_descent(self.policy, self.policy.critic_optimizer, mean_loss, "critic", _REMEDY)
+        with self._timed("critic"), self._undoing("critic"), self._training():
+            with critic_steps(self, paths, returns) as step:
+                mean_loss = descend(step, batches)
+            check_descent(self.policy, self.policy.critic_optimizer, mean_loss, "critic", _REMEDY)
         self.logger.record("train/critic_loss", mean_loss)
         self.logger.record("train/explained_variance", float(explained_variance(values.cpu().numpy(), returns.cpu().numpy())))
 
@@ -122,9 +131,10 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         """Regress the actor on the actions of ``paths``, weighted by ``[n]`` advantages."""
         weights = advantage_weights(standardised(advantages), self.temperature, self.max_weight)
         batches = shuffled_batches(len(weights), self.batch_size, n_steps)
-        with self._timed("actor"), self._training(), actor_steps(self, paths, weights) as step:
-            mean_loss = descend(step, batches)
-        check_descent(self.policy, self.policy.actor_optimizer, mean_loss, "actor", _REMEDY)
+        with self._timed("actor"), self._undoing("actor"), self._training():
+            with actor_steps(self, paths, weights) as step:
+                mean_loss = descend(step, batches)
+            check_descent(self.policy, self.policy.actor_optimizer, mean_loss, "actor", _REMEDY)
         self.logger.record_mean("train/actor_loss", mean_loss)
         self.logger.record_mean("train/advantage_mean", float(advantages.mean()))
         self.logger.record_mean("train/advantage_std", float(advantages.std()))
@@ -192,6 +202,12 @@ class AdvantageWeightedRegression(OffPolicyAlgorithm):
         for name, optimizer, schedule in phases:
             update_learning_rate(optimizer, schedule(progress))
             self.logger.record(f"train/{name}_learning_rate", schedule(progress))
+
+    def _undoing(self, name: str) -> AbstractContextManager[None]:
+        """Put the ``"actor"`` or the ``"critic"`` back where its steps leave numbers that are not finite."""
+        optimizer = getattr(self.policy, f"{name}_optimizer")
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return last_good(parameters, optimizer, name, _REMEDY)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -65,5 +65,5 @@ def check_descent(policy: nn.Module, optimizer: torch.optim.Optimizer, mean_loss
     broken = [name for name, values in named if not torch.isfinite(values).all()]
     raise FloatingPointError(
         f"the loss of the {name} or its parameters are not finite (mean loss {mean_loss}; parameters "
-        f"{', '.join(broken) or 'are finite'}); {remedy}"
+        f"{', '.join(broken) or 'are finite'}), and its update was undone; {remedy}"
     )

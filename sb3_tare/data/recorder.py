@@ -11,7 +11,7 @@ import torch
 
 from sb3_tare.data.cutting import cut_rollout
 from sb3_tare.data.episodes import Episodes
-from sb3_tare.utils.checks import check_finite
+from sb3_tare.utils.checks import at_step, check_finite
 
 UNDISTORTED = ("undelayed_reward", "noiseless_reward")
 """Entries of ``info`` in which the environments of :mod:`sb3_tare.envs` tell what a step earned before its reward was
@@ -96,6 +96,7 @@ class Recorder:
         observations: Any,
         original_rewards: np.ndarray | None = None,
         original_observations: np.ndarray | None = None,
+        step: int | None = None,
     ) -> None:
         """Record one step of all environments, before SB3 adds bootstrapped values to ``rewards`` in place.
 
@@ -105,14 +106,18 @@ class Recorder:
         :param observations: ``[N, ...]`` those that follow the step
         :param original_rewards: ``[N]`` before ``VecNormalize``; None: the same
         :param original_observations: ``[N, ...]`` those that follow the step before ``VecNormalize``; None: nobody asks
-        :raises ValueError: if a reward or an observation is not finite
+        :param step: that the run has reached, for errors; None: that of the rollout
+        :raises ValueError: if a reward or an observation is not finite, naming the environment and the step
         """
-        check_finite(rewards, "reward")
-        check_finite(observations, "observation")
+        place = at_step(len(self._rewards) + 1 if step is None else step)
+        check_finite(rewards, "reward", place=place)
+        if original_rewards is not None:  # statistics that no longer move clip infinity away
+            check_finite(original_rewards, "reward", place=place)
+        check_finite(observations, "observation", place=place)
         for env in dones.nonzero()[0] if dones.any() else ():
             terminal_observation = infos[env].get("terminal_observation")
             if terminal_observation is not None:
-                check_finite(terminal_observation, "terminal observation")
+                check_finite(terminal_observation, "terminal observation", place=lambda *_, env=env: place(env))
                 if infos[env].get("TimeLimit.truncated", False):
                     # Copies, as an environment may write all that it returns into the same arrays each time.
                     self._terminal_observations[len(self._rewards), int(env)] = deepcopy(terminal_observation)

@@ -19,17 +19,7 @@ from sb3_tare.experiments.running.engines import Engine, local
 from sb3_tare.experiments.running.runner import run
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import TASKS, VARIANTS
-
-EXTRAS = {
-    "ray": "cluster",
-    "minigrid": "minigrid",
-    "matplotlib": "plots",
-    "rliable": "plots",
-    "pandas": "plots",
-    "arch": "plots",
-    "absl": "plots",
-}
-"""Extras by the package that they bring."""
+from sb3_tare.utils.extras import what_to_install
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.command(parsed, Console(width=None if Console().is_terminal else 120))
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        sentence = what_to_install(error)
+        if sentence is None:
             raise
-        parser.error(f"this needs the package {package}: pip install 'sb3-tare[{EXTRAS[package]}]'")
+        parser.error(sentence)
     except (ValueError, gym.error.Error) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -82,6 +82,11 @@ STUDIES: dict[str, Study] = {
         ("Hopper-v5", "HalfCheetah-v5"),
         steps=100_000,
     ),
+    "dense": Study(
+        "Return decomposition where each step is paid: it sees the totals of episodes alone",
+        ("ppo", "tare_decomposed"),
+        MUJOCO_TASKS,
+    ),
     "shrinkage": Study(
         "How far decomposed rewards are shrunk towards the mean of their episode",
         ("tare_decomposed", "tare_decomposed_16_steps", "tare_decomposed_256_steps", "tare_decomposed_unbiased"),

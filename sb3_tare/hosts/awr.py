@@ -28,6 +28,7 @@ from sb3_tare.data.rollout import Baseline, Part, PolicySteps, RewardSteps, Roll
 from sb3_tare.hosts.host import Critic, Host, Loan
 from sb3_tare.policy.objectives import HostObjective, advantage_weighted, advantage_weights
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.checks import Place
 from sb3_tare.utils.nested import take
 
 
@@ -124,6 +125,19 @@ class AWRHost(Host[ActorUpdate]):
                 f"{self.model.n_envs} environments: raise train_freq"
             )
 
+    def check_memory(self) -> None:
+        """Check that the memory holds enough steps to be split.
+
+        :raises ValueError: if it does not, as after an episode of one step
+        """
+        memory, (frequency, unit) = self.model.replay_buffer, self.model.train_freq
+        n_steps, least = memory.size() * memory.n_envs, 2 * MIN_PART_STEPS
+        if n_steps < least:
+            raise ValueError(
+                f"validation='split' needs at least {least} steps, and train_freq=({frequency}, {unit.value!r}) has collected "
+                f"{n_steps}: give train_freq in steps, such as train_freq=2048, or set validation='next_rollout'"
+            )
+
     def updated_parameters(self) -> list[nn.Parameter]:
         """The actor's parameters: the critic moves on before the next episodes validate the update."""
         return self.policy.actor_parameters()
@@ -172,6 +186,10 @@ class AWRHost(Host[ActorUpdate]):
             ),
             policy_critic=model.baseline(record.paths),
         )
+
+    def place(self, rows: Tensor) -> Place:
+        """Words for the environment and the row of the memory, given numbers among ``rows`` ``[n]``."""
+        return self.model.replay_buffer.place(rows)
 
     def collected(self, part: Part) -> Part:
         """The steps of the memory that were collected since the last iteration."""

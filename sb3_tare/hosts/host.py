@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from sb3_tare.data.rollout import Baseline, Part, Rollout
 from sb3_tare.hosts.held import rows_at_a_time
 from sb3_tare.policy.objectives import HostObjective
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.checks import Place
 from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.nested import Observations, in_chunks
 
@@ -173,6 +174,10 @@ class Host(AnyHost[RecordT]):
         """All steps that its policy is to be trained on now, without the learner's critic."""
 
     @abstractmethod
+    def place(self, rows: Tensor) -> Place:
+        """Words for where in the environments steps were taken, given their numbers among ``rows`` ``[n]`` of a part."""
+
+    @abstractmethod
     def collected(self, part: Part) -> Part:
         """The steps of ``part``, all that were read, that were collected since the last reading."""
 
@@ -187,6 +192,10 @@ class Host(AnyHost[RecordT]):
     @abstractmethod
     def baseline(self, part: Part, record: RecordT, critic: Critic) -> Baseline:
         """Values of ``critic`` along all steps that were read."""
+
+    def undoing(self) -> AbstractContextManager[None]:
+        """Put its policy back where its own update leaves numbers that are not finite, unless it does so itself."""
+        return nullcontext()
 
     @abstractmethod
     def lending(

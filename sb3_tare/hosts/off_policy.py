@@ -20,7 +20,7 @@ from sb3_tare.data.recorder import undistorted_rewards
 from sb3_tare.hosts.host import AnyHost
 from sb3_tare.hosts.replay_buffers import Payer, PaysLearnedRewards, take_over
 from sb3_tare.settings import LearnerSettings
-from sb3_tare.utils.checks import check_device, check_finite
+from sb3_tare.utils.checks import LOWER_RATES, at_step, check_device, check_finite
 from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.nested import Observations
 
@@ -96,19 +96,24 @@ class OffPolicyHost(AnyHost[None]):
 
         :raises ValueError: if an observation is not finite
         """
-        check_finite(self.model._last_obs, "observation")
+        check_finite(self.model._last_obs, "observation", place=at_step(self.model.num_timesteps))
         take_over(self.model.replay_buffer)
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, which the algorithm puts into its buffer right after.
 
-        :raises ValueError: if a reward or an observation is not finite
+        :raises ValueError: if a reward, an observation or an action is not finite, naming the environment and the step
         """
-        check_finite(step["rewards"], "reward")
-        check_finite(step["new_obs"], "observation")
-        for env in step["dones"].nonzero()[0]:
+        place, env = at_step(self.model.num_timesteps), self.model.get_vec_normalize_env()
+        check_finite(step["buffer_actions"], "action", "the policy drew", LOWER_RATES, place)
+        check_finite(step["rewards"], "reward", place=place)
+        if env is not None:  # statistics that no longer move clip infinity away
+            check_finite(env.get_original_reward(), "reward", place=place)
+        check_finite(step["new_obs"], "observation", place=place)
+        for index in step["dones"].nonzero()[0]:
             self.episode_ended = True
-            check_finite(step["infos"][env].get("terminal_observation", 0.0), "terminal observation")
+            observation = step["infos"][index].get("terminal_observation", 0.0)
+            check_finite(observation, "terminal observation", place=lambda *_, index=index: place(index))
         self._undistorted.append((self.buffer.n_written, undistorted_rewards(step["infos"])))
 
     def record(self) -> None:

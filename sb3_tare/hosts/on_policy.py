@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from sb3_contrib import TRPO, MaskablePPO
+from sb3_contrib import TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import FlattenExtractor
@@ -29,7 +29,8 @@ from sb3_tare.hosts.host import Critic, Host, Loan
 from sb3_tare.hosts.reading import next_values, read_rollout
 from sb3_tare.policy.objectives import LOG_LIKELIHOOD, SURROGATE, HostObjective
 from sb3_tare.settings import LearnerSettings
-from sb3_tare.utils.checks import check_device, check_finite
+from sb3_tare.utils.checks import LOWER_RATES, Place, at_step, check_count, check_device, check_finite
+from sb3_tare.utils.last_good import last_good
 
 FEW_ROWS = 64
 """A rollout of fewer steps is warned about: a reward phase costs nearly as much for it as for 2,048."""
@@ -113,6 +114,8 @@ class OnPolicyHost(Host[Record]):
         model = self.model
         if settings.schedule.interleave and not self.has_epochs:
             raise ValueError(f"interleave=True needs a host that trains in epochs, which {type(model).__name__} does not")
+        if hasattr(model, "n_epochs"):
+            check_count("n_epochs", model.n_epochs, least=1)
         self.check_curvature(settings)
         check_device(model.device)
         n_rows = self.rollout_steps
@@ -140,7 +143,7 @@ class OnPolicyHost(Host[Record]):
 
         :raises ValueError: if an observation is not finite
         """
-        check_finite(self.model._last_obs, "observation")
+        check_finite(self.model._last_obs, "observation", place=at_step(self.model.num_timesteps))
         self._recorder.begin(self.model._last_episode_starts, self._original_observations())
 
     def add(self, step: Mapping[str, Any]) -> None:
@@ -148,7 +151,15 @@ class OnPolicyHost(Host[Record]):
         env = self.model.get_vec_normalize_env()
         original = None if env is None else env.get_original_reward()
         observations = self._original_observations()
-        self._recorder.add(step["rewards"], step["dones"], step["infos"], step["new_obs"], original, observations)
+        self._recorder.add(
+            step["rewards"],
+            step["dones"],
+            step["infos"],
+            step["new_obs"],
+            original,
+            observations,
+            self.model.num_timesteps,
+        )
 
     def normalised(self, observations: Tensor) -> Tensor:
         """States ``[n, observation_dim]`` as ``VecNormalize`` makes them today of observations ``[n, ...]`` before it."""
@@ -177,6 +188,16 @@ class OnPolicyHost(Host[Record]):
         """
         return read_rollout(self.model, record, self.states)
 
+    def place(self, rows: Tensor) -> Place:
+        """Words for the environment and the step of its rollout, given numbers among ``rows`` ``[n]``."""
+        n_steps = self.model.n_steps
+
+        def words(number: int) -> str:
+            env, step = divmod(int(rows[number]), n_steps)
+            return f"in environment {env} at step {step + 1} of its rollout"
+
+        return words
+
     def collected(self, part: Part) -> Part:
         """All steps, as each rollout is new."""
         return part
@@ -201,6 +222,13 @@ class OnPolicyHost(Host[Record]):
             terminal_state = self.states(self.policy.obs_to_tensor(observation)[0])
             bootstraps[env * n_steps + step] = self.model.gamma * critic(terminal_state)[0]
         return Baseline(values, next_values(values, last_values, record.dones), bootstraps)
+
+    def undoing(self) -> AbstractContextManager[None]:
+        """Put the policy back where its update leaves numbers that are not finite.
+
+        :raises FloatingPointError: then, if nothing else was raised before
+        """
+        return last_good(self.policy.parameters(), self.policy.optimizer, "policy", LOWER_RATES)
 
     @contextmanager
     def lending(
@@ -235,14 +263,21 @@ class OnPolicyHost(Host[Record]):
         return env.get_original_obs() if is_vector else None
 
 
+_RECURRENT = (
+    "RecurrentPPO has a policy with a memory, and episodes that are split and relabelled would lose its states: show "
+    "the policy the past in its observations: VecFrameStack(env, n_stack=4) with PPO or TAREPPO"
+)
+
+
 def _kind_of(model: Any) -> _Kind:
     for algorithm, kind in KINDS.items():
         if isinstance(model, algorithm):
             return kind
+    remedy = f" {_RECURRENT}" if isinstance(model, RecurrentPPO) else ""
     supported = ", ".join(algorithm.__name__ for algorithm in KINDS)
     raise TypeError(
         f"a RewardLearner cannot learn a reward for {type(model).__name__}; supported: {supported} and their subclasses, and "
-        "off-policy SAC, TD3, DDPG, DQN, TQC, CrossQ, QRDQN; for AWR there is TAREAWR"
+        f"off-policy SAC, TD3, DDPG, DQN, TQC, CrossQ, QRDQN; for AWR there is TAREAWR.{remedy}"
     )
 
 

@@ -17,6 +17,7 @@ from sb3_tare.advantages.generalised import generalised_advantages
 from sb3_tare.data.recorder import Record
 from sb3_tare.data.rollout import Baseline, Edits, PolicySteps, RewardSteps, Rollout
 from sb3_tare.hosts.buffers import flat_rows
+from sb3_tare.utils.checks import LOWER_RATES, at_step, check_finite
 from sb3_tare.utils.nested import Observations
 
 
@@ -27,9 +28,11 @@ def read_rollout(model: Any, record: Record, states: Callable[[Observations], Ob
     :param record: what the buffer does not keep
     :param states: from observations ``[n, ...]`` to what the reward sees of them
     :raises RuntimeError: if the buffer was consumed before, or does not hold what was recorded
+    :raises ValueError: if what the policy gave is not finite, naming the environment and the step
     """
     buffer = model.rollout_buffer
     _check_buffer(buffer, record)
+    _check_finite(model, buffer)
 
     def rows(arrays: Any) -> Any:
         return _rows(arrays, model.device)
@@ -94,6 +97,27 @@ def _rows(arrays: Any, device: torch.device) -> Any:
     if isinstance(arrays, dict):
         return {key: _rows(array, device) for key, array in arrays.items()}
     return torch.as_tensor(flat_rows(arrays).copy(), device=device)
+
+
+def _check_finite(model: Any, buffer: Any) -> None:
+    """Check what the policy gave for a rollout, before anything is learned from it.
+
+    :raises ValueError: if it is not finite
+    """
+    n_steps, n_envs = buffer.rewards.shape
+
+    def place(step: int, env: int, *_: int) -> str:
+        return at_step(model.num_timesteps - (n_steps - 1 - step) * n_envs)(env)
+
+    names = {
+        "actions": "action",
+        "log_probs": "log-probability",
+        "values": "value",
+        "rewards": "reward with a bootstrapped value",
+        "advantages": "advantage",
+    }
+    for attribute, name in names.items():
+        check_finite(getattr(buffer, attribute), name, "the policy gave", LOWER_RATES, place)
 
 
 def _check_buffer(buffer: Any, record: Record) -> None:

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import Tensor
 
+from sb3_tare.utils.checks import check_learned
 from sb3_tare.utils.nested import Observations
 
 Payer = Callable[[Observations, Tensor], Tensor]
@@ -137,6 +138,13 @@ def take_over(buffer: Any) -> PaysLearnedRewards:
     return buffer
 
 
+_REMEDY = "the policy was not updated with them. Lower decomposition_learning_rate, or bound the network's output"
+
+
+def _place(rows: NDArray[np.int64], columns: NDArray[np.int64], number: int) -> str:
+    return f"in environment {columns[number]} at row {rows[number]} of the replay buffer"
+
+
 class _Paid:
     """Learned rewards in the place of a buffer's array ``[rows, columns]``, computed for the steps that are asked for."""
 
@@ -149,4 +157,5 @@ class _Paid:
         rows, columns = np.broadcast_arrays(*places)
         flat = rows.ravel(), columns.ravel()
         paid = self._payer(self._buffer.observations_at(*flat, self._env), self._buffer.actions_at(*flat))
+        check_learned(paid, "the reward network returned rewards", _REMEDY, lambda number: _place(*flat, number))
         return paid.cpu().numpy().astype(np.float32, copy=False).reshape(rows.shape)

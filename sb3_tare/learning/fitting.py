@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from sb3_tare.data.labelled import Labelled
-from sb3_tare.utils.nested import take
+from sb3_tare.utils.nested import Observations, take
 
 if TYPE_CHECKING:
     from sb3_tare.learning.trainer import RewardTrainer
@@ -21,14 +22,22 @@ def fit_critic(trainer: RewardTrainer, labelled: Sequence[Labelled], share: floa
 
     :param labelled: what the policy was trained on
     :param share: of its steps that each pass takes
+    :raises FloatingPointError: if it is not finite after them; they are undone then
     """
-    settings, model = trainer.settings, trainer.reward_model
-    scale = model.unit.scale
+    scale = trainer.reward_model.unit.scale
     targets = [
         (each.part.reward.states, (trainer.advantages.learned(each.part, each.rewards) + critic.values) / scale)
         for each in labelled
         if (critic := each.part.reward_critic) is not None
     ]
+    if not targets:
+        return
+    with trainer.optimisers.undoing("critic"):
+        _fit(trainer, targets, share)
+
+
+def _fit(trainer: RewardTrainer, targets: list[tuple[Observations, Tensor]], share: float) -> None:
+    model, settings = trainer.reward_model, trainer.settings
     for states, returns in targets * settings.critic.critic_epochs:
         n_rows = math.ceil(share * len(returns))
         shuffled = torch.randperm(len(returns), generator=trainer.generator)[:n_rows].to(returns.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +118,10 @@ class Attached:
     def model(self) -> Any:
         """The algorithm."""
         return self.host.model
+
+    def undoing(self) -> AbstractContextManager[None]:
+        """Put the host's policy back where its own update leaves numbers that are not finite."""
+        return self.host.undoing() if isinstance(self.host, Host) else nullcontext()
 
     @property
     def trainer(self) -> Any:

@@ -15,26 +15,38 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
-from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+from stable_baselines3.common.save_util import save_to_zip_file
+from stable_baselines3.common.utils import get_device
 
 from sb3_tare.hosts.adapters import adapter_of
 from sb3_tare.hosts.host import AnyHost
+from sb3_tare.learning.beside import Savers
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
+from sb3_tare.learning.spaces import NAMES, check_spaces, spaces_in, spaces_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
-from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.continuation import is_behind_vec_normalize
+from sb3_tare.utils.entries import Entries, entries_of
+from sb3_tare.utils.extractors import acting_extractor
+from sb3_tare.utils.files import reward_path, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
-from sb3_tare.utils.numbered import readable_zip
+from sb3_tare.utils.numbered import holds_entry
+from sb3_tare.utils.words import shortened
 
 ANNOUNCEMENT = (
     "The policy is paid learned rewards in place of the extrinsic ones: the totals of whole episodes, decomposed into rewards "
     "of steps (preset='decomposition')."
+)
+
+OWN_NETWORK = (
+    "give the class of a network of your own, RewardLearner.load(path, architecture=...), or all settings, "
+    "custom_objects={'reward_kwargs': ...}"
 )
 
 
@@ -48,6 +60,9 @@ class RewardLearner(BaseCallback):
     As a callback of SAC, TD3, DDPG, DQN, TQC, CrossQ or QR-DQN, anywhere in the list, it decomposes the returns of episodes in
     the replay buffer, without an implicit gradient. Batches are paid by the learned reward as they are sampled; the buffer
     keeps the rewards of the environment.
+
+    Beside each model that a ``CheckpointCallback`` or an ``EvalCallback`` saves, and rl-zoo3 at the end, it saves what it has
+    learned: ``rl_model_1000_steps.reward.zip`` beside ``rl_model_1000_steps.zip``. :meth:`load` takes either path.
 
     :param verbose: as for every SB3 callback
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
@@ -65,14 +80,19 @@ class RewardLearner(BaseCallback):
         super().__init__(verbose)
         self.settings = self.settings_class(**reward_kwargs)
         self._attachment: Attached | None = None
-        self._loaded: tuple[Mapping[str, Any], list[int]] | None = None
+        self._loaded: tuple[Mapping[str, Any], list[int], dict[str, str]] | None = None
         self._suspended: Generator[None, None, None] | None = None
+        self._savers: Savers | None = None
         self._in_rollout = False
         self._has_told = False
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
-        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}}
+        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}, "_savers": None}
+
+    def __repr__(self) -> str:
+        model = "no model yet" if self._attachment is None else f"of a {type(self._attached.model).__name__}"
+        return shortened(f"{type(self).__name__}({model}, {self.settings!r})")
 
     @property
     def _attached(self) -> Attached:
@@ -107,16 +127,20 @@ class RewardLearner(BaseCallback):
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
         host = self._host(model)
+        if self._loaded is not None:
+            check_spaces(self._loaded[2], model)
         host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
         trainer = trainer_of(self.settings, host, seed, self.decomposer_class)
         if self._loaded is not None:
-            state, times = self._loaded
+            state, times, _ = self._loaded
             _check_kind(state, trainer)
             trainer.load_state_dict(state)
             host.go_on_from(np.array(times, dtype=np.int64))
         elif self.settings.network.initial_reward is not None:
-            start_from(LearnedReward.load(self.settings.network.initial_reward), trainer)
+            own = self.settings.network.architecture
+            network, extractor = None if isinstance(own, str) else own, type(acting_extractor(model.policy))
+            start_from(LearnedReward.load(self.settings.network.initial_reward, network, extractor), trainer)
         self._attachment = Attached(host, self._iteration(trainer), drives_host)
 
     def _host(self, model: Any) -> AnyHost[Any]:
@@ -133,7 +157,8 @@ class RewardLearner(BaseCallback):
         try:
             with own_distribution(self._attached.model.policy):
                 for _ in updates:
-                    train()
+                    with self._attached.undoing():
+                        train()
         finally:
             updates.close()
 
@@ -151,6 +176,8 @@ class RewardLearner(BaseCallback):
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()
             self._suspended = None
+        # An algorithm that owns its learner has what is learned in its own file.
+        self._savers = None if hasattr(self.model, "reward_learner") else Savers(self.locals["callback"])
         self._tell()
 
     def _tell(self) -> None:
@@ -170,10 +197,13 @@ class RewardLearner(BaseCallback):
     def _on_step(self) -> bool:
         if not self._in_rollout:  # nobody has told of the rollout: a list inside an EventCallback, or in its lists
             raise _no_rollouts(self.parent)
+        self._save_beside(self.num_timesteps - 1)  # what callbacks behind this one saved after its last step
         self._attached.host.add(self.locals)
+        self._save_beside(self.num_timesteps)
         return True
 
     def _on_rollout_end(self) -> None:
+        self._save_beside(self.num_timesteps)
         self._in_rollout = False
         if not self._attached.drives_host:
             return
@@ -182,12 +212,28 @@ class RewardLearner(BaseCallback):
         self._suspended = self._updates()
         next(self._suspended)
         for _ in range(self._attached.iteration.n_updates - 1):
-            self.model.train()
+            with self._attached.undoing():
+                self.model.train()
             next(self._suspended)
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
 
+    def _save_beside(self, until: int) -> None:
+        """Save what is learned beside the models that were saved since, by callbacks at most ``until`` steps into the run."""
+        for model in () if self._savers is None else self._savers.saved(until):
+            self._save_for(model)
+
+    def _save_for(self, model: Path) -> None:
+        path = reward_path(model)
+        self.save(path)
+        if max(self.verbose, self.model.verbose) >= 1:
+            print(f"Saved the learned reward of {model} to {path}")
+
     def _on_training_end(self) -> None:
+        self._save_beside(self.num_timesteps)
         self._resume()
+        for model in () if self._savers is None else self._savers.to_come(self.model.get_env()):
+            self._save_for(model)
+        self._savers = None
         self.locals, self.globals = {}, {}  # an algorithm that owns its learner would keep all of them
 
     def _resume(self) -> None:
@@ -236,7 +282,13 @@ class RewardLearner(BaseCallback):
         :raises RuntimeError: before the learner has a model
         """
         state = {"reward_learner": self.state_dict()}
-        data = {KEY: stamp("RewardLearner"), "reward_kwargs": self.settings.flat(), "times": self.times}
+        data: dict[str, Any] = {
+            KEY: stamp("RewardLearner"),
+            "reward_kwargs": self.settings.flat(),
+            "times": self.times,
+            "spaces": spaces_of(self._attached.model),
+            "vec_normalize": is_behind_vec_normalize(self._attached.model),
+        }
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod
@@ -249,24 +301,48 @@ class RewardLearner(BaseCallback):
     ) -> RewardLearner:
         """A learner that goes on from :meth:`save` once it is passed to ``learn(callback=...)`` of a model.
 
-        The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well.
+        The file of an algorithm that owned its learner, such as :class:`~sb3_tare.TAREPPO`, will do as well, and that of a
+        model beside which the reward was saved. A model with other spaces than those it was saved with refuses it. Nothing in
+        it is run: a network of one's own is named again, with ``architecture=``.
 
         :param device: where to load it first; it follows its model
         :param custom_objects: replaces entries that cannot be read, as in SB3
-        :param changes: settings that differ from the saved ones
-        :raises ValueError: if the file is in a newer or unknown format, holds no reward learner, or one of return consistency
+        :param changes: settings that differ from the saved ones, or that are not taken from a file
+        :raises ValueError: if the file is damaged, names classes that are not known, is in a newer or unknown format, holds no
+            reward learner, or one of return consistency
         """
-        file = readable_zip(path, "reward_learner.pth", "RewardLearner", "give a file that RewardLearner.save wrote")
-        data, params, _ = load_from_zip_file(file, device=device, custom_objects=custom_objects)
-        assert data is not None
+        entries = _learner_entries(path)
         presets = cls.settings_class.presets
-        saved = data["reward_kwargs"] if "reward_kwargs" in (custom_objects or {}) else settings_in(data, bool(presets))
+        if "reward_kwargs" in (custom_objects or {}):
+            saved = (custom_objects or {})["reward_kwargs"]
+        else:
+            own = [changes["architecture"]] if isinstance(changes.get("architecture"), type) else []
+            saved = entries.value("reward_kwargs", OWN_NETWORK, own, may_lack=changes)
+            saved = settings_in({**entries.data, "reward_kwargs": saved}, bool(presets))
         if "preset" in changes:
             replaced = presets.get(saved.get("preset", ""), {}).items()
             saved = {key: value for key, value in saved.items() if (key, value) not in replaced}
         learner = cls(**{**saved, **presets.get(changes.get("preset", ""), {}), **changes})
-        learner._loaded = params["reward_learner"], data.get("times", [])  # type: ignore[assignment]
+        spaces = {name: entries.value(name, "save the learner on its own") for name in NAMES if name in entries}
+        times = entries.data.get("times", [])
+        learner._loaded = (
+            entries.tensors("reward_learner.pth", get_device(device)),
+            times,
+            spaces_in({**entries.data, **spaces}),
+        )
         return learner
+
+
+def _learner_entries(path: str | Path) -> Entries:
+    """The entries of a learner's file: of ``path`` itself, or of the one beside a model's file that holds no learner.
+
+    :raises ValueError: if neither holds one
+    """
+    beside = reward_path(path)
+    remedy = f"give a file that RewardLearner.save wrote, or that of a model with {beside.name} beside it"
+    if beside.exists() and not holds_entry(path, "reward_learner.pth"):
+        path = beside
+    return entries_of(path, "reward_learner.pth", "RewardLearner", remedy)
 
 
 def _check_kind(state: Mapping[str, Any], trainer: RewardTrainer | ReplayTrainer) -> None:

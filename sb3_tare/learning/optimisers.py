@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +15,11 @@ from torch.optim import Adam
 from sb3_tare.policy.products import flat_gradient
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.last_good import last_good
 from sb3_tare.utils.optimisers import load_keeping_step_sizes
+
+_MOVED = {"reward": "reward network", "critic": "reward's critic"}
+_REMEDY = "lower learning_rate or critic_learning_rate, or scale rewards and observations of very large size"
 
 
 class Optimisers:
@@ -57,6 +62,13 @@ class Optimisers:
         for loss in losses:
             loss.backward()
         return self._clipped_step(name)
+
+    def undoing(self, name: str) -> AbstractContextManager[None]:
+        """Put the parameters of the named one back where steps inside leave numbers that are not finite.
+
+        :raises FloatingPointError: then, or passed on from inside
+        """
+        return last_good(self.parameters(name), self._by_name[name], _MOVED[name], _REMEDY)
 
     def gradient(self, name: str, loss: Tensor) -> Tensor:
         """Gradient ``[p]`` of ``loss`` in the parameters of the named one, which nothing is done with."""

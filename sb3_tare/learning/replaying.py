@@ -78,7 +78,6 @@ class ReplayTrainer:
 
         :param observations: ``[k, ...]`` as the policy sees them
         :param actions: ``[k, ...]``
-        :raises FloatingPointError: if one is not finite
         """
         return self._rewards(*self.host.seen(observations, actions))
 
@@ -107,13 +106,7 @@ class ReplayTrainer:
         reward = self.decomposer.reward
         executed = reward.executed(actions)
         in_units = reward.in_units(self.reward_model.features(states), executed)
-        rewards = step_rewards(in_units, executed, float(reward.unit), float(reward.action_cost))
-        if not torch.isfinite(rewards).all():
-            raise FloatingPointError(
-                "the reward network returned rewards that are not finite; the policy was not updated with them. Lower "
-                "decomposition_learning_rate, or bound the network's output"
-            )
-        return rewards
+        return step_rewards(in_units, executed, float(reward.unit), float(reward.action_cost))
 
     def _collected(self) -> np.ndarray:
         """Rows ``[T]``, of all that were ever written, from which nothing was learned yet and that are still there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -100,7 +100,9 @@ class AfterEachStep(AfterUpdate):
                     self._reward_step(loan.labelled, places, step, parameters)
 
         watching = watched_steps(model.policy.optimizer, model.max_grad_norm, after_step)
-        with watching, self.trainer.host.lending(labelled, before_batch=before_batch) as loan:
+        learns = self.trainer.settings.schedule.n_reward_updates > 0
+        undoing = self.trainer.optimisers.undoing("reward") if learns else nullcontext()
+        with undoing, watching, self.trainer.host.lending(labelled, before_batch=before_batch) as loan:
             yield loan
 
     def after(self, loan: Loan, planned: Planned) -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from sb3_tare.advantages.parameterised import Advantages
 from sb3_tare.data.labelled import Appraised, Labelled
-from sb3_tare.data.rollout import Part, PolicySteps, RewardSteps, Rollout
+from sb3_tare.data.rollout import Part, PolicySteps, Rollout
 from sb3_tare.hosts.held import holds_features
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
@@ -28,6 +28,12 @@ from sb3_tare.policy.gradients import Batch, PolicyGradients
 from sb3_tare.policy.products import flat_gradient
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.checks import check_learned
+
+_NOT_UPDATED = (
+    "neither policy nor reward were updated with them. Lower learning_rate, critic_learning_rate or max_grad_norm, or bound "
+    "the network's output"
+)
 
 RewardObjective = Callable[[Tensor, Tensor], Tensor]
 
@@ -90,6 +96,7 @@ class RewardTrainer:
 
         :param record: what the host noted
         :raises RuntimeError: if others have edited what the learned reward would undo
+        :raises FloatingPointError: if the critic returns a value that is not finite
         """
         self.metrics.clear()
         part = self.host.read(record)
@@ -105,29 +112,26 @@ class RewardTrainer:
         if self.settings.critic.critics == 1:
             return part
         critic = self.host.baseline(part, record, lambda states: self.reward_model.values(states, unit.scale))
+        check_learned(critic.values, "the reward's critic returned values", _NOT_UPDATED, self.host.place(part.rows))
         return replace(part, reward_critic=critic)
 
-    def learned_rewards(self, steps: RewardSteps) -> Tensor:
+    def learned_rewards(self, part: Part) -> Tensor:
         """Learned rewards ``[n]`` in extrinsic units, differentiable in phi.
 
         :raises FloatingPointError: if one is not finite
         """
+        steps = part.reward
         rewards = self.reward_model(steps) if self.decomposer is None else self.decomposer.paid(steps)
-        return self.checked(rewards)
+        return self.checked(rewards, part.rows)
 
-    def checked(self, rewards: Tensor) -> Tensor:
+    def checked(self, rewards: Tensor, rows: Tensor) -> Tensor:
         """Learned rewards ``[n]`` as the policy is trained on them, centred if the settings ask for it.
 
-        :raises FloatingPointError: if one is not finite
+        :param rows: ``[n]`` of the part that they are of
+        :raises FloatingPointError: if one is not finite, naming the environment and the step
         """
-        if self.settings.advantage.center:
-            rewards = rewards - rewards.mean()
-        if not torch.isfinite(rewards).all():
-            raise FloatingPointError(
-                "the reward network returned rewards that are not finite; neither policy nor reward were updated with them. "
-                "Lower learning_rate or max_grad_norm, or bound the network's output"
-            )
-        return rewards
+        check_learned(rewards, "the reward network returned rewards", _NOT_UPDATED, self.host.place(rows))
+        return rewards - rewards.mean() if self.settings.advantage.center else rewards
 
     def appraise(self, part: Part, sample: Rollout) -> Appraised:
         """Give a part the host's own advantages.
@@ -140,11 +144,11 @@ class RewardTrainer:
     def label(self, appraised: Appraised) -> Labelled:
         """Give a part the advantages of the learned reward as it is now (eq. 11 and 12)."""
         part, sample, extrinsic = appraised.part, appraised.sample, appraised.extrinsic
-        rewards = self.learned_rewards(sample.reward)
+        rewards = self.learned_rewards(sample)
         differentiable = advantages = self.advantages.parameterised(sample, rewards, appraised.sample_extrinsic)
         if part is not sample:  # a whole memory, whose graph would not fit
             with torch.no_grad():
-                rewards = self.learned_rewards(part.reward)
+                rewards = self.learned_rewards(part)
                 advantages = self.advantages.parameterised(part, rewards, extrinsic)
         returns = self.advantages.host_returns(part, advantages.detach(), extrinsic)
         return Labelled(appraised, rewards.detach(), advantages.detach(), returns, differentiable)
@@ -154,13 +158,14 @@ class RewardTrainer:
 
         :param labelled: what the policy was just updated on, labelled by the reward as it is now
         :param validation: held-out steps
-        :raises FloatingPointError: if the gradient is not finite, before anything is changed
+        :raises FloatingPointError: if a gradient or what a step leaves is not finite; all steps are undone then
         """
         held_out, training_steps = self._extrinsic_batch(validation), self._held(labelled.sample)
-        for n_taken in range(self.settings.schedule.n_reward_updates):
-            if n_taken > 0:
-                labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
-            self.step_along(*self._weighted(labelled, training_steps, held_out, validation))
+        with self.optimisers.undoing("reward"):
+            for n_taken in range(self.settings.schedule.n_reward_updates):
+                if n_taken > 0:
+                    labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
+                self.step_along(*self._weighted(labelled, training_steps, held_out, validation))
 
     def _weighted(
         self, labelled: Labelled, training_steps: PolicySteps, held_out: Batch, validation: Appraised

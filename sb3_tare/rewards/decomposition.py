@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from sb3_tare.rewards.episode_memory import Draw
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.settings.groups import DecompositionSettings
+from sb3_tare.utils.checks import LOWER_RATES
+from sb3_tare.utils.last_good import last_good
 from sb3_tare.utils.nested import Observations
 from sb3_tare.utils.optimisers import load_keeping_step_sizes
 
@@ -84,6 +86,7 @@ class Decomposition:
         :param beside: ``[p]`` of norm 1, a direction in which each step climbs too, by ``hypergradient_share``
         :param n_updates: steps, at least one, in place of the settings'
         :return: None, with no step taken, if no episode has ended yet or every total was zero
+        :raises FloatingPointError: if a parameter is not finite after the steps, which are undone then
         """
         if not len(memory.lengths):
             return None
@@ -92,22 +95,23 @@ class Decomposition:
         if self.unit == 0.0:
             return None
         self._n_fits += 1
-        losses = []
-        for _ in range(self.settings.decomposition_updates if n_updates is None else n_updates):
-            draw = memory.sample(
-                self.settings.decomposition_episodes,
-                self.settings.decomposition_steps,
-                generator,
-                self.settings.decomposition_recent,
-            )
-            loss = self.loss(draw, action_cost)
-            self._optimizer.zero_grad()
-            loss.backward()
-            if beside is not None:
-                self._climb(beside)
-            self._optimizer.step()
-            losses.append(loss.detach())
+        n_updates = self.settings.decomposition_updates if n_updates is None else n_updates
+        with last_good(self.parameters, self._optimizer, "decomposed reward", LOWER_RATES):
+            losses = [self._step(memory, generator, action_cost, beside) for _ in range(n_updates)]
         return float(torch.stack(losses).mean())
+
+    def _step(self, memory: Memory, generator: torch.Generator, action_cost: float, beside: Tensor | None) -> Tensor:
+        settings = self.settings
+        draw = memory.sample(
+            settings.decomposition_episodes, settings.decomposition_steps, generator, settings.decomposition_recent
+        )
+        loss = self.loss(draw, action_cost)
+        self._optimizer.zero_grad()
+        loss.backward()
+        if beside is not None:
+            self._climb(beside)
+        self._optimizer.step()
+        return loss.detach()
 
     def _climb(self, direction: Tensor) -> None:
         """Add ascent along ``direction`` ``[p]`` to the gradients, at its share of their norm."""

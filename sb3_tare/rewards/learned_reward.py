@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
-from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+from stable_baselines3.common.save_util import save_to_zip_file
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
@@ -24,11 +24,16 @@ from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.rewards.reward_model import build_network, one_a_step, standardised
 from sb3_tare.settings.groups import NetworkSettings
+from sb3_tare.utils.damage import damaged
+from sb3_tare.utils.entries import Entries, entries_of
 from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.nested import Observations
-from sb3_tare.utils.numbered import readable_zip
+from sb3_tare.utils.words import shortened
+
+ADDED_LATER = ("is_decomposed", "residual", "vec_normalize")
+"""Entries that the first files did not have."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,18 @@ class LearnedReward:
     def __post_init__(self) -> None:
         if self.vec_normalize is not None:  # a copy lacks what pickling takes off, and cannot be pickled without it
             self.vec_normalize.__dict__.update(class_attributes={}, returns=np.zeros(1))
+
+    def __repr__(self) -> str:
+        n_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        parts = [
+            f"{type(self.network).__name__} of {n_parameters} parameters",
+            f"observation_space={self.observation_space}",
+            f"action_space={self.action_space}",
+            f"unit={self.unit}",
+            f"is_decomposed={self.is_decomposed}",
+            "no statistics" if self.vec_normalize is None else "statistics of VecNormalize",
+        ]
+        return shortened(f"LearnedReward({', '.join(parts)})")
 
     @classmethod
     def of(cls, learner: Any, vec_normalize: VecNormalize | None = None) -> LearnedReward:
@@ -223,29 +240,61 @@ class LearnedReward:
         self._check_frames()
         data = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("network", "unit")}
         # The network's weights lie apart, so that they can be read on their own. An extractor is made by a policy, each kind
-        # in its own way: the module itself is kept.
+        # in its own way: the module itself is kept, beside its weights for whoever loads them into one like it.
         data |= {KEY: stamp("LearnedReward"), "unit": [self.unit.mean, self.unit.scale]}
-        params = {"network": self.network.state_dict()}
+        params = {"network": self.network.state_dict(), "extractor": self.extractor.state_dict()}
         write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=params))
 
     @classmethod
-    def load(cls, path: str | Path) -> LearnedReward:
-        """Load what :meth:`save` wrote. As with a model of SB3, only open files that you trust: they can hold code.
+    def load(
+        cls, path: str | Path, network: type[nn.Module] | None = None, extractor: type[nn.Module] | nn.Module | None = None
+    ) -> LearnedReward:
+        """Load what :meth:`save` wrote. Nothing in the file is run.
 
-        :raises ValueError: if the file is in a newer or unknown format, or holds something else
+        :param network: class of a reward network of one's own
+        :param extractor: class of a feature extractor of one's own; or one like it, which takes its weights over
+        :raises ValueError: if the file is damaged, in a newer or unknown format, holds something else, or names classes that
+            are neither known nor given
         """
         remedy = "LearnedReward.of(model_or_reward_learner).save(path) writes one"
-        data, params, _ = load_from_zip_file(readable_zip(path, "network.pth", "LearnedReward", remedy), device="cpu")
-        assert data is not None
-        data.pop(KEY, None)
-        settings = NetworkSettings(architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"])
-        with torch.random.fork_rng(devices=[]):
-            features_dim = int(data["extractor"].features_dim)
-            network = build_network(settings, features_dim, get_flattened_obs_dim(data["action_space"]))
-            if data.get("is_decomposed", False):
-                network = DecomposedReward(network, features_dim, data["action_space"])
-        network.load_state_dict(params["network"])  # type: ignore[arg-type]
-        return cls(**{**data, "network": network.eval(), "unit": Unit(*data["unit"])})
+        entries = entries_of(path, "network.pth", "LearnedReward", remedy)
+        data: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls) if field.name not in ("network", "unit")):
+            if name in entries or name not in ADDED_LATER:
+                data[name] = _entry(entries, name, network, extractor)
+        with damaged(entries.name), torch.random.fork_rng(devices=[]):
+            made = _network(data)
+            made.load_state_dict(entries.tensors("network.pth"))
+            unit = Unit(*map(float, entries.data["unit"]))
+            return cls(**data, network=made.eval(), unit=unit)
+
+
+def _entry(entries: Entries, name: str, network: type[nn.Module] | None, extractor: type[nn.Module] | nn.Module | None) -> Any:
+    """An entry of a saved reward, or what the caller gave in its place."""
+    if name == "architecture" and network is not None:
+        return network
+    if name == "extractor" and isinstance(extractor, nn.Module):
+        return _with_weights(extractor, entries)
+    remedy = (
+        "give the class of a network of your own, LearnedReward.load(path, network=...), and of a feature extractor of your "
+        "own, extractor=..."
+    )
+    return entries.value(name, remedy, [extractor] if isinstance(extractor, type) else [])
+
+
+def _with_weights(extractor: nn.Module, entries: Entries) -> nn.Module:
+    extractor = _copy(extractor)
+    with damaged(entries.name):
+        extractor.load_state_dict(entries.tensors("extractor.pth"))
+    return extractor
+
+
+def _network(data: Mapping[str, Any]) -> nn.Module:
+    """The network of a saved reward, without its weights."""
+    settings = NetworkSettings(architecture=data["architecture"], architecture_kwargs=data["architecture_kwargs"])
+    features_dim = int(data["extractor"].features_dim)
+    network = build_network(settings, features_dim, get_flattened_obs_dim(data["action_space"]))
+    return DecomposedReward(network, features_dim, data["action_space"]) if data.get("is_decomposed", False) else network
 
 
 def _copy(module: nn.Module) -> nn.Module:

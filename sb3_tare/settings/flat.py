@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from sb3_tare.settings.older import REMOVED
 from sb3_tare.utils.checks import check_choice, check_count
+from sb3_tare.utils.words import shortened
 
 
 class FlatSettings:
@@ -89,4 +90,4 @@ class FlatSettings:
     def __repr__(self) -> str:
         defaults = type(self)().flat()
         changed = ", ".join(f"{name}={value!r}" for name, value in self.flat().items() if value != defaults[name])
-        return f"{type(self).__name__}({changed})"
+        return shortened(f"{type(self).__name__}({changed})")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -57,22 +59,62 @@ def check_number(
         raise ValueError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}{hint}")
 
 
+LOWER_RATES = "lower the learning rates, or scale rewards and observations of very large size"
+"""What works where a network that is learned has left the finite numbers."""
+
+Place = Callable[..., str]
+"""The words for where a number lies, given its indices in an array, such as ``"in environment 1 at step 75"``."""
+
+
+def in_environment(env: int = 0, *_: int) -> str:
+    """The words for a number in an array ``[N, ...]`` of N environments."""
+    return f"in environment {env}"
+
+
+def at_step(step: int) -> Place:
+    """Words for a number in an array ``[N, ...]`` of N environments at a step of the run."""
+    return lambda *indices: f"{in_environment(*indices)} at step {step}"
+
+
 def check_finite(
     values: Any,
     name: str,
     source: str = "the environment returned",
     remedy: str = "mend the environment, or wrap it so that NaN and infinity never leave it",
+    place: Place = in_environment,
 ) -> None:
     """Check that data is finite.
 
-    :param values: an array ``[...]``, a number, or a dictionary of them
+    :param values: an array or tensor ``[...]``, a number, or a dictionary of them
+    :param name: of one of them, for the error
+    :param source: who made them, likewise
+    :param remedy: what would work, likewise
+    :param place: where one lies, likewise, given its indices; it is not called before there is an error
     :raises ValueError: if they hold NaN or infinity
     """
     if isinstance(values, dict):
         for key, array in values.items():
-            check_finite(array, f"{name} {key!r}", source, remedy)
+            check_finite(array, f"{name} {key!r}", source, remedy, place)
         return
     values = np.asarray(values)
     # A sum of squares is quick, and finite only if all terms are; large numbers may still overflow it.
-    if values.dtype.kind == "f" and not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():
-        raise ValueError(f"{source} a {name} that is not finite: {values[~np.isfinite(values)][:3]}; {remedy}")
+    if values.dtype.kind != "f" or math.isfinite(np.vdot(values, values)):
+        return
+    broken = ~np.isfinite(values)
+    if broken.any():
+        first = place(*(int(index) for index in np.argwhere(broken)[0]))
+        raise ValueError(f"{source} a {name} that is not finite {first}: {values[broken][:3]}; {remedy}")
+
+
+def check_learned(values: Tensor, source: str, remedy: str, place: Place) -> None:
+    """Check numbers ``[n]`` that a learned network has returned.
+
+    :param source: who returned what, for the error
+    :param remedy: what would work, likewise
+    :param place: where one lies, likewise, given its index
+    :raises FloatingPointError: if one is NaN or infinity
+    """
+    finite = torch.isfinite(values)
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
+        raise FloatingPointError(f"{source} that are not finite, first {place(first)}; {remedy}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
@@ -14,6 +15,15 @@ from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
 from sb3_tare.utils.numbered import File, readable_zip
+from sb3_tare.utils.words import described
+
+
+def is_behind_vec_normalize(model: Any) -> bool | None:
+    """Whether an algorithm's environment is in ``VecNormalize``, so that its files are of use with the statistics only.
+
+    :return: None where it has no environment
+    """
+    return None if model.get_env() is None else model.get_vec_normalize_env() is not None
 
 
 class Continuable:
@@ -26,6 +36,12 @@ class Continuable:
     """State of the global random generators, and the seed, of a loaded model that has not gone on yet"""
     saved_as: dict[str, Any] | None = None
     """Format and version of the last file: :data:`sb3_tare.utils.formats.KEY`"""
+
+    replaced_arguments: ClassVar[Mapping[str, str]] = {}
+    """What takes the place of arguments that similar algorithms have and this one has not"""
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def _continuation_state(self) -> dict[str, Any]:
         return {"generators": generator_states(), "seed": self.seed}  # type: ignore[attr-defined]
@@ -87,9 +103,15 @@ class Continuable:
     def set_parameters(self, load_path_or_dict: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Take over parameters of a file or a dictionary; arguments are those of SB3.
 
-        With ``exact_match=False`` they may be of another algorithm, such as one of SB3.
+        With ``exact_match=False`` they may be of another algorithm, such as one of SB3. What cannot be taken over whole leaves
+        the model as it was.
 
         :raises ValueError: if the file is in a newer or unknown format
         """
         parameters = load_path_or_dict if isinstance(load_path_or_dict, dict) else readable_zip(load_path_or_dict)
-        super().set_parameters(parameters, *args, **kwargs)  # type: ignore[misc]
+        before = deepcopy(self.get_parameters())  # type: ignore[attr-defined]
+        try:
+            super().set_parameters(parameters, *args, **kwargs)  # type: ignore[misc]
+        except BaseException:
+            super().set_parameters(before)  # type: ignore[misc]
+            raise

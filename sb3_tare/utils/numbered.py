@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -14,12 +16,34 @@ from typing import Any
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import open_path
 
-from sb3_tare.utils.files import with_suffix, write_atomically
+from sb3_tare.utils.damage import DamagedFile, check_archive, damaged
+from sb3_tare.utils.files import with_suffix, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, check_stamp, holds_no, stamp
-from sb3_tare.utils.unnumbered import from_unnumbered_memory, from_unnumbered_zip
+from sb3_tare.utils.known import KnownUnpickler
+from sb3_tare.utils.unnumbered import MOVED_ALGORITHMS, from_unnumbered_zip
 
 File = str | Path | io.BufferedIOBase
 """Path or open file, as SB3 saves to and loads from"""
+
+
+def check_zip(
+    archive: zipfile.ZipFile, name: str, part: str | None = None, kind: str = "model", remedy: str = ""
+) -> dict[str, Any] | None:
+    """Check that an archive is whole and holds what is looked for; arguments are those of :func:`readable_zip`.
+
+    :param name: of the file
+    :return: kind, format and version that it tells; None if it has no number
+    :raises ValueError: if it is damaged, in a newer or unknown format, or lacks that part
+    """
+    check_archive(archive, name)
+    names, data = archive.namelist(), _data(archive, name)
+    found = data.get(KEY)
+    if found is not None:
+        check_stamp(name, found)
+    is_kind = found is not None and found["kind"] == kind
+    if part is not None and not (is_kind or part in names or part in data):
+        raise holds_no(name, found, kind, remedy)
+    return found
 
 
 def readable_zip(path: File, part: str | None = None, kind: str = "model", remedy: str = "") -> File:
@@ -34,15 +58,18 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
     :param remedy: what would work where that part is missing
     :raises ValueError: if it is no zip file, is in a newer or unknown format, or lacks that part
     """
-    with _archive(path) as (archive, name):
-        names, data = archive.namelist(), _data(archive)
-        found = data.get(KEY)
-        if found is not None:
-            check_stamp(name, found)
-        is_kind = found is not None and found["kind"] == kind
-        if part is not None and not (is_kind or part in names or part in data):
-            raise holds_no(name, found, kind, remedy)
+    with open_zip(path) as (archive, name):
+        found = check_zip(archive, name, part, kind, remedy)
         return path if found is not None else from_unnumbered_zip(archive)
+
+
+def holds_entry(path: str | Path, entry: str) -> bool:
+    """Whether ``path``, with or without suffix, is a zip file that has ``entry``."""
+    path = zip_path(path)
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return entry in archive.namelist()
 
 
 def stamp_in(path: File) -> dict[str, Any] | None:
@@ -50,11 +77,19 @@ def stamp_in(path: File) -> dict[str, Any] | None:
 
     :raises ValueError: if it is no zip file, or is in a newer or unknown format
     """
-    with _archive(path) as (archive, name):
-        found = _data(archive).get(KEY)
-        if found is not None:
-            check_stamp(name, found)
-        return found
+    with open_zip(path) as (archive, name):
+        return check_zip(archive, name)
+
+
+def algorithm_in(path: File) -> str | None:
+    """The algorithm that a model's file names, as ``module:Class``; None if it does not tell.
+
+    :raises ValueError: if it is no zip file, or is in a newer or unknown format
+    """
+    with open_zip(path) as (archive, name):
+        check_zip(archive, name)
+        named = _data(archive, name).get("algorithm_class")
+    return MOVED_ALGORITHMS.get(named, named) if isinstance(named, str) else None
 
 
 def write_memory(path: File, memory: Any) -> None:
@@ -73,44 +108,69 @@ def write_memory(path: File, memory: Any) -> None:
         write(path)
 
 
-def read_memory(path: File) -> Any:
-    """Read what :func:`write_memory` wrote, or the pickled memory of a file without number.
+def read_memory(path: File, memory_class: type) -> Any:
+    """Read what :func:`write_memory` wrote, or the pickled memory of a file without number; nothing in it is run.
 
-    Only open files that you trust: pickles can hold code.
-
-    :raises ValueError: if it is in a newer or unknown format, or holds no replay memory
+    :param memory_class: the model's, which may be the user's own
+    :raises ValueError: if it is damaged, in a newer or unknown format, or holds no replay memory
     """
     file: Any = open_path(path, "r", suffix="pkl")
     try:
-        found = from_unnumbered_memory(file)  # or, of a file with a number, what stands before the memory
-        if isinstance(found, ReplayBuffer):
-            return found
-        if not isinstance(found, dict) or KEY not in found:
+        found = _unpickled(file, memory_class)  # the memory, or what stands before it
+        if isinstance(found, dict) and KEY in found:
+            check_stamp(_name(file), found[KEY])
+            found = _unpickled(file, memory_class)
+        if not isinstance(found, ReplayBuffer):
             raise holds_no(_name(file), None, "replay memory", "give a file that save_replay_buffer of AWR or TAREAWR wrote")
-        check_stamp(_name(file), found[KEY])
-        return pickle.load(file)
+        return found
     finally:
         if file is not path:
             file.close()
+
+
+def _unpickled(file: Any, memory_class: type) -> Any:
+    unpickler = KnownUnpickler(file, [memory_class])
+    with damaged(_name(file), "the memory"):
+        found = unpickler.load()
+    if unpickler.unread:
+        raise ValueError(
+            f"{_name(file)} names {unpickler.unread[0]}, and classes that are not known are not taken from a file, which "
+            "could run anything: load it into a model whose replay_buffer is of that class"
+        )
+    return found
 
 
 @contextmanager
-def _archive(path: File) -> Iterator[tuple[zipfile.ZipFile, str]]:
-    """The zip file, open, and its name for errors."""
+def open_zip(path: File) -> Iterator[tuple[zipfile.ZipFile, str]]:
+    """The zip file, open, and its name for errors.
+
+    :raises DamagedFile: if its table of contents cannot be read
+    :raises FileNotFoundError: if there is none
+    """
+    if isinstance(path, (str, Path)) and not any(Path(name).exists() for name in (path, f"{path}.zip")):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(zip_path(path)))
     file: Any = open_path(path, "r", suffix="zip")
     try:
-        with zipfile.ZipFile(file) as archive:
+        if not zipfile.is_zipfile(file):
+            raise DamagedFile(f"{_name(file)} is no zip file: it is damaged, or something else")
+        with damaged(_name(file), "its table of contents"):
+            archive = zipfile.ZipFile(file)
+        with archive:
             yield archive, _name(file)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{_name(file)} is no zip file: it is damaged, or something else") from error
     finally:
         if file is not path:
             file.close()
 
 
-def _data(archive: zipfile.ZipFile) -> dict[str, Any]:
+def _data(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     """Entry that SB3 writes beside parameters, not unpickled."""
-    return json.loads(archive.read("data")) if "data" in archive.namelist() else {}
+    if "data" not in archive.namelist():
+        return {}
+    with damaged(name, "its entry 'data'"):
+        data = json.loads(archive.read("data"))
+        if not isinstance(data, dict):
+            raise TypeError(f"it is a {type(data).__name__}, not a dictionary")
+    return data
 
 
 def _name(file: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import pickle
 import zipfile
 from typing import Any
 
 import torch
 from stable_baselines3.common.save_util import data_to_json
+
+from sb3_tare.utils.known import KnownUnpickler
 
 MOVED_ALGORITHMS = {
     "sb3_tare.ppo:TAREPPO": "sb3_tare.algorithms.tare_ppo:TAREPPO",
@@ -18,22 +19,6 @@ MOVED_ALGORITHMS = {
     "sb3_tare.awr.tare:TAREAWR": "sb3_tare.algorithms.tare_awr:TAREAWR",
 }
 """Algorithms by the names in older models, and where they are today."""
-
-MOVED_NETWORKS = {
-    "scaled_times": "inputs",
-    "BoundedHead": "layers",
-    "EpisodeLSTM": "layers",
-    "MultiplicativeEmbedding": "layers",
-    "LSTMbMul": "multiplicative",
-    "MLPMul": "multiplicative",
-    "LSTMb": "concatenated",
-    "LSTMf": "concatenated",
-    "MLPConcat": "concatenated",
-    "StateAction": "state_action",
-    "StateActionTanh": "state_action",
-}
-"""Modules of ``sb3_tare.networks`` that hold today what it held itself."""
-
 
 NOT_OF_LIRPG = (
     "preset",
@@ -48,16 +33,6 @@ NOT_OF_LIRPG = (
     "actor_parameters",
 )
 """Settings that learners of LIRPG held and never used."""
-
-
-class UnnumberedUnpickler(pickle.Unpickler):
-    """Reads pickles whose classes have moved since."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The class or function ``name`` that was in ``module``."""
-        if module == "sb3_tare.networks" and name in MOVED_NETWORKS:
-            module = f"{module}.{MOVED_NETWORKS[name]}"
-        return super().find_class(module, name)
 
 
 def from_unnumbered_zip(archive: zipfile.ZipFile) -> io.BytesIO:
@@ -85,9 +60,13 @@ def convert_unnumbered_learner_state(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def from_unnumbered_memory(file: Any) -> Any:
-    """The replay memory in an open file, which held the pickled memory and nothing else."""
-    return UnnumberedUnpickler(file).load()
+def convert_unnumbered_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a learner, of which some had no effect, and one preset another network."""
+    if "through_second_moment" in settings:
+        settings = {name: value for name, value in settings.items() if name not in NOT_OF_LIRPG}
+    if settings.get("preset") == "paper" and not settings.keys() & {"architecture", "architecture_kwargs"}:
+        settings = {**settings, "architecture_kwargs": {"lstm_layers": 1}}  # the preset's network has two since
+    return settings
 
 
 def from_unnumbered_result(content: dict[str, Any]) -> dict[str, Any]:
@@ -116,16 +95,8 @@ def _convert_data(data: dict[str, Any]) -> dict[str, Any]:
     if "algorithm_class" in data:
         converted["algorithm_class"] = MOVED_ALGORITHMS.get(data["algorithm_class"], data["algorithm_class"])
     if isinstance(data.get("reward_kwargs"), dict):
-        converted["reward_kwargs"] = _convert_settings(converted["reward_kwargs"])
+        converted["reward_kwargs"] = convert_unnumbered_settings(converted["reward_kwargs"])
     return converted
-
-
-def _convert_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    if "through_second_moment" in settings:
-        settings = {name: value for name, value in settings.items() if name not in NOT_OF_LIRPG}
-    if settings.get("preset") == "paper" and not settings.keys() & {"architecture", "architecture_kwargs"}:
-        settings = {**settings, "architecture_kwargs": {"lstm_layers": 1}}  # the preset's network has two since
-    return settings
 
 
 def _convert_pickled(value: Any) -> Any:
@@ -134,7 +105,10 @@ def _convert_pickled(value: Any) -> Any:
     pickled = base64.b64decode(value[":serialized:"])
     if b"sb3_tare.networks" not in pickled:  # nothing is unpickled without need: the user may mean to replace it
         return value
-    unpickled = UnnumberedUnpickler(io.BytesIO(pickled)).load()
+    unpickler = KnownUnpickler(io.BytesIO(pickled))
+    unpickled = unpickler.load()
+    if unpickler.unread:
+        return value
     return json.loads(data_to_json({"value": unpickled}))["value"]
 
 

@@ -4,12 +4,23 @@ rl-zoo3 has no plug-ins: its commands share a few tables, which are added to her
 This is the only folder that imports rl-zoo3.
 """
 
-try:
-    import rl_zoo3  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}; sb3_tare.zoo needs rl-zoo3: pip install 'sb3-tare[zoo]'", name=error.name) from error
+from typing import TYPE_CHECKING
 
-from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
-from sb3_tare.zoo.commands import COMMANDS, main
+from sb3_tare.utils.extras import lazily
+
+if TYPE_CHECKING:
+    from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
+    from sb3_tare.zoo.commands import COMMANDS, main
 
 __all__ = ["ALGORITHMS", "COMMANDS", "hyperparams_file", "main", "register"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "ALGORITHMS": "algorithms",
+        "COMMANDS": "commands",
+        "hyperparams_file": "algorithms",
+        "main": "commands",
+        "register": "algorithms",
+    },
+)

@@ -168,7 +168,8 @@ def matching_size(observation_space: spaces.Space, action_space: spaces.Space) -
 
     with torch.random.fork_rng(devices=[]):
         policy = ActorCriticPolicy(observation_space, action_space, lambda _: 0.0)
-        size = _count(policy) + _count(build_reward_model(RewardSettings(architecture_kwargs=LSTMBMUL), policy, seed=0))
+        settings = RewardSettings(preset="implicit", architecture_kwargs=LSTMBMUL)
+        size = _count(policy) + _count(build_reward_model(settings, policy, seed=0))
         return bisect_left(range(1025), size, lo=1, key=policy_size)
 
 

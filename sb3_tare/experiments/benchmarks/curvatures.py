@@ -136,7 +136,7 @@ def measure(task: str, steps: Sequence[int], n_rollouts: int, seed: int) -> list
 def collect(model: LeanPPO, learner: RewardLearner) -> Rollout:
     """A rollout of the policy as it is, which trains nothing."""
     _, callback = model._setup_learn(0, learner, reset_num_timesteps=False)
-    callback.on_training_start({}, {})
+    callback.on_training_start({"callback": callback}, {})
     assert model.env is not None
     model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=model.n_steps)
     rollout = learner.trainer.read(learner.trainer.host.record())

@@ -96,7 +96,7 @@ def measure(point: Point, rounds: int, warm_up: int) -> dict[str, Any]:
 
 def draw(axes: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw the ratio of processor time to PPO's, with quartiles, over each thing that was varied."""
-    from sb3_tare.analysis.drawing import grid, legend, styles_of  # needs an extra
+    from sb3_tare.analysis.drawing import grid, legend, styles_of, write_figure  # needs an extra
 
     figure, panels = grid(list(axes))
     for panel, by_value in zip(panels, axes.values(), strict=True):
@@ -109,7 +109,7 @@ def draw(axes: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         panel.set_ylabel("processor time / PPO's")
         panel.set_ylim(bottom=0.0)
     legend(figure, panels)
-    figure.savefig(path)
+    write_figure(path, figure)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

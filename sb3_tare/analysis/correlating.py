@@ -10,12 +10,15 @@ from numpy.typing import ArrayLike
 
 from sb3_tare.analysis.recording import Episode
 
+FEWEST_EPISODES = 10
+"""Fewer returns have no correlation worth a number: its 95% interval would be wider than 1."""
+
 
 def correlations(episodes: Sequence[Episode]) -> pd.DataFrame:
     """Pearson's and Spearman's correlation of learned rewards with extrinsic ones, and with undistorted ones if known.
 
     :return: a row for the rewards of steps and one for the returns of episodes, with their number ``n``; NaN where there
-        are fewer than two, or one of the two never varies
+        are fewer than two steps or ten episodes, or one of the two never varies
     """
     by_name = [episode.rewards() for episode in episodes]
     levels = {
@@ -23,8 +26,8 @@ def correlations(episodes: Sequence[Episode]) -> pd.DataFrame:
         "returns of episodes": {name: np.array([rewards[name].sum() for rewards in by_name]) for name in by_name[0]},
     }
     rows = [
-        {"of": level, "learned with": other, "n": len(values["learned"]), **_both(values["learned"], values[other])}
-        for level, values in levels.items()
+        {"of": level, "learned with": other, "n": len(values["learned"]), **_both(values["learned"], values[other], fewest)}
+        for fewest, (level, values) in zip((2, FEWEST_EPISODES), levels.items(), strict=True)
         for other in values
         if other != "learned"
     ]
@@ -50,8 +53,14 @@ def slope(learned: ArrayLike, part: ArrayLike) -> float:
     return float(centred @ given / (centred @ centred))
 
 
-def _both(learned: np.ndarray, other: np.ndarray) -> dict[str, float]:
+def scales(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Standard deviation of each kind of reward of a step: learned rewards may be small beside extrinsic ones."""
+    by_name = [episode.rewards() for episode in episodes]
+    return {name: float(np.concatenate([rewards[name] for rewards in by_name]).std()) for name in by_name[0]}
+
+
+def _both(learned: np.ndarray, other: np.ndarray, fewest: int) -> dict[str, float]:
     pair = pd.DataFrame({"learned": learned, "other": other})
-    if len(pair) < 2 or (pair.max() == pair.min()).any():
+    if len(pair) < fewest or (pair.max() == pair.min()).any():
         return {"pearson": np.nan, "spearman": np.nan}
     return {method: float(pair.corr(method).loc["learned", "other"]) for method in ("pearson", "spearman")}  # type: ignore[arg-type]

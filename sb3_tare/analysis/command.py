@@ -1,0 +1,138 @@
+"""Show what a reward has learned: pictures, a video and a table of a saved model's episodes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
+
+import sb3_tare.envs  # noqa: F401, registers environments
+from sb3_tare import RewardLearner
+from sb3_tare.analysis.correlating import FEWEST_EPISODES, correlations, scales
+from sb3_tare.analysis.drawing import write_figure
+from sb3_tare.analysis.figures import histogram, timeline
+from sb3_tare.analysis.headless import choose_backend
+from sb3_tare.analysis.loading import find_statistics, load_model, make_env, trained_behind_vec_normalize, why_not_filmed
+from sb3_tare.analysis.recording import Episode, record
+from sb3_tare.analysis.video import write_video
+from sb3_tare.utils.extras import what_to_install
+from sb3_tare.utils.files import reward_path, write_text
+
+DPI = 150
+DEFAULT_FPS = 30.0
+"""Frames a second of the video where the environment names none."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Analyse the model that ``arguments`` name.
+
+    :return: the process's exit code
+    """
+    parser = argparse.ArgumentParser(prog="python -m sb3_tare.analysis", description=__doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL.zip")
+    parser.add_argument("--env", required=True, metavar="ID", help="environment to act in")
+    parser.add_argument(
+        "--vecnormalize",
+        type=Path,
+        metavar="FILE",
+        help="of VecNormalize's statistics (default: those found beside the model)",
+    )
+    parser.add_argument("--algorithm", metavar="NAME", help="of the model, where its file does not tell: PPO, module:Class")
+    parser.add_argument(
+        "--reward", type=Path, metavar="FILE", help="saved RewardLearner of a model that has none (default: MODEL.reward.zip)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("analysis"), metavar="FOLDER", help="(default: analysis)")
+    parser.add_argument("--episodes", type=int, default=10, metavar="N", help="(default: 10); the first one is shown")
+    parser.add_argument("--video", choices=("mp4", "gif", "none"), default="gif", help="(default: gif)")
+    parser.add_argument("--deterministic", action="store_true", help="without the policy's exploration")
+    parser.add_argument("--seed", type=int, default=0, help="of environment and policy (default: 0)")
+    parsed = parser.parse_args(arguments)
+    if parsed.episodes < 1:
+        parser.error(f"--episodes must be at least 1, got {parsed.episodes}")
+    try:
+        _analyse(parsed, Console(width=None if Console().is_terminal else 120))
+    except ModuleNotFoundError as error:
+        parser.error(what_to_install(error) or str(error))
+    except (ValueError, TypeError, OSError, gym.error.Error) as error:
+        parser.error(str(error))
+    return 0
+
+
+def _analyse(arguments: argparse.Namespace, console: Console) -> None:
+    def say(text: object) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    set_random_seed(arguments.seed)
+    model: Any = load_model(arguments.model, arguments.algorithm)
+    reward, holder = _reward(arguments, model)
+    statistics = arguments.vecnormalize or find_statistics(arguments.model, trained_behind_vec_normalize(holder))
+    if statistics is not None:
+        say(f"VecNormalize as in {statistics}")
+    backend = choose_backend(arguments.env)
+    if backend is not None:
+        say(f"there is no screen: rendering with MUJOCO_GL={backend}")
+    problem = why_not_filmed(arguments.env)
+    if problem is not None:
+        say(
+            f"{arguments.env} cannot be rendered, so that there are no frames ({problem}); without a screen, try MUJOCO_GL=egl"
+        )
+    env = make_env(arguments.env, model, statistics, film=problem is None)
+    env.seed(arguments.seed)
+    episodes = record(model, env, arguments.episodes, reward, arguments.deterministic, film=problem is None)
+    env.close()
+    _write(episodes, env, arguments, say)
+    _show(episodes, arguments.env, console, say)
+
+
+def _reward(arguments: argparse.Namespace, model: Any) -> tuple[RewardLearner | None, Path]:
+    """The model's learner where it is in a file of its own, and the file that holds it."""
+    beside = reward_path(arguments.model)
+    file = arguments.reward
+    if file is None and not hasattr(model, "reward_learner") and beside.exists():
+        file = beside
+    if file is None:
+        return None, arguments.model
+    learner = RewardLearner.load(file, device="cpu")
+    learner.attach(model)
+    return learner, file
+
+
+def _write(episodes: Sequence[Episode], env: VecEnv, arguments: argparse.Namespace, say: Callable[[object], None]) -> None:
+    folder: Path = arguments.out
+    folder.mkdir(parents=True, exist_ok=True)
+    write_figure(folder / "timeline.png", timeline(episodes[0], arguments.env), dpi=DPI)
+    write_figure(folder / "histogram.png", histogram(episodes, env.action_space, arguments.env), dpi=DPI)
+    write_text(folder / "correlations.csv", correlations(episodes).to_csv(index=False))
+    written = ["timeline.png", "histogram.png", "correlations.csv"]
+    if arguments.video != "none":
+        name = f"episode.{arguments.video}"
+        metadata: dict[str, Any] = env.metadata
+        try:
+            write_video(episodes[0], folder / name, metadata.get("render_fps") or DEFAULT_FPS)
+        except Exception as error:  # codecs can fail in many ways, and all else is written
+            say(f"there is no video ({error})")
+        else:
+            written.append(name)
+    for name in written:
+        say(folder / name)
+
+
+def _show(episodes: Sequence[Episode], env_id: str, console: Console, say: Callable[[object], None]) -> None:
+    table = correlations(episodes)
+    shown = Table(*table.columns, title=f"correlations over {len(episodes)} episodes of {env_id}")
+    for row in table.itertuples(index=False):
+        shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+    console.print(shown)
+    if len(episodes) < FEWEST_EPISODES:
+        say(f"returns of fewer than {FEWEST_EPISODES} episodes are too few for a correlation: raise --episodes")
+    say(
+        "standard deviation of a step's reward: "
+        + ", ".join(f"{name} {scale:.3g}" for name, scale in scales(episodes).items())
+    )
