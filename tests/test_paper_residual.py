@@ -38,7 +38,7 @@ def weights(model: Any) -> list[torch.Tensor]:
 
 
 def test_it_is_the_papers_setting_but_for_what_its_name_says():
-    paper, residual = RewardSettings(preset="paper").flat(), RewardSettings(**RESIDUAL).flat()
+    paper, residual = RewardSettings(preset="paper").flat(), RewardSettings(preset="paper_residual").flat()
     changed = {name: residual[name] for name in paper if residual[name] != paper[name]}
     expected = {"residual": True, "critics": 1, "gae_lambda": None, "hypergradient_rollouts": 16, "curvature": None}
     assert changed == {"preset": "paper_residual", **expected}
