@@ -124,7 +124,7 @@ def test_a_layer_without_a_second_derivative_is_named_when_the_model_is_made(nam
 def test_the_callback_names_it_when_learning_begins():
     model = ppo(**host(nn.Hardsigmoid))
     with pytest.raises(ValueError, match="for the layer Hardsigmoid"):
-        model.learn(64, callback=RewardLearner(preset="implicit"))
+        model.learn(64, callback=RewardLearner(preset="implicit", curvature="fisher"))
     assert model.num_timesteps == 0
 
 

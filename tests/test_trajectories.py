@@ -85,7 +85,7 @@ def test_a_rollouts_steps_get_the_rewards_that_training_gave_them():
     rollouts = recorded_rollouts(model.reward_learner)
     model.learn(64)
     (rollout,) = rollouts
-    trained_on = model.reward_learner.trainer.learned_rewards(rollout.reward).detach()
+    trained_on = model.reward_learner.trainer.learned_rewards(rollout).detach()
     extrinsic = rollout.reward.rewards
     again = Trajectories(
         rollout.policy.observations,
