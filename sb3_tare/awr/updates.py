@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sb3_tare.utils.last_good import all_finite
+
 ADVANTAGE_EPSILON = 1e-5
 """Added to the standard deviation of advantages, as in the authors' implementation."""
 
@@ -60,7 +62,7 @@ def check_descent(policy: nn.Module, optimizer: torch.optim.Optimizer, mean_loss
     """
     moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     named = [(name, parameter.detach()) for name, parameter in policy.named_parameters() if id(parameter) in moved]
-    if math.isfinite(mean_loss) and bool(torch.isfinite(torch.cat([values.flatten() for _, values in named])).all()):
+    if math.isfinite(mean_loss) and all_finite(values for _, values in named):
         return
     broken = [name for name, values in named if not torch.isfinite(values).all()]
     raise FloatingPointError(

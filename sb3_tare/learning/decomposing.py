@@ -142,7 +142,6 @@ class Decomposer(TotalsFit):
         guard = state.get("guard")  # files from before there were guards have none
         if self.guard is not None and guard is not None:
             self.guard.load_state_dict(guard)
-        self._not_fitted = state.get("not_fitted", 0)  # files from when each rollout was fitted to have none
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""

@@ -51,16 +51,15 @@ class Optimisers:
             if parameters
         }
 
-    def step(self, name: str, *losses: Tensor) -> float:
-        """One clipped step of the named one on the sum of ``losses``.
+    def step(self, name: str, loss: Tensor) -> float:
+        """One clipped step of the named one on a ``loss``, a scalar.
 
         :return: norm of the gradient before it was clipped
         :raises FloatingPointError: if that is not finite, before anything is changed
         """
         optimiser = self._by_name[name]
         optimiser.zero_grad()
-        for loss in losses:
-            loss.backward()
+        loss.backward()
         return self._clipped_step(name)
 
     def undoing(self, name: str) -> AbstractContextManager[None]:

@@ -13,7 +13,6 @@ from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.replay_memory import BLOCK, ReplayMemory
 from sb3_tare.learning.totals import TotalsFit
-from sb3_tare.rewards.decomposition import step_rewards
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.nested import Observations
@@ -103,10 +102,7 @@ class ReplayTrainer:
         self._n_learned, self._n_uncompared, self._owed = state["n_learned"], state["n_uncompared"], state["owed"]
 
     def _rewards(self, states: Observations, actions: Tensor) -> Tensor:
-        reward = self.decomposer.reward
-        executed = reward.executed(actions)
-        in_units = reward.in_units(self.reward_model.features(states), executed)
-        return step_rewards(in_units, executed, float(reward.unit), float(reward.action_cost))
+        return self.decomposer.reward.of_steps(self.reward_model.features(states), actions)
 
     def _collected(self) -> np.ndarray:
         """Rows ``[T]``, of all that were ever written, from which nothing was learned yet and that are still there."""

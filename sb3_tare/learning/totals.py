@@ -16,7 +16,7 @@ from sb3_tare.rewards.decomposition import Decomposition, Memory, r_squared
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings.groups import DecompositionSettings
-from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.nested import Observations, map_tensors
 
 JUDGED_EPISODES = 10
 """Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
@@ -109,8 +109,7 @@ class TotalsFit:
 
     def _seen(self, states: Observations) -> Observations:
         """States ``[n, ...]`` of the memory as the reward sees them, on the model's device."""
-        device = self.host.device
-        return {key: value.to(device) for key, value in states.items()} if isinstance(states, dict) else states.to(device)
+        return map_tensors(states, lambda tensor: tensor.to(self.host.device))
 
     def _in_units(self, states: Observations, actions: Tensor) -> Tensor:
         return self.reward.in_units(self.model.features(self._seen(states)), actions.to(self.host.device)).cpu()

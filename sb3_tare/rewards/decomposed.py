@@ -56,6 +56,13 @@ class DecomposedReward(nn.Module):
 
     def forward(self, inputs: RewardInputs) -> Tensor:
         """Rewards ``[n]`` of steps, in the environment's units."""
-        actions = self.executed(inputs.actions)
-        in_units = self.in_units(inputs.observations, actions)
-        return step_rewards(in_units, actions, float(self.unit), float(self.action_cost))
+        return self.of_steps(inputs.observations, inputs.actions)
+
+    def of_steps(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Rewards ``[n]`` of steps, in the environment's units.
+
+        :param states: ``[n, observation_dim]``
+        :param actions: ``[n, action_dim]`` encoded, as the policy drew them
+        """
+        executed = self.executed(actions)
+        return step_rewards(self.in_units(states, executed), executed, float(self.unit), float(self.action_cost))
