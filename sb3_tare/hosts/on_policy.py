@@ -66,6 +66,8 @@ class OnPolicyHost(Host[Record]):
         super().__init__(model, policy_features, chunk_rows)
         self._kind = _kind_of(model)
         self._recorder = Recorder(model.n_envs)
+        self.records_originals = False
+        """Whether observations from before ``VecNormalize`` are noted too, for a memory of episodes that keeps them"""
 
     @property
     def has_epochs(self) -> bool:  # type: ignore[override]
@@ -255,7 +257,9 @@ class OnPolicyHost(Host[Record]):
             widen(buffer)
 
     def _original_observations(self) -> np.ndarray | None:
-        """Observations ``[N, ...]`` of now before ``VecNormalize``, where it alone stands before the reward; else None."""
+        """Observations ``[N, ...]`` of now before ``VecNormalize``, if asked for and it alone stands before the reward."""
+        if not self.records_originals:
+            return None
         env = self.model.get_vec_normalize_env()
         if env is None or env is not self.model.get_env() or not env.norm_obs or not self.policy_features:
             return None

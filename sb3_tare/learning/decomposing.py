@@ -57,6 +57,8 @@ class Decomposer(TotalsFit):
         self._not_fitted = 0
         """Steps collected since the last fit"""
         self._keeps_originals: bool | None = None
+        if isinstance(host, OnPolicyHost):
+            host.records_originals = True
         self._fresh: tuple[RewardSteps, Tensor] | tuple[None, None] = (None, None)
 
     def learn_from(self, steps: RewardSteps, record: Record, metrics: Metrics, beside: Tensor | None = None) -> None:
