@@ -11,8 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import Tensor
 
-from sb3_tare.awr.evaluation import in_chunks
-from sb3_tare.utils.nested import Observations
+from sb3_tare.awr.evaluation import CHUNK
+from sb3_tare.utils.nested import Observations, at_rows
 
 MAX_NUMBERS = 2**26
 """Numbers (256 MiB of them) that observations may have to be gathered once; larger memories are read as they are needed."""
@@ -32,7 +32,7 @@ def gathered(observations_at: Callable[[np.ndarray], Observations], rows: np.nda
     :param space: of observations
     """
     if is_gathered(space, len(rows)):
-        table = in_chunks(lambda chunk: chunk, observations_at, rows)
+        table = at_rows(observations_at, rows, CHUNK)
         return lambda numbers: table.index_select(0, numbers.to(table.device))
     return lambda numbers: observations_at(rows[numbers.numpy()])
 

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from sb3_tare.advantages.sums import DiscountedSums, discounted_sum_by_doubling
 from sb3_tare.awr import AWR
-from sb3_tare.awr.evaluation import in_chunks, path_baseline
+from sb3_tare.awr.evaluation import CHUNK, path_baseline
 from sb3_tare.awr.memory import Paths
 from sb3_tare.awr.updates import ADVANTAGE_EPSILON, moments
 from sb3_tare.data.cutting import MIN_PART_STEPS
@@ -29,7 +29,7 @@ from sb3_tare.hosts.host import Critic, Host, Loan
 from sb3_tare.policy.objectives import HostObjective, advantage_weighted, advantage_weights
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.checks import Place
-from sb3_tare.utils.nested import take
+from sb3_tare.utils.nested import at_rows, take
 
 
 class ActorUpdate(NamedTuple):
@@ -178,7 +178,7 @@ class AWRHost(Host[ActorUpdate]):
         return Part(
             rows=torch.from_numpy(rows).to(self.device),
             reward=RewardSteps(
-                states=in_chunks(self.states, lambda chunk: memory.observations_at(chunk, env), rows),
+                states=at_rows(lambda chunk: self.states(memory.observations_at(chunk, env)), rows, CHUNK),
                 encoded_actions=encoded.flatten(1),
                 rewards=memory.rewards_at(rows, env),
                 episodes=record.paths.episodes,
@@ -217,7 +217,8 @@ class AWRHost(Host[ActorUpdate]):
     def baseline(self, part: Part, record: ActorUpdate, critic: Critic) -> Baseline:
         """Values of ``critic`` along all paths."""
         model = self.model
-        values = in_chunks(critic, lambda rows: take(part.reward.states, torch.from_numpy(rows)), np.arange(len(part)))
+        numbers, states = np.arange(len(part)), part.reward.states
+        values = at_rows(lambda chunk: critic(take(states, torch.from_numpy(chunk))), numbers, CHUNK)
         return path_baseline(
             lambda observations: critic(self.states(observations)),
             model.replay_buffer,

@@ -17,13 +17,13 @@ from sb3_tare.learning.metrics import Metrics
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.rewards.episode_memory import Draw, drawn_rows
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
-from sb3_tare.utils.nested import Observations, concatenated
+from sb3_tare.utils.nested import Observations, at_rows
 
 LONGEST = 1_000
 """Steps after which an episode is cut, each part with the rewards that were paid in it; as in
 :class:`~sb3_tare.rewards.open_episodes.OpenEpisodes`."""
 CHUNK = 4_096
-"""Steps that are read at once: images of a whole memory would not fit."""
+"""Steps that are read at once."""
 
 
 class PathEpisodes:
@@ -59,7 +59,7 @@ class PathEpisodes:
         self._rows, episodes = memory.paths()
         self._begins, self.lengths = whole_episodes(episodes, LONGEST)
         self.totals = self._sums(memory.rewards_at(self._rows).cpu().double())
-        actions = in_parts(self._actions, self._rows)
+        actions = at_rows(self._actions, self._rows, CHUNK)
         self.squared_actions = self._sums(actions.double().square().sum(1))
         return self._ended_within(n_new // memory.n_envs)
 
@@ -110,7 +110,9 @@ class PathEpisodes:
         begins, lengths = self._begins[is_new], self.lengths[is_new]
         shifts = torch.repeat_interleave(begins - (lengths.cumsum(0) - lengths), lengths)
         rows = self._rows[(torch.arange(len(shifts)) + shifts).numpy()]
-        return FinishedEpisodes(in_parts(self.states, rows), in_parts(self._actions, rows), lengths, self.totals[is_new])
+        return FinishedEpisodes(
+            at_rows(self.states, rows, CHUNK), at_rows(self._actions, rows, CHUNK), lengths, self.totals[is_new]
+        )
 
 
 class PathDecomposer(Decomposer):
@@ -134,13 +136,13 @@ class PathDecomposer(Decomposer):
         rows = replay_memory.paths().rows
         if self.model.extractor is None and (collects or int(self.reward.moments.count) == 0):
             newest = replay_memory.paths(replay_memory.n_new).rows if collects else rows
-            states = in_parts(self.memory.states, newest)
+            states = at_rows(self.memory.states, newest, CHUNK)
             assert isinstance(states, Tensor)
             self.reward.moments.update(states)
         # Data that somebody else collected do not grow: each fit that is asked for is due.
         self._fit(finished, replay_memory.n_new if collects else self.fit_every, metrics)
         cost = float(self.reward.action_cost)
-        rewards = in_parts(lambda part: self.fits.rewards(*self.memory.steps(part), cost), rows)
+        rewards = at_rows(lambda chunk: self.fits.rewards(*self.memory.steps(chunk), cost), rows, CHUNK)
         if collects:
             self._compare(rewards, metrics)
         return rewards
@@ -174,9 +176,3 @@ def whole_episodes(episodes: Episodes, longest: int) -> tuple[Tensor, Tensor]:
     has_ended = (episodes.offsets[last] == episodes.lengths[pieces] - 1) & (episodes.ends[pieces] != int(End.CUT))
     is_whole = may_begin[begins] & (has_ended | (lengths == longest))
     return begins[is_whole], lengths[is_whole]
-
-
-def in_parts(function: Any, rows: np.ndarray) -> Any:
-    """Results ``[n, ...]`` of ``function`` at all ``rows`` ``[n]``, a few at a time."""
-    parts = np.array_split(rows, max(1, -(-len(rows) // CHUNK)))
-    return concatenated([function(part) for part in parts])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,17 @@ def in_chunks(function: Callable[[Any], Tensor], values: Observations, rows: int
     if rows is None or n_rows <= rows:
         return function(values)
     return torch.cat([function(take(values, chunk)) for chunk in torch.arange(n_rows).split(rows)])
+
+
+def at_rows(values_at: Callable[[np.ndarray], Any], rows: np.ndarray, at_most: int) -> Any:
+    """Read or compute something at all ``rows`` of a memory, a few at a time: images of a whole memory would not fit.
+
+    :param values_at: of row numbers ``[m]``, returns a tensor ``[m, ...]`` or a nested structure of them
+    :param rows: ``[n]`` row numbers
+    :param at_most: at a time
+    :return: its results for all rows, ``[n, ...]`` each
+    """
+    return concatenated([values_at(chunk) for chunk in np.array_split(rows, max(1, -(-len(rows) // at_most)))])
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
