@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gymnasium import spaces
 from stable_baselines3.common.distributions import MultiCategoricalDistribution
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -27,18 +25,7 @@ DISTRIBUTIONS = (*coverage.DISTRIBUTIONS, MultiCategoricalDistribution)
 
 def policy_obstacles(policy: AWRPolicy) -> Iterator[str]:
     """Reasons why the passes through ``policy`` cannot be written out, most telling first; none if they can."""
-    for module in policy.modules():
-        yield from coverage.module_obstacles(module, MODULES)
-    if type(policy.action_dist) not in DISTRIBUTIONS or coverage.is_overridden(policy.action_dist):
-        yield f"{type(policy.action_dist).__name__} is not written out"
-    if isinstance(policy.observation_space, spaces.Dict) or is_image_space(policy.observation_space):
-        yield "observations are images or dictionaries"
-    if not coverage.is_usual(policy):
-        yield "the layers are not as AWRPolicy makes them"
-    learned = [parameter for parameter in policy.parameters() if parameter is not _fixed_log_std(policy)]
-    if not all(coverage.is_plain(parameter) for parameter in learned):
-        yield "a parameter is not a contiguous float32 tensor on the CPU that is trained, or it has hooks"
-    yield from coverage.global_obstacles()
+    return coverage.policy_obstacles(policy, MODULES, DISTRIBUTIONS, _fixed_log_std(policy))
 
 
 def optimizer_obstacles(policy: AWRPolicy) -> Iterator[str]:

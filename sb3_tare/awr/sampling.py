@@ -17,7 +17,7 @@ from sb3_tare.lean import categorical
 from sb3_tare.lean.actor import GaussianDraw
 from sb3_tare.lean.complaints import check_outputs
 from sb3_tare.lean.coverage import affine_maps, features_of
-from sb3_tare.lean.networks import ACTIVATIONS
+from sb3_tare.lean.networks import ACTIVATIONS, affine, passed
 from sb3_tare.lean.unchecked import unchecked
 
 
@@ -89,11 +89,7 @@ class WrittenOutSampler:
         """
         if [tensor.data_ptr() for tensor in self._tensors] != self._places:
             self._look()
-        hidden = self._features(observations)
-        (*inner, (bias, weight)) = self._layers
-        for inner_bias, inner_weight in inner:
-            hidden = self._activation(torch.addmm(inner_bias, hidden, inner_weight))
-        outputs = torch.addmm(bias, hidden, weight).numpy()
+        outputs = passed(self._layers, self._activation, self._features(observations)).numpy()
         check_outputs(outputs, torch.from_numpy(observations), self.policy)
         return self._draw(outputs).reshape(-1, *self._shape)
 
@@ -101,7 +97,7 @@ class WrittenOutSampler:
         """Find the memory of parameters and statistics, which ``parameter.data = ...`` moves."""
         policy = self.policy
         self._places = [tensor.data_ptr() for tensor in self._tensors]
-        self._layers = [(layer.bias.detach(), layer.weight.detach().t()) for layer in affine_maps(policy)[0]]
+        self._layers = affine(affine_maps(policy)[0])
         self._standardise = [tensor.numpy() for tensor in self._statistics]
         self._draw = _draw_of(policy, self._n_envs)
 

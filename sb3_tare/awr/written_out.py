@@ -97,11 +97,9 @@ def _learned(vector: MomentumVector) -> dict[Tensor, tuple[Tensor, Tensor]]:
 
 
 def _network(maps: Sequence[nn.Linear], learned: dict[Tensor, tuple[Tensor, Tensor]], model: Any) -> Perceptron:
-    layers = []
-    for linear in maps:
-        (weight, weight_gradient), (bias, bias_gradient) = learned[linear.weight], learned[linear.bias]
-        layers.append(Layer(weight, bias, weight_gradient, bias_gradient))
-    return Perceptron(layers, ACTIVATIONS[model.policy.activation_fn], model.batch_size)
+    return Perceptron(
+        [Layer.of(linear, learned) for linear in maps], ACTIVATIONS[model.policy.activation_fn], model.batch_size
+    )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from sb3_tare.lean import categorical, gaussian
 from sb3_tare.lean.complaints import check_outputs
 from sb3_tare.lean.coverage import affine_maps, features_of, policy_obstacles
-from sb3_tare.lean.networks import ACTIVATIONS
+from sb3_tare.lean.networks import ACTIVATIONS, affine, passed
 
 
 class Acted(NamedTuple):
@@ -95,7 +95,8 @@ class WrittenOutActor:
         if [parameter.data_ptr() for parameter in self._parameters] != self._places:
             self._look()
         features = features_of(self._policy, observations)
-        outputs, values = self._pass(self._actor, features).numpy(), self._pass(self._critic, features)
+        outputs = passed(self._actor, self._activation, features).numpy()
+        values = passed(self._critic, self._activation, features)
         check_outputs(outputs, observations, self._policy)
         actions, log_probs = self._draw(outputs)
         return Acted(actions.reshape(-1, *self._shape), values, log_probs)
@@ -111,17 +112,9 @@ class WrittenOutActor:
         """Find the parameters' memory, which ``parameter.data = ...`` moves."""
         policy = self._policy
         self._places = [parameter.data_ptr() for parameter in self._parameters]
-        self._actor, self._critic = (
-            [(layer.bias.detach(), layer.weight.detach().t()) for layer in maps] for maps in affine_maps(policy)
-        )
+        self._actor, self._critic = map(affine, affine_maps(policy))
         is_gaussian = hasattr(policy, "log_std")
         self._draw: Draw = GaussianDraw(policy.log_std.detach(), self._n_envs) if is_gaussian else draw_categorical
-
-    def _pass(self, layers: Sequence[tuple[Tensor, Tensor]], hidden: Tensor) -> Tensor:
-        (*inner, (bias, weight)) = layers
-        for inner_bias, inner_weight in inner:
-            hidden = self._activation(torch.addmm(inner_bias, hidden, inner_weight))
-        return torch.addmm(bias, hidden, weight)
 
 
 Draw = Callable[[np.ndarray], tuple[np.ndarray, Tensor]]

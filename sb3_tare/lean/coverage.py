@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
+from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
@@ -41,22 +41,32 @@ def features_of(policy: ActorCriticPolicy, observations: Tensor) -> Tensor:
     return BaseModel.extract_features(policy, observations, policy.features_extractor)
 
 
-def policy_obstacles(policy: ActorCriticPolicy) -> Iterator[str]:
-    """Reasons why the passes through ``policy`` cannot be written out, most telling first; none if they can."""
+def policy_obstacles(
+    policy: ActorCriticPolicy,
+    modules: tuple[type[nn.Module], ...] = MODULES,
+    distributions: tuple[type[Distribution], ...] = DISTRIBUTIONS,
+    fixed: nn.Parameter | None = None,
+) -> Iterator[str]:
+    """Reasons why the passes through ``policy`` cannot be written out, most telling first; none if they can.
+
+    :param modules: classes that are known, that of the policy first
+    :param distributions: of actions, likewise
+    :param fixed: a parameter of the policy that is not trained, if there is one
+    """
     for module in policy.modules():
-        yield from module_obstacles(module, MODULES)
-    if type(policy.action_dist) not in DISTRIBUTIONS or is_overridden(policy.action_dist):
+        yield from _module_obstacles(module, modules)
+    if type(policy.action_dist) not in distributions or is_overridden(policy.action_dist):
         yield f"{type(policy.action_dist).__name__} is not written out"
     if isinstance(policy.observation_space, spaces.Dict) or is_image_space(policy.observation_space):
         yield "observations are images or dictionaries"
-    if not is_usual(policy):
-        yield "the layers are not as ActorCriticPolicy makes them"
-    if not all(is_plain(parameter) for parameter in policy.parameters()):
+    if not _is_usual(policy):
+        yield f"the layers are not as {modules[0].__name__} makes them"
+    if not all(_is_plain(parameter) for parameter in policy.parameters() if parameter is not fixed):
         yield "a parameter is not a contiguous float32 tensor on the CPU that is trained, or it has hooks"
-    yield from global_obstacles()
+    yield from _global_obstacles()
 
 
-def module_obstacles(module: nn.Module, known: tuple[type[nn.Module], ...]) -> Iterator[str]:
+def _module_obstacles(module: nn.Module, known: tuple[type[nn.Module], ...]) -> Iterator[str]:
     """Reasons why the passes through ``module`` cannot be written out, given the classes that are known; its own alone."""
     name = type(module).__name__
     if type(module) not in known:
@@ -67,7 +77,7 @@ def module_obstacles(module: nn.Module, known: tuple[type[nn.Module], ...]) -> I
         yield f"{name} has hooks"
 
 
-def global_obstacles() -> Iterator[str]:
+def _global_obstacles() -> Iterator[str]:
     """Reasons why nothing can be written out as torch is now."""
     if any(getattr(torch_modules, f"_global{hooks}") for hooks in MODULE_HOOKS):
         yield "torch has global hooks on modules"
@@ -115,7 +125,7 @@ def _methods(kind: type) -> frozenset[str]:
     return frozenset(name for name in dir(kind) if callable(getattr(kind, name, None)))
 
 
-def is_usual(policy: ActorCriticPolicy) -> bool:
+def _is_usual(policy: ActorCriticPolicy) -> bool:
     """Whether actor and critic are layers in a row with the policy's activation between, and all of its parameters."""
     extractor = policy.mlp_extractor
     for net in (extractor.policy_net, extractor.value_net):
@@ -126,7 +136,7 @@ def is_usual(policy: ActorCriticPolicy) -> bool:
     return {*map(id, (*affine, *own))} == {*map(id, policy.parameters())} and len({*map(id, affine)}) == len(affine)
 
 
-def is_plain(parameter: nn.Parameter) -> bool:
+def _is_plain(parameter: nn.Parameter) -> bool:
     """Whether a parameter is a contiguous float32 tensor on the CPU that is trained, without hooks."""
     return (
         type(parameter) is nn.Parameter

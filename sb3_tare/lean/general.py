@@ -11,17 +11,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from sb3_tare.lean.losses import losses_of
 from sb3_tare.lean.minibatches import Minibatch, Rows, plain_batch_size, taken_out
 from sb3_tare.lean.movers import Move, mover_of
-from sb3_tare.lean.objective import (
-    Surrogate,
-    ValueLoss,
-    approximate_kl,
-    clipped_surrogate,
-    clipped_value_loss,
-    normalised,
-    value_loss,
-)
 from sb3_tare.lean.settings import UpdateSettings
 from sb3_tare.lean.statistics import Statistics
 from sb3_tare.lean.unchecked import unchecked
@@ -52,22 +44,15 @@ class GeneralSteps:
 
     def take(self, batch: Minibatch) -> bool:
         """Take a step on ``batch``, or return False and take none where the policy has moved too far."""
-        settings = self.settings
         values, log_probs, entropies = self.policy.evaluate_actions(batch.features, batch.actions)
         values = values.flatten()
         entropies = -log_probs if entropies is None else entropies  # an estimate where there is no analytical form
-        surrogate = _surrogate(log_probs.detach(), batch, settings)
-        critic_loss = _value_loss(values.detach().numpy(), batch, settings)
-        self.statistics.add(
-            surrogates=surrogate.values,
-            log_ratios=surrogate.log_ratios,
-            ratios=surrogate.ratios,
-            errors=critic_loss.errors,
-            entropies=entropies.detach().flatten().numpy(),
-        )
-        if settings.target_kl is not None and settings.too_far(approximate_kl(surrogate.log_ratios)):
+        rows = log_probs.detach(), values.detach().numpy(), entropies.detach().flatten().numpy()
+        losses = losses_of(batch, self.settings, self.statistics, *rows)
+        if losses is None:
             return False
-        entropy_gradient = float(np.float32(-settings.ent_coef) / np.float32(entropies.numel()))
+        surrogate, critic_loss = losses
+        entropy_gradient = float(np.float32(-self.settings.ent_coef) / np.float32(entropies.numel()))
         self._move(
             (log_probs, values, entropies),
             (
@@ -81,18 +66,6 @@ class GeneralSteps:
 
 def _indices(actions: Tensor) -> Tensor:
     return actions.long().flatten()
-
-
-def _surrogate(log_probs: Tensor, batch: Minibatch, settings: UpdateSettings) -> Surrogate:
-    many = settings.normalize_advantage and len(batch.returns) > 1
-    advantages = normalised(batch.advantages) if many else batch.advantages.numpy()
-    return clipped_surrogate(log_probs, batch.old_log_probs, advantages, settings.clip_range)
-
-
-def _value_loss(values: np.ndarray, batch: Minibatch, settings: UpdateSettings) -> ValueLoss:
-    if settings.clip_range_vf is None:
-        return value_loss(values, batch.returns, settings.vf_coef)
-    return clipped_value_loss(values, batch.old_values, batch.returns, settings.vf_coef, settings.clip_range_vf)
 
 
 @contextmanager

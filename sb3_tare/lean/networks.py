@@ -6,7 +6,7 @@ so that its numbers are autograd's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,6 +46,32 @@ class Layer(NamedTuple):
     bias: Tensor
     weight_gradient: Tensor
     bias_gradient: Tensor
+
+    @classmethod
+    def of(cls, linear: nn.Linear, views: Mapping[Tensor, tuple[Tensor, Tensor]]) -> Layer:
+        """The map of ``linear`` in another place.
+
+        :param views: value and gradient there, by parameter, in its shape
+        """
+        (weight, weight_gradient), (bias, bias_gradient) = views[linear.weight], views[linear.bias]
+        return cls(weight, bias, weight_gradient, bias_gradient)
+
+
+AffineMap = tuple[Tensor, Tensor]
+"""Bias ``[m]`` and transposed weight ``[k, m]``."""
+
+
+def affine(linears: Sequence[nn.Linear]) -> list[AffineMap]:
+    """The maps of layers as they are now, in the memory of their parameters, for :func:`passed`."""
+    return [(linear.bias.detach(), linear.weight.detach().t()) for linear in linears]
+
+
+def passed(maps: Sequence[AffineMap], apply: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Outputs ``[N, m]`` of ``inputs`` ``[N, k]``, with an activation, in place, between each two of the ``maps``."""
+    hidden, (*inner, (bias, weight)) = inputs, maps
+    for inner_bias, inner_weight in inner:
+        hidden = apply(torch.addmm(inner_bias, hidden, inner_weight))
+    return torch.addmm(bias, hidden, weight)
 
 
 class Perceptron:
