@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from sb3_tare import AWR, TAREAWR
 from sb3_tare.awr import PathMemory
-from sb3_tare.experiments.benchmarks.speed import PACKAGES, RolloutClock, ratio, take_turns
+from sb3_tare.experiments.benchmarks.speed import PACKAGES, RolloutClock, medians_of, ratios_by_clock, take_turns, told
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.utils.files import write_json
 
@@ -82,18 +81,11 @@ def compare(env_id: str, rounds: int, warm_up: int, **arguments: Any) -> dict[st
     """
     torch.set_num_threads(1)
     timed = take_turns(full_models(env_id, **arguments), time_iteration, rounds, warm_up, env_id)
-    medians = {
-        name: {phase: float(np.median([each[phase] for each in iterations])) for phase in (*PHASES, "cpu")}
-        for name, iterations in timed.items()
-    }
     ratios = {
-        algorithm.__name__: {
-            "cpu": ratio(timed[algorithm.__name__], timed[plain_name(algorithm)], ["cpu"]),
-            "wall": ratio(timed[algorithm.__name__], timed[plain_name(algorithm)], PHASES),
-        }
+        algorithm.__name__: ratios_by_clock(timed[algorithm.__name__], timed[plain_name(algorithm)], PHASES)
         for algorithm in ALGORITHMS
     }
-    return {"env": env_id, "rounds": rounds, "seconds_per_iteration": medians, "ratios": ratios}
+    return {"env": env_id, "rounds": rounds, "seconds_per_iteration": medians_of(timed, PHASES), "ratios": ratios}
 
 
 def report(comparison: dict[str, Any], console: Console) -> None:
@@ -101,8 +93,7 @@ def report(comparison: dict[str, Any], console: Console) -> None:
     table = Table("seconds an iteration", *PHASES, "cpu", "cpu / plain's", "wall / plain's", title=comparison["env"])
     for name, phases in comparison["seconds_per_iteration"].items():
         ratios = comparison["ratios"].get(name, {})
-        told = [f"{r['median']:.2f} ({r['lower']:.2f} to {r['upper']:.2f})" for r in ratios.values()]
-        table.add_row(name, *(f"{phases[phase]:.3f}" for phase in (*PHASES, "cpu")), *told)
+        table.add_row(name, *(f"{phases[phase]:.3f}" for phase in (*PHASES, "cpu")), *map(told, ratios.values()))
     console.print(table)
 
 

@@ -30,7 +30,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_tare import TAREPPO
 from sb3_tare.experiments.benchmarks.reward_gradients import peak_memory
-from sb3_tare.experiments.benchmarks.speed import PACKAGES, make_env, take_turns
+from sb3_tare.experiments.benchmarks.speed import PACKAGES, make_env, quartiles, take_turns, told
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.utils.files import write_json
 
@@ -143,13 +143,8 @@ def _seconds(model: BaseAlgorithm, steps: int) -> float:
 
 
 def _summary(seconds: np.ndarray, reference: np.ndarray, steps: int) -> dict[str, float]:
-    lower, median, upper = np.quantile(seconds / reference, [0.25, 0.5, 0.75])
-    return {
-        "seconds_per_step": float(np.median(seconds)) / steps,
-        "ratio": float(median),
-        "lower": float(lower),
-        "upper": float(upper),
-    }
+    ratio = quartiles(seconds / reference)
+    return {"seconds_per_step": float(np.median(seconds)) / steps, "ratio": ratio.pop("median"), **ratio}
 
 
 MEMORY: dict[str, dict[str, Any] | None] = {
@@ -181,8 +176,7 @@ def report(comparison: dict[str, Any], console: Console) -> None:
     """Print a table of microseconds a step and of ratios to the first algorithm."""
     table = Table("algorithm", "microseconds a step", "processor / PPO's", title=comparison["case"])
     for row in comparison["algorithms"]:
-        told = f"{row['ratio']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
-        table.add_row(row["algorithm"], f"{row['seconds_per_step'] * 1e6:.0f}", told)
+        table.add_row(row["algorithm"], f"{row['seconds_per_step'] * 1e6:.0f}", told({"median": row["ratio"], **row}))
     console.print(table)
 
 

@@ -16,12 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import torch
 from rich.console import Console
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -29,6 +26,7 @@ from sb3_tare import LeanPPO, RewardLearner
 from sb3_tare.data.cutting import split
 from sb3_tare.data.rollout import PolicySteps, Rollout
 from sb3_tare.experiments.benchmarks.ppo_update import PPOUpdate, moved
+from sb3_tare.experiments.benchmarks.speed import make_env
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.hosts.host import Host
 from sb3_tare.hypergradient.implicit import reward_weights
@@ -118,7 +116,7 @@ def measure(task: str, steps: Sequence[int], n_rollouts: int, seed: int) -> list
     :param seed: of the training
     """
     torch.set_num_threads(1)
-    env = VecNormalize(DummyVecEnv([lambda: Monitor(gym.make(task))]))
+    env = make_env(task)
     model = LeanPPO("MlpPolicy", env, seed=seed, device="cpu")
     learner = RewardLearner(curvature="hessian", seed=seed, **NETWORK)  # which keeps what every curvature needs
     learner.attach(model, drives_host=False)

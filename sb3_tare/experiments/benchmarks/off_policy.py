@@ -22,7 +22,7 @@ from rich.table import Table
 from stable_baselines3 import SAC
 
 from sb3_tare import RewardLearner
-from sb3_tare.experiments.benchmarks.speed import PACKAGES, take_turns
+from sb3_tare.experiments.benchmarks.speed import PACKAGES, quartiles, take_turns, told
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.utils.files import write_json
 
@@ -59,13 +59,12 @@ def compare(env: str, rounds: int, warm_up: int, steps: int) -> dict[str, Any]:
     models = {"SAC": Trained(env), "SAC with RewardLearner": Trained(env, RewardLearner(preset="decomposition"))}
     seconds = take_turns(models, partial(Trained.seconds, steps=steps), rounds, warm_up, env)
     alone, learned = (np.array(each) for each in seconds.values())
-    lower, median, upper = np.quantile(learned / alone, [0.25, 0.5, 0.75])
     return {
         "env": env,
         "rounds": rounds,
         "steps": steps,
         "seconds_per_step": {name: float(np.median(each)) for name, each in seconds.items()},
-        "ratio": {"median": float(median), "lower": float(lower), "upper": float(upper)},
+        "ratio": quartiles(learned / alone),
     }
 
 
@@ -74,8 +73,7 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
     table = Table("env", "algorithm", "milliseconds a step", "ratio, and its quartiles")
     for row in rows:
         for name, seconds in row["seconds_per_step"].items():
-            ratio = "{median:.2f} ({lower:.2f} to {upper:.2f})".format(**row["ratio"])
-            table.add_row(row["env"], name, f"{seconds * 1e3:.2f}", "" if name == "SAC" else ratio)
+            table.add_row(row["env"], name, f"{seconds * 1e3:.2f}", "" if name == "SAC" else told(row["ratio"]))
     Console(width=120).print(table)
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -135,26 +136,43 @@ def compare(
         for name, build in (algorithms or installed()).items()
     }
     timed = take_turns(models, time_iteration, rounds, warm_up, env_id)
-    medians = {
-        name: {phase: float(np.median([each[phase] for each in iterations])) for phase in (*PHASES, "cpu")}
-        for name, iterations in timed.items()
-    }
     reference, *others = models
-    ratios = {
-        name: {
-            "cpu": ratio(timed[name], timed[reference], ["cpu"]),
-            "wall": ratio(timed[name], timed[reference], PHASES),
-        }
-        for name in others
+    ratios = {name: ratios_by_clock(timed[name], timed[reference], PHASES) for name in others}
+    return {"env": env_id, "rounds": rounds, "seconds_per_step": medians_of(timed, PHASES), "ratios": ratios}
+
+
+Timed = Sequence[Mapping[str, float]]
+"""Seconds by phase, and ``cpu`` of the processor, of each round."""
+
+
+def medians_of(timed: Mapping[str, Timed], phases: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Median over the rounds, of each of the ``phases`` and of the processor, by the name of what was timed."""
+    names = (*phases, "cpu")
+    return {
+        name: {phase: float(np.median([each[phase] for each in rounds])) for phase in names} for name, rounds in timed.items()
     }
-    return {"env": env_id, "rounds": rounds, "seconds_per_step": medians, "ratios": ratios}
 
 
-def ratio(ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]], phases: Sequence[str]) -> dict[str, float]:
-    """Median and quartiles of the ratio, round by round, of the seconds that phases took together."""
-    ratios = [sum(a[phase] for phase in phases) / sum(b[phase] for phase in phases) for a, b in zip(ours, theirs, strict=True)]
+def ratios_by_clock(ours: Timed, theirs: Timed, phases: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Ratios, round by round, of the processor's seconds, ``cpu``, and of those that all ``phases`` took, ``wall``."""
+    summed = {"cpu": ["cpu"], "wall": phases}
+    return {
+        clock: quartiles(
+            [sum(a[name] for name in names) / sum(b[name] for name in names) for a, b in zip(ours, theirs, strict=True)]
+        )
+        for clock, names in summed.items()
+    }
+
+
+def quartiles(ratios: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
+    """Median and quartiles of ``ratios`` ``[rounds]``."""
     lower, median, upper = np.quantile(ratios, [0.25, 0.5, 0.75])
     return {"median": float(median), "lower": float(lower), "upper": float(upper)}
+
+
+def told(ratio: Mapping[str, float]) -> str:
+    """Median and quartiles as tables have them."""
+    return "{median:.2f} ({lower:.2f} to {upper:.2f})".format(**ratio)
 
 
 def report(comparison: dict[str, Any], console: Console) -> None:
@@ -163,8 +181,7 @@ def report(comparison: dict[str, Any], console: Console) -> None:
     for name, phases in comparison["seconds_per_step"].items():
         cells = [*(phases[phase] for phase in PHASES), sum(phases[phase] for phase in PHASES), phases["cpu"]]
         ratios = comparison["ratios"].get(name, {})
-        told = [f"{r['median']:.2f} ({r['lower']:.2f} to {r['upper']:.2f})" for r in ratios.values()]
-        table.add_row(name, *(f"{cell * 1e6:.0f}" for cell in cells), *told)
+        table.add_row(name, *(f"{cell * 1e6:.0f}" for cell in cells), *map(told, ratios.values()))
     console.print(table)
 
 
