@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -221,3 +222,30 @@ def kernels_are_exact() -> bool:
         if not torch.equal(kernel(whole.abs()), torch.cat([kernel(part.abs()) for part in parts])):
             return False
     return True
+
+
+def assert_logs_agree(first: Any, second: Any, least: int, atol: float) -> None:
+    """All that was logged, ``least`` times or more, but for what the clock says."""
+    assert len(first.scalars.dumps) == len(second.scalars.dumps) >= least
+    for one, other in zip(first.scalars.dumps, second.scalars.dumps, strict=True):
+        assert one.keys() == other.keys()
+        names = [name for name in one if not name.startswith("time/") or name == "time/total_timesteps"]
+        np.testing.assert_allclose([one[name] for name in names], [other[name] for name in names], rtol=1e-5, atol=atol)
+
+
+# What callbacks may do to a model
+
+
+def change_parameters(model: Any) -> None:
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.mul_(0.9)
+
+
+def replace_data(model: Any) -> None:
+    for parameter in model.policy.parameters():
+        parameter.data = parameter.data * 0.9
+
+
+def set_parameters(model: Any) -> None:
+    model.set_parameters(copy.deepcopy(model.get_parameters()))

@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from lean_toys import STEPS, Watch, assert_same, box, learned, made, pair, state_of, toys
+from lean_toys import (
+    STEPS,
+    Watch,
+    assert_same,
+    box,
+    change_parameters,
+    learned,
+    made,
+    pair,
+    replace_data,
+    set_parameters,
+    state_of,
+    toys,
+)
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import FloatSchedule
 from torch.distributions import Distribution, Normal
@@ -84,17 +97,6 @@ def change_policy(model: PPO) -> None:
         model.policy = model.policy_class(model.observation_space, model.action_space, model.lr_schedule, net_arch=[5])
 
 
-def change_parameters(model: PPO) -> None:
-    with torch.no_grad():
-        for parameter in model.policy.parameters():
-            parameter.mul_(0.9)
-
-
-def replace_data(model: PPO) -> None:
-    for parameter in model.policy.parameters():
-        parameter.data = parameter.data * 0.9
-
-
 def replace_data_by_one_vector(model: PPO) -> None:
     parameters = list(model.policy.parameters())
     vector = torch.cat([parameter.data.flatten() for parameter in parameters])
@@ -104,10 +106,6 @@ def replace_data_by_one_vector(model: PPO) -> None:
 
 def reset_optimizer(model: PPO) -> None:
     model.policy.optimizer = torch.optim.Adam(model.policy.parameters(), lr=1e-3)
-
-
-def set_parameters(model: PPO) -> None:
-    model.set_parameters(copy.deepcopy(model.get_parameters()))
 
 
 def draw_random_numbers(model: PPO) -> None:
