@@ -26,7 +26,7 @@ def seeing(**reward_kwargs: Any) -> Any:
 def batch_of(model: Any) -> Batch:
     """The steps that wait, with features where the learner holds them fixed."""
     trainer = model.reward_learner.trainer
-    return trainer._extrinsic_batch(trainer.appraise(trainer._waiting, trainer._waiting))
+    return trainer.hypergradients.extrinsic_batch(trainer.appraise(trainer._waiting, trainer._waiting))
 
 
 def estimate(model: Any, batch: Batch) -> Any:
@@ -48,7 +48,7 @@ def test_to_hold_features_fixed_is_to_take_the_extractors_parameters_for_constan
     model = seeing(hold_features=False)
     whole = batch_of(model)
     trainer = model.reward_learner.trainer
-    held = whole._replace(steps=seeing().reward_learner.trainer._held(trainer._waiting))
+    held = whole._replace(steps=seeing().reward_learner.trainer.hypergradients.held(trainer._waiting))
     for parameter in model.policy.features_extractor.parameters():
         parameter.requires_grad_(False)
     for ours, expected in zip(estimate(model, held), estimate(model, whole), strict=True):
@@ -87,9 +87,9 @@ def test_a_policy_with_its_own_way_to_a_distribution_cannot_have_its_features_he
 
 def test_the_curvature_is_taken_on_steps_drawn_by_the_learners_generator_where_there_are_more():
     trainer = tare(validation="next_rollout", curvature_samples=40).learn(ITERATION).reward_learner.trainer
-    batch = trainer._extrinsic_batch(trainer.appraise(trainer._waiting, trainer._waiting))
+    batch = trainer.hypergradients.extrinsic_batch(trainer.appraise(trainer._waiting, trainer._waiting))
     state = trainer.generator.get_state()
-    drawn = trainer._drawn(batch)
+    drawn = trainer.hypergradients.drawn(batch)
     assert len(drawn.steps) == len(drawn.advantages) == 40
     assert not torch.equal(trainer.generator.get_state(), state)
     assert all((batch.steps.observations == row).all(1).any() for row in drawn.steps.observations)
@@ -97,9 +97,9 @@ def test_the_curvature_is_taken_on_steps_drawn_by_the_learners_generator_where_t
 
 def test_nothing_is_drawn_where_there_are_no_more_steps():
     trainer = tare(validation="next_rollout", curvature_samples=ITERATION).learn(ITERATION).reward_learner.trainer
-    batch = trainer._extrinsic_batch(trainer.appraise(trainer._waiting, trainer._waiting))
+    batch = trainer.hypergradients.extrinsic_batch(trainer.appraise(trainer._waiting, trainer._waiting))
     state = trainer.generator.get_state()
-    assert trainer._drawn(batch) is batch
+    assert trainer.hypergradients.drawn(batch) is batch
     assert torch.equal(trainer.generator.get_state(), state)
 
 

@@ -114,7 +114,7 @@ def test_a_share_of_zero_is_no_share_bit_for_bit():
 def kept(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Labelled, Any, torch.Tensor]]:
     """Labelled part, validation and gradient of each hypergradient that is taken from now on."""
     trainer, found = model.reward_learner.trainer, []
-    weighted, add = trainer._weighted, trainer.average.add
+    weighted, add = trainer.hypergradients.weighted, trainer.average.add
 
     def keep(labelled: Labelled, steps: Any, held_out: Batch, validation: Any) -> Any:
         found.append([labelled, held_out])
@@ -124,7 +124,7 @@ def kept(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Labelled, An
         found[-1].append(gradient)
         return add(gradient)
 
-    monkeypatch.setattr(trainer, "_weighted", keep)
+    monkeypatch.setattr(trainer.hypergradients, "weighted", keep)
     monkeypatch.setattr(trainer.average, "add", keep_gradient)
     return found
 

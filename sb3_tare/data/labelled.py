@@ -24,6 +24,11 @@ class Appraised:
     sample: Rollout
     sample_extrinsic: Tensor
 
+    @property
+    def sample_alone(self) -> Appraised:
+        """The sample as a part of its own."""
+        return Appraised(self.sample, self.sample_extrinsic, self.sample, self.sample_extrinsic)
+
 
 @dataclass(frozen=True)
 class Labelled:

@@ -8,23 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from sb3_tare.advantages.parameterised import Advantages
 from sb3_tare.data.labelled import Appraised, Labelled
-from sb3_tare.data.rollout import Part, PolicySteps, Rollout
-from sb3_tare.hosts.held import holds_features
+from sb3_tare.data.rollout import Part, Rollout
 from sb3_tare.hosts.host import Host
-from sb3_tare.hypergradient.implicit import reward_weights
 from sb3_tare.learning.averaging import GradientAverage
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.fitting import fit_critic
+from sb3_tare.learning.hypergradients import Hypergradients
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.optimisers import Optimisers
 from sb3_tare.learning.pool import Pool
-from sb3_tare.policy.curvature import CURVATURES
-from sb3_tare.policy.derivatives import resting, unhooked
-from sb3_tare.policy.gradients import Batch, PolicyGradients
+from sb3_tare.policy.gradients import PolicyGradients
 from sb3_tare.policy.products import flat_gradient
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
@@ -73,12 +69,7 @@ class RewardTrainer:
         self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.advantages = Advantages(settings, host)
-        curvature = CURVATURES[host.curvature(settings)](settings.gradient.kl_coef, settings.gradient.damping)
-        excluded = ("log_std",) if settings.gradient.actor_parameters == "without_log_std" else ()
-        self.gradients = PolicyGradients(host, curvature, excluded, host.chunk_rows)
-        self._holds_features = holds_features(settings.gradient.hold_features, host.policy)
-        if settings.takes_hypergradients:
-            self._try_gradients()
+        self.hypergradients = Hypergradients(settings, host, self.generator, self.label)
         self.average = GradientAverage(settings.averaged_gradients)
         self.optimisers = Optimisers(settings, self.reward_model)
         self.metrics = Metrics()
@@ -90,6 +81,11 @@ class RewardTrainer:
         self._waiting: Rollout | None = None
         self._waiting_whole: Tensor | None = None
         self._waiting_policy = torch.zeros(2, dtype=torch.float64)
+
+    @property
+    def gradients(self) -> PolicyGradients:
+        """Gradients of the host's policy."""
+        return self.hypergradients.gradients
 
     def read(self, record: Any) -> Part:
         """Begin an iteration: read the host's steps, with all that the reward needs of them once the policy has moved on.
@@ -160,24 +156,15 @@ class RewardTrainer:
         :param validation: held-out steps
         :raises FloatingPointError: if a gradient or what a step leaves is not finite; all steps are undone then
         """
-        held_out, training_steps = self._extrinsic_batch(validation), self._held(labelled.sample)
+        held_out = self.hypergradients.extrinsic_batch(validation)
+        training_steps = self.hypergradients.held(labelled.sample)
         with self.optimisers.undoing("reward"):
             for n_taken in range(self.settings.schedule.n_reward_updates):
                 if n_taken > 0:
-                    labelled = replace(labelled, differentiable=self.label(_sample_alone(labelled.appraised)).differentiable)
-                self.step_along(*self._weighted(labelled, training_steps, held_out, validation))
-
-    def _weighted(
-        self, labelled: Labelled, training_steps: PolicySteps, held_out: Batch, validation: Appraised
-    ) -> tuple[Tensor, Tensor]:
-        """Weights of the hypergradient and the advantages that they weight, ``[n]`` each; the latter differentiable."""
-        advantages = self.host.standardise(labelled.differentiable, labelled.advantages)
-        trained = Batch(training_steps, advantages.detach())
-        curved = self._drawn(self._curved(trained, held_out, validation))
-        with unhooked(self.host.policy):
-            weights, solution = reward_weights(self.gradients, trained, held_out, curved, self.settings.gradient.cg_steps)
-        self.metrics.note_solution(solution)
-        return weights, advantages
+                    labelled = replace(labelled, differentiable=self.label(labelled.appraised.sample_alone).differentiable)
+                weights, advantages, solution = self.hypergradients.weighted(labelled, training_steps, held_out, validation)
+                self.metrics.note_solution(solution)
+                self.step_along(weights, advantages)
 
     def step_along(self, weights: Tensor, advantages: Tensor) -> None:
         """Take one step on the reward along the hypergradient ``sum_t w_t dA_t/dphi``, or on the mean of several.
@@ -207,9 +194,11 @@ class RewardTrainer:
         if waiting is not None:
             paid = replace(self.host.fetch(collected), reward=self.decomposer.in_paid_unit(collected.reward))
             validation = self.appraise(paid, paid)
-            held_out, training_steps = self._extrinsic_batch(validation), self._held(waiting.sample)
-            loss = self.objective(*self._weighted(waiting, training_steps, held_out, validation))
-            gradient = flat_gradient(loss, self.decomposer.fits.parameters)
+            held_out = self.hypergradients.extrinsic_batch(validation)
+            training_steps = self.hypergradients.held(waiting.sample)
+            weights, advantages, solution = self.hypergradients.weighted(waiting, training_steps, held_out, validation)
+            self.metrics.note_solution(solution)
+            gradient = flat_gradient(self.objective(weights, advantages), self.decomposer.fits.parameters)
             self.metrics.note(hypergradient_norm=self.average.add(gradient))
         mean = self.average.take() if self.decomposer.is_due(len(collected)) else None
         if mean is None or not mean.any():  # before an episode has ended the network is paid for nothing
@@ -251,13 +240,8 @@ class RewardTrainer:
 
         :param moved: whether the policy is another one than the steps were read with
         """
-        learned = self.host.standardise(labelled.differentiable.detach(), labelled.advantages)
-        extrinsic = self._extrinsic_batch(labelled.appraised, moved)
-        with unhooked(self.host.policy):
-            held_out = self.gradients.gradient(self._extrinsic_batch(validation, moved))
-            both = self.gradients.gradients(extrinsic.steps, (learned, extrinsic.advantages))
-        for name, gradient in zip(("learned", "extrinsic"), both, strict=True):
-            self.metrics.note(**{f"alignment_{name}": float(cosine_similarity(gradient, held_out, dim=0))})
+        for name, cosine in self.hypergradients.alignment(labelled, validation, moved).items():
+            self.metrics.note(**{f"alignment_{name}": cosine})
 
     def finish(self, labelled: Sequence[Labelled], to_fit: Sequence[Labelled], share: float) -> None:
         """Train the second critic after the policy's updates.
@@ -297,74 +281,18 @@ class RewardTrainer:
         whole = state["waiting_whole"]
         self._waiting_whole = None if whole is None else whole.to(self.host.device)
         self._waiting = None
-        if waiting is not None and self.settings.schedule.validation != "split" and self._is_enough(waiting):
+        if waiting is not None and self.settings.schedule.validation != "split" and self.hypergradients.is_enough(waiting):
             self._waiting = Rollout.from_state_dict(waiting, self.host.device)
         pooled = state.get("pool", [])  # files written before there were pools have none
-        self.pool.load_state_dict([parts for parts in pooled if all(map(self._is_enough, parts))], self.host.device)
+        kept = [parts for parts in pooled if all(map(self.hypergradients.is_enough, parts))]
+        self.pool.load_state_dict(kept, self.host.device)
         average = state.get("average")  # files from before there were averages have none
         if average is not None:
             self.average.load_state_dict(average, self.host.device)
         if self.decomposer is not None and state["decomposition"] is not None:
             self.decomposer.load_state_dict(state["decomposition"])
 
-    def _try_gradients(self) -> None:
-        """Take the gradients of a reward step once, on steps that nobody has taken.
-
-        :raises TypeError: if the curvature needs a KL divergence that there is none of
-        :raises ValueError: if it needs second derivatives that there are none of
-        """
-        curvature, gradients = self.host.curvature(self.settings), self.gradients
-        obstacle = gradients.derivatives.obstacle
-        if obstacle and curvature not in ("identity", "adam"):
-            raise ValueError(
-                f"curvature={curvature!r} needs second derivatives, which torch has not for the layer {obstacle}: set "
-                "curvature='identity', which needs none, or use another layer"
-            )
-        if curvature == "adam":  # an Adam that has taken no step yet has no diagonal to be read
-            gradients = PolicyGradients(self.host, CURVATURES["identity"](), gradients.excluded, self.host.chunk_rows)
-        probe = gradients.probe()
-        with unhooked(self.host.policy):
-            reward_weights(gradients, probe, probe, probe, cg_steps=1)
-
-    def _is_enough(self, saved: Mapping[str, Any]) -> bool:
-        """Whether a saved rollout has all that these settings need; others may not have kept it."""
-        return bool(saved["policy"]["behaviour"]) or not self.gradients.curvature.needs_behaviour(self.host.objective)
-
     def _signature(self) -> Tensor:
         """Sum and norm ``[2]`` of the updated parameters, by which another policy can be told from this one."""
         vector = torch.cat([parameter.detach().double().reshape(-1) for parameter in self.host.updated_parameters()])
         return torch.stack([vector.sum(), vector.norm()]).cpu()
-
-    def _extrinsic_batch(self, appraised: Appraised, moved: bool = True) -> Batch:
-        """The sample with the advantages of its extrinsic rewards."""
-        extrinsic = self.host.standardise(appraised.sample_extrinsic, appraised.extrinsic)
-        return Batch(self._held(appraised.sample, moved), extrinsic)
-
-    def _held(self, sample: Rollout, moved: bool = True) -> PolicySteps:
-        """The policy's side of a sample, with the features of the policy as it is now where these are held fixed."""
-        if not self._holds_features:
-            return sample.policy
-        if not moved and self.host.policy_features:  # then they are what the reward has read
-            assert isinstance(sample.reward.states, Tensor)
-            return replace(sample.policy, features=sample.reward.states)
-        with resting(self.host.policy):
-            return replace(sample.policy, features=self.host.actor_features(sample.policy.observations))
-
-    def _curved(self, trained: Batch, held_out: Batch, validation: Appraised) -> Batch:
-        """Steps that the curvature is measured on, with the parameterised advantages of eq. 11 where it needs any."""
-        if self.settings.gradient.curvature_episodes == "training":
-            return trained
-        if not self.gradients.curvature.needs_advantages(self.host.objective):
-            return held_out
-        advantages = self.label(_sample_alone(validation)).differentiable.detach()
-        return Batch(held_out.steps, self.host.standardise(advantages))
-
-    def _drawn(self, batch: Batch) -> Batch:
-        """No more than ``curvature_samples`` steps of a batch, drawn at random where there are more."""
-        most, n = self.settings.gradient.curvature_samples, len(batch.steps)
-        return batch if n <= most else batch.take(torch.randperm(n, generator=self.generator)[:most].sort().values)
-
-
-def _sample_alone(appraised: Appraised) -> Appraised:
-    """The sample as a part of its own."""
-    return Appraised(appraised.sample, appraised.sample_extrinsic, appraised.sample, appraised.sample_extrinsic)
