@@ -25,7 +25,7 @@ every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_bounded = pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "StateActionUnbounded"])
 
 
-def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float64, **kwargs: float) -> nn.Module:
+def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float64, **kwargs: float | str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ARCHITECTURES[name](OBSERVATION_DIM, ACTION_DIM, **kwargs).to(dtype)
@@ -348,3 +348,13 @@ def test_the_depth_of_the_lstm_is_an_argument_and_the_papers_two_unless_it_is_th
 def test_a_depth_that_cannot_be_is_refused_by_its_name(name, depth):
     with pytest.raises(ValueError, match=rf"lstm_layers must be a whole number of at least 1, got {depth!r}"):
         build(name, lstm_layers=depth)
+
+
+def test_a_reward_for_returns_starts_as_torch_starts_linear_layers_where_that_is_asked_for():
+    first = build("StateActionUnbounded", initialisation="uniform").layers[0][0]
+    assert first.bias.abs().max() > 0
+    assert first.weight.abs().max() <= 1 / math.sqrt(OBSERVATION_DIM + ACTION_DIM)
+    weights = build("StateActionUnbounded").layers[1][0].weight
+    torch.testing.assert_close(weights @ weights.T, 2 * torch.eye(128, dtype=torch.float64), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="initialisation must be one of 'orthogonal', 'uniform', got 'xavier'"):
+        build("StateActionUnbounded", initialisation="xavier")

@@ -93,6 +93,12 @@ STUDIES: dict[str, Study] = {
         ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
         steps=300_000,
     ),
+    "initialisation": Study(
+        "How the hidden layers of decomposed rewards start",
+        ("tare_decomposed", "tare_decomposed_uniform"),
+        ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
+        steps=300_000,
+    ),
     "share": Study(
         "Shares of the implicit gradient beside return decomposition, of dense rewards and of totals",
         ("tare_decomposed", "tare_decomposed_share_003", "tare_decomposed_share_01", "tare_decomposed_share_03"),

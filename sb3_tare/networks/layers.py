@@ -68,17 +68,19 @@ class MultiplicativeEmbedding(nn.Module):
         return features
 
 
-def dense(in_features: int, out_features: int, biased: bool = False) -> nn.Sequential:
+def dense(in_features: int, out_features: int, biased: bool = False, orthogonal: bool = True) -> nn.Sequential:
     """Fully connected layer as in appendix F: orthogonal initialisation, layer normalisation, ReLU.
 
     :param biased: draw the bias as the weights of one more input. Normalisation takes an input's size away, and without a
         bias nothing would be left of a reward at time zero but its sign.
+    :param orthogonal: initialise so, or as torch does it, where ``biased`` has no meaning
     """
     linear = nn.Linear(in_features, out_features)
-    weights = nn.init.orthogonal_(torch.empty(out_features, in_features + biased), gain=math.sqrt(2))
-    with torch.no_grad():
-        linear.weight.copy_(weights[:, :in_features])
-        linear.bias.copy_(weights[:, in_features] if biased else torch.zeros(out_features))
+    if orthogonal:
+        weights = nn.init.orthogonal_(torch.empty(out_features, in_features + biased), gain=math.sqrt(2))
+        with torch.no_grad():
+            linear.weight.copy_(weights[:, :in_features])
+            linear.bias.copy_(weights[:, in_features] if biased else torch.zeros(out_features))
     return nn.Sequential(linear, nn.LayerNorm(out_features), nn.ReLU())
 
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.networks.layers import BoundedHead, dense, tanh_layer
+from sb3_tare.utils.checks import check_choice
 
 
 class StateAction(nn.Module):
@@ -28,14 +29,20 @@ class StateActionUnbounded(nn.Module):
     """[s, a] through two wide layers to a linear head that starts near zero, for rewards that are fitted to returns.
 
     :param hidden_size: width of the fully connected layers
+    :param initialisation: of these layers, ``"orthogonal"`` without biases, or ``"uniform"`` as torch starts linear layers
+    :raises ValueError: if ``initialisation`` is neither
     """
 
     sees_reward = False
     context = "step"
 
-    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 128) -> None:
+    def __init__(
+        self, observation_dim: int, action_dim: int, hidden_size: int = 128, initialisation: str = "orthogonal"
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(dense(observation_dim + action_dim, hidden_size), dense(hidden_size, hidden_size))
+        check_choice("initialisation", initialisation, ("orthogonal", "uniform"))
+        sizes = (observation_dim + action_dim, hidden_size), (hidden_size, hidden_size)
+        self.layers = nn.Sequential(*(dense(*size, orthogonal=initialisation == "orthogonal") for size in sizes))
         self.head = nn.Linear(hidden_size, 1)
         nn.init.orthogonal_(self.head.weight, gain=0.01)
         nn.init.zeros_(self.head.bias)
