@@ -1,6 +1,10 @@
-"""Models on a GPU, in a process that has one: what was learned there is what is loaded on the CPU, and back.
+"""Models on a GPU: what is learned there is loaded on the CPU and learns on, and the other way round.
 
-All other tests use the GPU too where there is one, as SB3's ``device="auto"`` does.
+::
+
+    SB3_TARE_GPU=1 pytest tests/test_cuda.py
+
+All other tests are of the CPU.
 """
 
 import copy
@@ -14,7 +18,7 @@ from gymnasium import spaces
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, SAC
 from stable_baselines3.common.vec_env import VecNormalize
-from test_persistence import continued
+from test_persistence import SETTINGS, continued, endless
 from test_second_derivatives import Attention, Recurrent, has_learned, host
 from toys import (
     IMPLICIT,
@@ -37,8 +41,7 @@ from sb3_tare import LIRPG, TAREAWR, TAREPPO, LearnedReward, RewardLearner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 ON_GPU = {**SMALL, "device": "cuda"}
-PRESETS = ["decomposition", "implicit", "paper", "paper_residual"]
-with_each_preset = pytest.mark.parametrize("preset", PRESETS)
+with_each_preset = pytest.mark.parametrize("preset", ["decomposition", "implicit", "paper", "paper_residual"])
 
 
 def pictures() -> Any:
@@ -72,9 +75,9 @@ def test_what_is_learned_on_a_gpu_is_loaded_on_the_cpu_and_learns_on(preset, tmp
     assert all(tensor.isfinite().all() for tensor in loaded.policy.state_dict().values())
 
 
-@with_each_preset
-def test_a_run_on_a_gpu_goes_on_to_the_last_bit(preset, tmp_path):
-    model = tare(vec_env(2), host=ON_GPU, preset=preset).learn(6 * ITERATION)
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_a_run_on_a_gpu_goes_on_to_the_last_bit(settings, tmp_path):
+    model = tare(endless(), host=ON_GPU, **settings).learn(6 * ITERATION)
     model.save(tmp_path / "model")
     assert not continued(model, copy.deepcopy(model.get_env()), tmp_path / "model", device="cuda")
 

@@ -19,6 +19,9 @@ from torch import nn
 
 from sb3_tare import AWR, TAREAWR, TAREPPO, RewardInputs, RewardLearner
 
+# Tests are of the CPU, but for those of a GPU, which are run alone: SB3_TARE_GPU=1 pytest tests/test_cuda.py
+if "SB3_TARE_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 torch.set_num_threads(1)
 # SB3 makes a folder for each call of learn() in the temporary folder otherwise.
 os.environ.setdefault("SB3_LOGDIR", os.path.join(tempfile.gettempdir(), "sb3_tare_tests"))
@@ -325,7 +328,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
 
 def _equal(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor):
-        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first.cpu(), second.cpu())
     return type(first) is type(second) and first == second
 
 
@@ -358,7 +361,8 @@ def recorded_rollouts(learner: Any) -> list[Any]:
 
 def generators() -> tuple[Any, ...]:
     """States of the global random generators."""
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002
 
 
 def set_generators(states: tuple[Any, ...]) -> None:
@@ -366,3 +370,5 @@ def set_generators(states: tuple[Any, ...]) -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
     torch.set_rng_state(states[2])
+    if states[3]:
+        torch.cuda.set_rng_state_all(states[3])

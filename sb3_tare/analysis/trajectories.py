@@ -18,7 +18,7 @@ from torch import Tensor
 from sb3_tare import LearnedReward
 from sb3_tare.data.episodes import End, Episodes
 from sb3_tare.data.recorder import UNDISTORTED
-from sb3_tare.utils.nested import Observations, concatenated, map_tensors
+from sb3_tare.utils.nested import Observations, concatenated, on_cpu
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def collect(
     lengths = torch.from_numpy(np.diff(last, prepend=-1))
     ends = torch.tensor([int(End.TIMEOUT if timeouts[row] else End.TERMINATION) for row in last])
     return Trajectories(
-        map_tensors(concatenated(observations), Tensor.cpu),
+        on_cpu(concatenated(observations)),
         torch.cat(actions).cpu(),
         torch.tensor(rewards),
         Episodes(lengths, torch.zeros_like(lengths), ends),

@@ -45,7 +45,7 @@ def read_rollout(model: Any, record: Record, states: Callable[[Observations], Ob
     encoded = preprocess_obs(actions, model.action_space, normalize_images=False)
     assert isinstance(encoded, Tensor)
     rollout = Rollout(
-        rows=torch.arange(record.rewards.size),
+        rows=torch.arange(record.rewards.size, device=model.device),
         policy=PolicySteps(observations, actions, rows(buffer.log_probs), None if masks is None else rows(masks)),
         reward=RewardSteps(
             states(observations),

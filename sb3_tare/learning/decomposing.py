@@ -22,7 +22,7 @@ from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
-from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.nested import Observations, on_cpu
 
 PAID_CLIP = 10.0
 """Size at which scaled rewards are clipped before the policy is trained on them, as by ``VecNormalize``."""
@@ -132,10 +132,11 @@ class Decomposer(TotalsFit):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take everything over.
+        """Take everything over, from any device.
 
         :raises ValueError: if the memory is too small for what was saved, or observations had another size
         """
+        state = on_cpu(dict(state))
         self.memory.load_state_dict(state["memory"])
         self.scale.load_state_dict(state["scale"])
         super().load_state_dict(state)

@@ -15,7 +15,7 @@ from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.rewards.episode_memory import Draw, drawn_rows
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.ring_episodes import RingEpisodes
-from sb3_tare.utils.nested import map_tensors
+from sb3_tare.utils.nested import on_cpu
 
 Places = NDArray[np.int64]
 """``[n]`` rows or columns of the buffer"""
@@ -75,7 +75,7 @@ class ReplayMemory:
         """The given episodes ``[K]`` with all of their steps."""
         states, actions = self._host.steps_at(*self._ring.steps(episodes))
         return FinishedEpisodes(
-            map_tensors(states, lambda tensor: tensor.cpu()),
+            on_cpu(states),
             self._reward.executed(actions).cpu(),
             self.lengths[episodes],
             self.totals[episodes],

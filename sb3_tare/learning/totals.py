@@ -16,7 +16,7 @@ from sb3_tare.rewards.decomposition import Decomposition, Memory, r_squared
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings.groups import DecompositionSettings
-from sb3_tare.utils.nested import Observations, map_tensors
+from sb3_tare.utils.nested import Observations, map_tensors, on_cpu
 
 JUDGED_EPISODES = 10
 """Totals that have to be there before it is said how well they were foreseen; of two it says nothing."""
@@ -98,14 +98,15 @@ class TotalsFit:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take everything over.
+        """Take everything over, from any device.
 
         :raises ValueError: if observations had another size
         """
+        state = on_cpu(dict(state))
         if self.cost is not None and state["cost"] is not None:
             self.cost.load_state_dict(state["cost"])
         self.fits.load_state_dict(state["fits"])
-        self._judged = state["judged"].cpu()
+        self._judged = state["judged"]
 
     def _seen(self, states: Observations) -> Observations:
         """States ``[n, ...]`` of the memory as the reward sees them, on the model's device."""

@@ -68,3 +68,8 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return type(value)(*(map_tensors(getattr(value, each.name), function) for each in fields(value)))
     return value
+
+
+def on_cpu(value: Any) -> Any:
+    """The same nested structure with every tensor on the CPU; those that are there already are not copied."""
+    return map_tensors(value, Tensor.cpu)
