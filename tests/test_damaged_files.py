@@ -64,8 +64,9 @@ def test_parameters_that_cannot_be_taken_over_leave_the_model_as_it_was(tmp_path
     model, other, path = tare(), tare(host={"seed": 1}), tmp_path / "file.zip"
     other.save(tmp_path / "whole.zip")
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    for name in ("policy.pth", "policy.optimizer.pth", "reward_learner.pth"):
-        for instead in ({"policy.pth", "policy.optimizer.pth", "reward_learner.pth"} - {name}) | {None}:
+    entries = ("policy.pth", "policy.optimizer.pth", "reward_model.pt", "reward_optimisation.pt")
+    for name in entries:
+        for instead in ({*entries} - {name}) | {None}:
             without(tmp_path / "whole.zip", name, instead, path)
             with pytest.raises((ValueError, RuntimeError, KeyError, TypeError)):
                 model.set_parameters(path)
