@@ -116,7 +116,7 @@ class OwnsRewardLearner(Continuable):
 
     @property
     def reward_optimisation(self) -> Optimisation:
-        """What the training of :attr:`reward_model` goes on from."""
+        """All that the training of :attr:`reward_model` goes on from."""
         return Optimisation(self.reward_learner.trainer)
 
     @staticmethod

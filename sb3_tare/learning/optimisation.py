@@ -11,11 +11,11 @@ LEARNER = "reward_learner"
 """Name of the whole state in a reward learner's file, and in models' files up to format 2."""
 
 MODEL, OPTIMISATION = "reward_model", "reward_optimisation"
-"""Names of the parts among a model's parameters. Under a name with "optim" in it SB3 expects no dictionary of tensors alone."""
+"""Names of the parts among a model's parameters. Under a name with "optim" in it SB3 expects more than tensors."""
 
 
 class Optimisation:
-    """What the training of a reward goes on from, beside the reward model: optimisers, memories, rollouts that wait, draws.
+    """All that the training of a reward goes on from, beside the reward model: optimisers, memories, rollouts that wait, draws.
 
     :param trainer: of the reward
     """

@@ -89,7 +89,7 @@ class RewardModel(nn.Module):
         return torch.tensor(values, dtype=torch.float64, device=device)
 
     def set_extra_state(self, state: Tensor | dict[str, float]) -> None:
-        """Take the running statistics over, which files up to format 2 have by name."""
+        """Take the running statistics ``[3]`` over, which files up to format 2 have by name."""
         values = [state[name] for name in STATISTICS] if isinstance(state, dict) else state.tolist()
         for name, value in zip(STATISTICS, values, strict=True):
             setattr(self.statistics, name, float(value))
