@@ -266,7 +266,9 @@ class AWR(Continuable, AdvantageWeightedRegression):
             format
         """
         dropped = self.replay_buffer is None  # by who had no use for it
-        memory = read_memory(path, self.replay_buffer_class if dropped else type(self.replay_buffer))
+        memory_class = self.replay_buffer_class if dropped else type(self.replay_buffer)
+        assert memory_class is not None
+        memory = read_memory(path, memory_class)
         check_fits(memory, self)
         size = self.buffer_size // self.n_envs if dropped else self.replay_buffer.buffer_size
         if (memory.buffer_size, memory.n_envs) != (size, self.n_envs):
