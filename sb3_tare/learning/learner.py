@@ -34,9 +34,10 @@ from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.continuation import is_behind_vec_normalize
 from sb3_tare.utils.entries import Entries, entries_of
 from sb3_tare.utils.extractors import acting_extractor
-from sb3_tare.utils.files import reward_path, write_atomically, zip_path
+from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.numbered import holds_entry
+from sb3_tare.utils.sums import write_zip
 from sb3_tare.utils.words import shortened
 
 ANNOUNCEMENT = (
@@ -289,7 +290,7 @@ class RewardLearner(BaseCallback):
             "spaces": spaces_of(self._attached.model),
             "vec_normalize": is_behind_vec_normalize(self._attached.model),
         }
-        write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
+        write_zip(path, lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod
     def load(

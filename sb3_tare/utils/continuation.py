@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Self
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.damage import taken_over
 from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
-from sb3_tare.utils.numbered import File, readable_zip
+from sb3_tare.utils.numbered import File, named, readable_zip
+from sb3_tare.utils.sums import write_zip
 from sb3_tare.utils.words import described
 
 
@@ -79,10 +80,7 @@ class Continuable:
         self._continuation = to_be_taken_up or self._continuation_state()
         self.saved_as = stamp("model")
         try:
-            if isinstance(path, (str, Path)):
-                write_atomically(zip_path(path), lambda file: save(file, exclude, include))
-            else:
-                save(path, exclude, include)
+            write_zip(path, lambda file: save(file, exclude, include))
         finally:
             self._continuation = to_be_taken_up
 
@@ -106,9 +104,17 @@ class Continuable:
         With ``exact_match=False`` they may be of another algorithm, such as one of SB3. What cannot be taken over whole leaves
         the model as it was.
 
-        :raises ValueError: if the file is in a newer or unknown format
+        :raises ValueError: if the file is damaged, in a newer or unknown format, or its parameters are not those of the model
         """
-        parameters = load_path_or_dict if isinstance(load_path_or_dict, dict) else readable_zip(load_path_or_dict)
+        if isinstance(load_path_or_dict, dict):
+            self._set_all_parameters(load_path_or_dict, *args, **kwargs)
+            return
+        readable = readable_zip(load_path_or_dict)
+        with taken_over(named(load_path_or_dict)):
+            self._set_all_parameters(readable, *args, **kwargs)
+
+    def _set_all_parameters(self, parameters: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Set parameters as SB3 does, or leave all as they are."""
         before = deepcopy(self.get_parameters())  # type: ignore[attr-defined]
         try:
             super().set_parameters(parameters, *args, **kwargs)  # type: ignore[misc]
