@@ -59,6 +59,18 @@ def check_sums(archive: zipfile.ZipFile, name: str) -> None:
             raise DamagedFile(f"{name} is damaged: its entry {entry!r} is not the one that was saved with the others")
 
 
+def parameter_sums(path: str | Path) -> dict[str, int]:
+    """Checksums of the parameters in a model's file, by which it is known again; empty where there is no such file.
+
+    :param path: with or without suffix
+    """
+    path = zip_path(path)
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        return {entry.filename: entry.CRC for entry in archive.infolist() if entry.filename.endswith(".pth")}
+
+
 class Summed:
     """An open file, and the checksum of what is written to it or read from it.
 
