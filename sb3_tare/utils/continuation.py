@@ -67,6 +67,21 @@ class Continuable:
         self._continuation = None
         return prepared
 
+    def dump_logs(self, *args: Any, **kwargs: Any) -> None:
+        """Write the log, as SB3 does.
+
+        :raises OSError: if a file of it cannot be written, as on a full disk; the model is whole, and can be saved or learn on
+        """
+        try:
+            super().dump_logs(*args, **kwargs)  # type: ignore[misc]
+        except OSError as error:
+            folder = self.logger.dir or "its files"  # type: ignore[attr-defined]
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: the log in {folder} cannot be written at step {self.num_timesteps}. "  # type: ignore[attr-defined]
+                "The model is whole: make room, save it, and go on with learn(..., reset_num_timesteps=False)",
+            ) from error
+
     def save(
         self, path: str | Path | io.BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
