@@ -43,6 +43,7 @@ def train(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[
         ``evaluations``: ``timesteps`` and, for each, the ``returns`` of all its episodes;
         ``measured``: what the job's measure said at each evaluation (empty without one)
     """
+    n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     env, evaluation_env = make_env(job), make_env(job)
     evaluation_env.seed(EVALUATION_SEED + job.seed)
@@ -54,6 +55,7 @@ def train(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[
     finally:
         env.close()
         evaluation_env.close()
+        torch.set_num_threads(n_threads)
     return {
         "settings": job.settings,
         "versions": versions(),
