@@ -98,7 +98,7 @@ def check_rollout(model: Any) -> None:
 
 
 def _not_finite(buffer: Any) -> Iterator[tuple[str, int, int]]:
-    """What is not finite in a rollout, causes first, and where the first of each lies."""
+    """Names of what is not finite in a rollout, causes first, and where the first of each lies."""
     for name in _REMEDIES:
         for row, env in np.argwhere(~np.isfinite(getattr(buffer, name)))[:1]:
             yield name, int(row), int(env)
