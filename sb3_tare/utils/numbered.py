@@ -93,7 +93,7 @@ def algorithm_in(path: File) -> str | None:
 
 
 def written_in(path: File) -> dict[str, Any]:
-    """What SB3 writes beside parameters, by name: plain data, and descriptions of what is pickled, which stays as it is.
+    """Attributes that SB3 writes beside parameters, by name: plain data, and descriptions of what is pickled, not unpickled.
 
     :raises ValueError: if it is no zip file, or is in a newer or unknown format
     """
