@@ -100,7 +100,7 @@ def _check_class(model: Any, source_class: type, target_class: type) -> None:
     if type(model) not in known:
         names = " or ".join(sorted(each.__name__ for each in known))
         raise TypeError(
-            f"{target_class.__name__} goes on from a {names}, or the file of one, not from a {name}: to an algorithm of "
+            f"{target_class.__name__} goes on from {names}, or a file of that, not from {name}: to an algorithm of "
             "your own, pass a RewardLearner as callback"
         )
 
