@@ -49,8 +49,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a subclass of
         :class:`~sb3_tare.awr.policy.AWRPolicy`
     :param env: as for every algorithm of SB3; Box actions need finite bounds
-    :param learning_rate: step size of the actor, a number or a schedule: a function of the progress that remains, or text such as
-        ``lin_0.0001``
+    :param learning_rate: step size of the actor, a number or a schedule: a function of the progress that remains, or text such
+        as ``lin_0.0001``
     :param critic_learning_rate: step size of the critic, likewise
     :param buffer_size: steps in the replay memory, of all environments together
     :param batch_size: steps in a gradient step
