@@ -123,12 +123,14 @@ def test_enjoy_runs_the_best_model_and_checkpoints_too(which, in_trained, capsys
     assert f"Loading logs/tare_ppo/Hopper-v5_1/{file}.zip" in output
 
 
-def test_an_environment_with_a_slash_in_its_id_is_trained_and_filmed(tmp_path, monkeypatch):
+def test_an_environment_with_a_slash_in_its_id_is_trained_filmed_and_evaluated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main("train", [*CHAIN, *TINY])
     main("record_video", [*CHAIN, "-f", "logs", "-n", "20"])
     (video,) = Path("logs/tare_ppo/sb3_tare-Chain-v0_1/videos").glob("*.mp4")
     assert video.stat().st_size > 1000
+    main("benchmark", ["--log-dir", "logs", "--benchmark-dir", "bench", "--no-hub", "-n", "100"])
+    assert "|tare_ppo|sb3_tare-Chain-v0|" in Path("bench/benchmark.md").read_text()
 
 
 def test_training_goes_on_from_a_checkpoint_with_its_own_normalisation(in_trained, tmp_path):

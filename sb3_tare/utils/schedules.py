@@ -20,7 +20,7 @@ FORMS = (
 
 
 class Run(Protocol):
-    """What a schedule is a function of."""
+    """A run that schedules follow."""
 
     @property
     def progress(self) -> float:
