@@ -79,6 +79,11 @@ class AnyHost(ABC, Generic[RecordT]):
         """Its discount factor."""
         return self.model.gamma
 
+    @property
+    def progress(self) -> float:
+        """The share of its run that is still to come, from 1 to 0, as its own schedules see it."""
+        return self.model._current_progress_remaining
+
     @abstractmethod
     def check(self, settings: LearnerSettings) -> None:
         """Check the settings of the learner against the algorithm.

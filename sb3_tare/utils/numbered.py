@@ -97,6 +97,16 @@ def algorithm_in(path: File) -> str | None:
     return MOVED_ALGORITHMS.get(named, named) if isinstance(named, str) else None
 
 
+def written_in(path: File) -> dict[str, Any]:
+    """Attributes that SB3 writes beside parameters, by name: plain data, and descriptions of what is pickled, not unpickled.
+
+    :raises ValueError: if it is no zip file, or is in a newer or unknown format
+    """
+    with open_zip(path) as (archive, name):
+        check_zip(archive, name)
+        return _data(archive, name)
+
+
 def write_memory(path: File, memory: Any) -> None:
     """Pickle a replay memory between what tells its format and its checksum; a file is written whole or not at all.
 
