@@ -171,7 +171,7 @@ def test_entries_of_older_files_that_are_missing_or_another_are_named(save, load
 def test_parameters_of_older_files_that_cannot_be_taken_over_leave_the_model_as_it_was(tmp_path):
     model, other, path = tare(), tare(host={"seed": 1}), tmp_path / "file.zip"
     other.save(tmp_path / "whole.zip")
-    before, parts = policy_of(model), ("policy.pth", "policy.optimizer.pth", "reward_learner.pth")
+    before, parts = policy_of(model), ("policy.pth", "policy.optimizer.pth", "reward_model.pt", "reward_optimisation.pt")
     for name in parts:
         for instead in {*parts} - {name} | {None}:
             without(tmp_path / "whole.zip", name, instead, path)

@@ -20,10 +20,12 @@ from stable_baselines3.common.utils import get_device
 
 from sb3_tare.hosts.adapters import adapter_of
 from sb3_tare.hosts.host import AnyHost
-from sb3_tare.learning.beside import BESIDE, Savers, check_beside
+from sb3_tare.learning.beside import BESIDE, Savers
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
+from sb3_tare.learning.optimisation import LEARNER
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
+from sb3_tare.learning.saved import learner_entries, learner_state
 from sb3_tare.learning.spaces import NAMES, check_spaces, spaces_in, spaces_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
@@ -32,11 +34,9 @@ from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.continuation import is_behind_vec_normalize
-from sb3_tare.utils.entries import Entries, entries_of
 from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.formats import KEY, stamp
-from sb3_tare.utils.numbered import holds_entry
 from sb3_tare.utils.sums import parameter_sums, write_zip
 from sb3_tare.utils.words import shortened
 
@@ -293,7 +293,7 @@ class RewardLearner(BaseCallback):
 
     def _write(self, path: str | Path, beside: Mapping[str, int]) -> None:
         """Save, with the checksums of the model that the file lies beside."""
-        state = {"reward_learner": self.state_dict()}
+        state = {LEARNER: self.state_dict()}
         data: dict[str, Any] = {
             KEY: stamp("RewardLearner"),
             "reward_kwargs": self.settings.flat(),
@@ -324,7 +324,7 @@ class RewardLearner(BaseCallback):
         :raises ValueError: if the file is damaged, names classes that are not known, is in a newer or unknown format, holds no
             reward learner, or one of return consistency; or if the model that it lies beside is another by now
         """
-        entries = _learner_entries(path)
+        entries = learner_entries(path)
         presets = cls.settings_class.presets
         if "reward_kwargs" in (custom_objects or {}):
             saved = (custom_objects or {})["reward_kwargs"]
@@ -339,25 +339,11 @@ class RewardLearner(BaseCallback):
         spaces = {name: entries.value(name, "save the learner on its own") for name in NAMES if name in entries}
         times = entries.data.get("times", [])
         learner._loaded = (
-            entries.tensors("reward_learner.pth", get_device(device)),
+            learner_state(entries, get_device(device)),
             times,
             spaces_in({**entries.data, **spaces}),
         )
         return learner
-
-
-def _learner_entries(path: str | Path) -> Entries:
-    """The entries of a learner's file: of ``path`` itself, or of the one beside a model's file that holds no learner.
-
-    :raises ValueError: if neither holds one, or the model is not the one that the learner's file was saved beside
-    """
-    beside = reward_path(path)
-    remedy = f"give a file that RewardLearner.save wrote, or that of a model with {beside.name} beside it"
-    is_beside = beside.exists() and not holds_entry(path, "reward_learner.pth")
-    entries = entries_of(beside if is_beside else path, "reward_learner.pth", "RewardLearner", remedy)
-    if is_beside:
-        check_beside(entries.name, entries.data.get(BESIDE), path)
-    return entries
 
 
 def _check_kind(state: Mapping[str, Any], trainer: RewardTrainer | ReplayTrainer) -> None:

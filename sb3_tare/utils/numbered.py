@@ -180,7 +180,7 @@ def open_zip(path: File) -> Iterator[tuple[zipfile.ZipFile, str]]:
     file: Any = open_path(path, "r", suffix="zip")
     try:
         if not zipfile.is_zipfile(file):
-            raise DamagedFile(f"{_name(file)} is no zip file: it is damaged, or something else")
+            raise DamagedFile(f"{_name(file)} wasn't a zip-file: it is damaged, or something else")
         with damaged(_name(file), "its table of contents"):
             archive = zipfile.ZipFile(file)
         with archive:
