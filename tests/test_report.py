@@ -159,7 +159,7 @@ def test_results_of_two_studies_in_a_folder_are_an_error(tmp_path):
         report(tmp_path)
 
 
-def test_estimates_are_the_libraries_and_the_callers_generator_stays_as_it_is():
+def test_estimates_are_reproducible_and_the_callers_generator_stays_as_it_is():
     values = np.array([[1.0], [2.0], [3.0], [10.0]])
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     estimate = statistics.interquartile_mean(values)
@@ -170,8 +170,10 @@ def test_estimates_are_the_libraries_and_the_callers_generator_stays_as_it_is():
     np.testing.assert_array_equal(statistics.interquartile_mean(values).bounds, estimate.bounds)
 
 
-def test_the_probability_of_improvement_counts_pairs():
-    assert statistics.probability_of_improvement(np.array([[1.0], [3.0]]), np.array([[2.0], [0.0]])).value == [0.75]
+def test_the_probability_of_improvement_counts_pairs_and_a_tie_for_one_half():
+    found = statistics.probability_of_improvement([np.array([1.0, 3.0]), np.ones(2)], [np.array([2.0, 0.0]), np.ones(3)])
+    assert [estimate.value for estimate in found.by_env] == [[0.75], [0.5]]
+    assert found.overall.value == [0.625]
 
 
 def test_a_performance_profile_is_the_share_above_each_threshold():

@@ -1,4 +1,4 @@
-"""Results of a study across its environments: normalised scores and rliable's aggregates of them."""
+"""Results of a study across its environments: normalised scores and aggregates of them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _profiles(matrices: Mapping[str, Array], styles: drawing.Styles) -> Picture:
 
 def _improvements(matrices: Mapping[str, Array], reference: str, styles: drawing.Styles) -> Picture:
     others = {name: matrix for name, matrix in matrices.items() if name != reference}
-    estimates = {name: statistics.probability_of_improvement(matrix, matrices[reference]) for name, matrix in others.items()}
+    by_env = {name: list(matrix.T) for name, matrix in matrices.items()}
+    estimates = {name: statistics.probability_of_improvement(by_env[name], by_env[reference]).overall for name in others}
     return Picture(
         plots.svg(plots.intervals(estimates, f"probability of improvement over {reference}", styles, mark=0.5)),
         "probability_of_improvement",
@@ -69,8 +70,7 @@ def _normalisation(runs: Runs, by_env: Mapping[str, Scale], matrices: Mapping[st
     texts = [
         "Scores are (return - zero) / (one - zero): return is the final evaluation return of the table above, zero the "
         f"mean return of all untrained policies in that environment, and one the mean final return of {reference}. So an "
-        f"untrained policy scores 0 and {reference} 1 on average, whatever the sign of the returns. All statistics are "
-        "rliable's."
+        f"untrained policy scores 0 and {reference} 1 on average, whatever the sign of the returns."
     ]
     useless = [env for env in runs if env not in by_env or not by_env[env].usable]
     if useless:
