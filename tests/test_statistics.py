@@ -81,7 +81,7 @@ def test_estimates_and_intervals_are_rliables_within_the_error_of_both_bootstrap
     pytest.importorskip("rliable.library")
     pytest.importorskip("rliable.metrics")
     ours, function, sample = ESTIMATES[name]
-    monkeypatch.setattr(np.random, "choice", np.random.RandomState(0).choice)  # noqa: NPY002 (its global generator)
+    monkeypatch.setattr(np.random, "choice", np.random.RandomState(0).choice)
     values, bounds = rliable.library.get_interval_estimates({"": sample}, function(rliable), reps=1_000)
     found = ours()
     np.testing.assert_allclose(found.value, values[""], atol=1e-12)

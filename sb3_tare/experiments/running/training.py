@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -33,11 +34,16 @@ REPORT_EVERY = 500
 
 
 def train(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[str, Any]:
+    """Run a job, for what :func:`train_model` records."""
+    return train_model(job, report)[0]
+
+
+def train_model(job: Job, report: Callable[[int], None] = lambda steps: None) -> tuple[dict[str, Any], BaseAlgorithm]:
     """Run a job on one thread of the CPU.
 
     :param job: the run
     :param report: is told now and then how many steps were made
-    :return: what a result file holds, plain data:
+    :return: the trained model, whose environment is closed, after what a result file holds, plain data:
         ``settings`` and ``versions``;
         ``episodes``: ``timesteps`` at which training episodes ended and their extrinsic ``returns``;
         ``evaluations``: ``timesteps`` and, for each, the ``returns`` of all its episodes;
@@ -50,17 +56,18 @@ def train(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[
         evaluation_env.training = evaluation_env.norm_reward = False
     try:
         episodes, evaluations = Episodes(report), Evaluations(job, evaluation_env)
-        job.variant.build(env, job.seed).learn(job.steps, callback=[episodes, evaluations])
+        model = job.variant.build(env, job.seed).learn(job.steps, callback=[episodes, evaluations])
     finally:
         env.close()
         evaluation_env.close()
-    return {
+    result = {
         "settings": job.settings,
         "versions": versions(),
         "episodes": {"timesteps": episodes.timesteps, "returns": episodes.returns},
         "evaluations": {"timesteps": job.evaluation_steps, "returns": evaluations.returns},
         "measured": evaluations.measured,
     }
+    return result, model
 
 
 def make_env(job: Job) -> VecEnv:
