@@ -25,7 +25,7 @@ from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.experiments.running.results import read, write
 from sb3_tare.experiments.running.runner import run
-from sb3_tare.experiments.running.training import train, train_model
+from sb3_tare.experiments.running.training import Trained, train, train_model
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import ALGORITHMS, TASKS, VARIANTS
 from sb3_tare.networks.multiplicative import LSTMbMul
@@ -344,7 +344,9 @@ def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_p
 
 def test_a_return_that_is_not_finite_fails_its_job_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        engines, "train_model", lambda job, _: ({**pretend(job).result, "measured": [math.nan] * (job.name == "ppo")}, None)
+        engines,
+        "train_model",
+        lambda job, *_: Trained({**pretend(job).result, "measured": [math.nan] * (job.name == "ppo")}, None, {}),
     )
     (failure,) = run(tiny(), tmp_path, Here(attempt), Console(quiet=True))
     assert failure.job.name == "ppo"

@@ -114,7 +114,7 @@ def test_a_kept_model_acts_as_the_trained_one_and_has_its_reward_beside_it(name,
     done = attempt(job, keep_models=True)
     run_here([job], tmp_path, lambda _: done)
     stem = tmp_path / job.filename.removesuffix(".json")
-    _, model = train_model(job)
+    model = train_model(job).model
     env = VecNormalize.load(f"{stem}.vecnormalize.pkl", DummyVecEnv([lambda: gym.make(job.env)]))
     assert env.obs_rms.count == model.get_vec_normalize_env().obs_rms.count
     kept = (PPO if name == "ppo" else TAREPPO).load(f"{stem}.zip", env)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from sb3_tare.experiments.own import Own, read_own
+from sb3_tare.experiments.running.checkpoints import Checkpointing
 from sb3_tare.experiments.running.checks import check
 from sb3_tare.experiments.running.engines import Engine, local
 from sb3_tare.experiments.running.jobs import Job
@@ -37,6 +38,9 @@ def add_run(commands: Any) -> None:
     parser.add_argument("--address", help="of a Ray cluster that runs as many at a time as it has cores")
     parser.add_argument("--cores", type=float, default=1, help="of the cluster for each run (default: 1)")
     parser.add_argument("--keep-models", action="store_true", help="write each run's model and reward beside its result")
+    parser.add_argument(
+        "--checkpoint-every", type=int, metavar="STEPS", help="a killed run goes on from where it was, bit by bit"
+    )
     parser.add_argument("--out", type=Path, help="folder of result files (default: results/STUDY)")
     parser.set_defaults(command=run_command)
 
@@ -48,8 +52,8 @@ def run_command(arguments: argparse.Namespace, console: Console) -> int:
     :raises ValueError: for arguments that cannot work, before the first step
     """
     jobs, folder = jobs_from(arguments), arguments.out or Path("results") / arguments.study
-    check(jobs, folder)
-    failures = run(jobs, folder, _engine(arguments), console)
+    check(jobs, folder, checkpoints=arguments.checkpoint_every is not None)
+    failures = run(jobs, folder, _engine(arguments, folder), console)
     for failed in failures:
         console.print(
             f"\n{failed.job.title} failed:\n{failed.why}", style="red", highlight=False, markup=False, soft_wrap=True
@@ -70,6 +74,8 @@ def jobs_from(arguments: argparse.Namespace) -> list[Job]:
         raise ValueError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}")
     if arguments.first_seed < 0:
         raise ValueError(f"--first-seed must be at least 0, got {arguments.first_seed}")
+    if arguments.checkpoint_every is not None and (arguments.checkpoint_every < 1 or arguments.address is not None):
+        raise ValueError("--checkpoint-every must be at least 1, and is for runs of this machine, without --address")
     own = Own({}, ()) if arguments.variants_from is None else read_own(arguments.variants_from)
     for name in arguments.variants:
         if name not in VARIANTS and name not in own.variants:
@@ -89,9 +95,11 @@ def jobs_from(arguments: argparse.Namespace) -> list[Job]:
     )
 
 
-def _engine(arguments: argparse.Namespace) -> Engine:
+def _engine(arguments: argparse.Namespace, folder: Path) -> Engine:
     if arguments.address is None:
-        return partial(local, processes=arguments.jobs, keep_models=arguments.keep_models)
+        every = arguments.checkpoint_every
+        checkpointing = None if every is None else Checkpointing(folder, every)
+        return partial(local, processes=arguments.jobs, keep_models=arguments.keep_models, checkpointing=checkpointing)
     from sb3_tare.experiments.running.cluster import cluster  # needs an extra
 
     return partial(cluster, address=arguments.address, cores=arguments.cores, keep_models=arguments.keep_models)

@@ -86,10 +86,11 @@ def forest(comparisons: Mapping[str, Comparison], reference: str, styles: Styles
         plots.svg(plots.forest(rows, f"probability of ending above {reference}", styles)),
         "probability_of_improvement",
         f"Probability that a run ends above a run of {reference}: {'; '.join(told)}",
-        f"Probability that a run of the variant ends above a run of {reference} on the same task, a tie counting one "
-        "half, and over all tasks the mean of theirs. A run ends with its mean return of the evaluations in the last fifth of "
-        "its steps. Bars: 95 % bootstrap intervals, where there are two seeds or more. A bar without width says that all pairs of "
-        f"runs came out alike, and not that there is no doubt: by chance alone that happens in {_rarities(comparisons)}.",
+        f"Probability that a run of the variant ends above a run of {reference} on the same task, a tie counting one half, "
+        "and over all tasks the mean of theirs. A run ends with its mean return of the evaluations in the last fifth of its "
+        "steps. Bars: 95 % bootstrap intervals, where there are two seeds or more. A bar without width says that all pairs "
+        "of runs came out alike, and not that there is no doubt: by chance alone that happens in "
+        f"{_rarities(comparisons)}.",
     )
 
 

@@ -21,11 +21,16 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 class Making:
-    """A run being made, from the moment on at which this is."""
+    """A run being made, from the moment on at which this is.
 
-    def __init__(self) -> None:
+    :param before: :meth:`ended` of the part that was made before a kill
+    """
+
+    def __init__(self, before: dict[str, Any] | None = None) -> None:
         self.commit, self.changed = commit()
-        self.wall, self.cpu = time.monotonic(), time.process_time()
+        earlier = before or {"wall_seconds": 0.0, "cpu_seconds": 0.0}
+        self.wall = time.monotonic() - earlier["wall_seconds"]
+        self.cpu = time.process_time() - earlier["cpu_seconds"]
 
     def ended(self) -> dict[str, Any]:
         """How it was made, as a result file tells it: commit, whether the code had changes since, and seconds that it took."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sb3_tare.experiments.running.checkpoints import checkpoint_path
 from sb3_tare.experiments.running.display import display
 from sb3_tare.experiments.running.engines import Done, Engine, Failed, Steps
 from sb3_tare.experiments.running.jobs import Job
@@ -46,6 +47,7 @@ def run(jobs: list[Job], folder: Path, engine: Engine, console: Console) -> list
                 case Done(job, result, files):
                     write_files(folder, job, files or {})  # first, as the result says that a job is finished
                     write(folder, job, result)
+                    checkpoint_path(folder, job).unlink(missing_ok=True)
                 case Failed():
                     failures.append(update)
             shown.end(update.job, "failed" if failures and failures[-1].job == update.job else "finished")
