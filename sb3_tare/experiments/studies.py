@@ -95,7 +95,7 @@ STUDIES: dict[str, Study] = {
     ),
     "initialisation": Study(
         "How the hidden layers of decomposed rewards start",
-        ("tare_decomposed", "tare_decomposed_uniform"),
+        ("tare_decomposed_orthogonal", "tare_decomposed_uniform"),
         ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
         steps=300_000,
     ),

@@ -136,6 +136,7 @@ VARIANTS: dict[str, Variant] = {
     "tare_decomposed_256_steps": _tare(preset="decomposition", decomposition_steps=256, decomposition_episodes=8),
     "tare_decomposed_unbiased": _tare(preset="decomposition", shrinkage="none"),
     "tare_decomposed_uniform": _tare(preset="decomposition", architecture_kwargs={"initialisation": "uniform"}),
+    "tare_decomposed_orthogonal": _tare(preset="decomposition", architecture_kwargs={"initialisation": "orthogonal"}),
     # The implicit gradient beside the decomposition, at a share of the norm of its gradient.
     "tare_decomposed_share_003": _tare(preset="decomposition", hypergradient_share=0.03),
     "tare_decomposed_share_01": _tare(preset="decomposition", hypergradient_share=0.1),
