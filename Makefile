@@ -1,4 +1,4 @@
-.PHONY: check lint types tests slow format wheel docs
+.PHONY: check lint types tests slow peer-tests format wheel docs
 
 MODULES := $(subst /,.,$(patsubst %/__init__,%,$(patsubst %.py,%,$(filter-out %/__main__.py,$(shell find sb3_tare -name '*.py' | sort)))))
 API := docs/api
@@ -17,6 +17,9 @@ tests:
 
 slow:
 	pytest -m slow
+
+peer-tests:
+	python tests/peers
 
 format:
 	ruff check --fix .

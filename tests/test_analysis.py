@@ -67,6 +67,17 @@ def test_a_recorded_episode_has_a_reward_of_each_kind_and_a_frame_for_each_step(
     assert first.learned.any()
 
 
+def test_a_model_fresh_from_training_is_watched_behind_its_own_statistics_which_stay_as_they_are():
+    env = VecNormalize(vec_env(1, lambda: gym.make("CartPole-v1")))
+    model = TAREPPO("MlpPolicy", env, reward_kwargs=IMPLICIT, **SMALL).learn(2 * ITERATION)
+    before, watched = env.obs_rms.mean.copy(), make_env("CartPole-v1", model)
+    np.testing.assert_array_equal(watched.obs_rms.mean, before)
+    assert watched.venv is not env.venv
+    assert record(model, watched)[0].learned.any()
+    np.testing.assert_array_equal(watched.obs_rms.mean, before)
+    np.testing.assert_array_equal(env.obs_rms.mean, before)
+
+
 def test_frames_show_what_an_action_was_chosen_in(saved):
     model = load_model(saved)
     (episode,) = record(model, make_env(CHAIN, model, film=True), film=True)

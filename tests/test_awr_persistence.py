@@ -153,7 +153,7 @@ def test_nothing_that_is_learned_or_large_is_pickled(policy, tmp_path):
         names = set(archive.namelist())
         data = json.loads(archive.read("data"))
         assert len(archive.read("data")) < 60_000
-    assert {"policy.pth", "policy.actor_optimizer.pth", "policy.critic_optimizer.pth", "reward_learner.pth"} <= names
+    assert {"policy.pth", "policy.actor_optimizer.pth", "policy.critic_optimizer.pth", "reward_model.pt"} <= names
     assert not {"replay_buffer", "policy", "reward_learner"} & data.keys()
     unpickled, _, _ = load_from_zip_file(tmp_path / "model")
     del unpickled["_continuation"]["generators"]

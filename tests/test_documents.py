@@ -47,7 +47,7 @@ def test_what_contributing_names_is_there():
     paths = re.findall(r"`((?:sb3_tare|tests|examples|hyperparams|\.ci)/[\w./]*|[\w.-]+\.(?:md|txt|toml))`", text)
     assert len(set(paths)) > 20
     assert not [path for path in paths if not (ROOT / path).exists()]
-    for target in re.findall(r"^make (\w+)", text, flags=re.MULTILINE):
+    for target in re.findall(r"^make ([\w-]+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for name, module in {"STUDIES": studies, "VARIANTS": variants}.items():
         assert f"`{name}` of `{module.__name__.replace('.', '/')}.py`" in " ".join(text.split())

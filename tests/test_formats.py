@@ -23,6 +23,7 @@ from sb3_tare.experiments.running import results
 from sb3_tare.experiments.studies import jobs_of
 from sb3_tare.networks.state_action import StateAction
 from sb3_tare.utils.formats import FORMATS, KEY, stamp
+from sb3_tare.utils.sums import SUMS
 
 UNNUMBERED = Path(__file__).parent / "data" / "unnumbered"
 EXPECTED = json.loads((UNNUMBERED / "expected.json").read_text())
@@ -269,7 +270,7 @@ def edited(path: Path, to: Path, **entries) -> None:
 
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
+            contents = {name: archive.read(name) for name in archive.namelist() if name != SUMS}
         contents["data"] = json.dumps(changed(json.loads(contents["data"])))
         with zipfile.ZipFile(to, "w") as archive:
             for name, content in contents.items():
@@ -326,11 +327,11 @@ def test_what_tells_no_format_at_all_is_refused_as_well(found, tmp_path):
 def test_a_newer_file_is_refused_before_anything_in_it_is_unpickled(tmp_path):
     save_model(tmp_path / "file.zip")
     broken = {":type:": "", ":serialized:": b64encode(b"csb3_tare.of_tomorrow\nThing\n.").decode()}
-    newer = {KEY: {"kind": "model", "format": 3, "version": "0.2.0"}}
+    newer = {KEY: {"kind": "model", "format": 4, "version": "0.2.0"}}
     edited(tmp_path / "file.zip", tmp_path / "file.zip", policy_class=broken, **newer)
     with pytest.raises(ModuleNotFoundError):
         load_from_zip_file(tmp_path / "file.zip")
-    with pytest.raises(ValueError, match="in format 3"):
+    with pytest.raises(ValueError, match="in format 4"):
         TAREPPO.load(tmp_path / "file")
     with (tmp_path / "memory.pkl").open("wb") as file:
         pickle.dump({KEY: {"kind": "replay memory", "format": 2, "version": "0.2.0"}}, file)
@@ -356,20 +357,20 @@ def test_a_study_stops_at_a_newer_result_and_leaves_it_as_it_is(tmp_path):
         (
             lambda path: ppo().save(path),
             TAREPPO.load,
-            "no model: it carries no format number, .* 2; load it with the class",
+            "no model: it carries no format number, .* 3; load it with the class",
         ),
         (
             lambda path: ppo().save(path),
             RewardLearner.load,
-            "no RewardLearner: it carries no format number, .* 2; give",
+            "no RewardLearner: it carries no format number, .* 3; give",
         ),
-        (save_awr, RewardLearner.load, "no RewardLearner: it is a model in format 2, .* in format 2; give"),
-        (save_reward, RewardLearner.load, "no RewardLearner: it is a LearnedReward in format 1, .* in format 2; give"),
-        (save_learner, TAREPPO.load, "no model: it is a RewardLearner in format 2, .* format 2; load"),
+        (save_awr, RewardLearner.load, "no RewardLearner: it is a model in format 3, .* in format 3; give"),
+        (save_reward, RewardLearner.load, "no RewardLearner: it is a LearnedReward in format 1, .* in format 3; give"),
+        (save_learner, TAREPPO.load, "no model: it is a RewardLearner in format 3, .* format 3; load"),
         (
             save_learner,
             LearnedReward.load,
-            "no LearnedReward: it is a RewardLearner in format 2, .* 1; LearnedReward.of",
+            "no LearnedReward: it is a RewardLearner in format 3, .* 1; LearnedReward.of",
         ),
     ],
 )
@@ -388,7 +389,7 @@ def test_a_pickle_of_something_else_is_refused(tmp_path):
 @pytest.mark.parametrize("load", [TAREPPO.load, LearnedReward.load, RewardLearner.load])
 def test_what_is_no_zip_file_is_named(load, tmp_path):
     (tmp_path / "file.zip").write_text("nothing")
-    with pytest.raises(ValueError, match=r"file.zip is no zip file"):
+    with pytest.raises(ValueError, match=r"file.zip wasn't a zip-file"):
         load(tmp_path / "file")
 
 

@@ -380,7 +380,7 @@ def test_its_defaults_are_those_of_the_authors_and_leave_tareppos_alone():
     chosen = {"architecture": "StateActionTanh", "reward_mode": "replace", "learning_rate": 1e-4, "max_grad_norm": 0.5}
     assert chosen.items() <= settings.flat().items()
     ours, tareppos = (
-        model.get_parameters()["reward_learner"]["optimisers"]["reward"]["param_groups"][0] for model in (lirpg(), tare())
+        model.get_parameters()["reward_optimisation"]["optimisers"]["reward"]["param_groups"][0] for model in (lirpg(), tare())
     )
     assert (ours["lr"], ours["eps"]) == (1e-4, 1e-5)
     assert tareppos["eps"] == 1e-8

@@ -281,7 +281,7 @@ def test_a_head_of_zeros_gives_exactly_zero(name):
 @every_architecture
 def test_dense_layers_start_orthogonal_and_normalised(name):
     """All but the first layer of reward and time without a bias; that one's bias is as if a constant was an input too."""
-    network = build(name)
+    network = build(name, **({"initialisation": "orthogonal"} if name == "StateActionUnbounded" else {}))
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     assert network.head in layers
     for layer in layers:
@@ -350,11 +350,11 @@ def test_a_depth_that_cannot_be_is_refused_by_its_name(name, depth):
         build(name, lstm_layers=depth)
 
 
-def test_a_reward_for_returns_starts_as_torch_starts_linear_layers_where_that_is_asked_for():
-    first = build("StateActionUnbounded", initialisation="uniform").layers[0][0]
+def test_a_reward_for_returns_starts_as_torch_starts_linear_layers_or_orthogonally():
+    first = build("StateActionUnbounded").layers[0][0]
     assert first.bias.abs().max() > 0
     assert first.weight.abs().max() <= 1 / math.sqrt(OBSERVATION_DIM + ACTION_DIM)
-    weights = build("StateActionUnbounded").layers[1][0].weight
+    weights = build("StateActionUnbounded", initialisation="orthogonal").layers[1][0].weight
     torch.testing.assert_close(weights @ weights.T, 2 * torch.eye(128, dtype=torch.float64), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="initialisation must be one of 'orthogonal', 'uniform', got 'xavier'"):
         build("StateActionUnbounded", initialisation="xavier")

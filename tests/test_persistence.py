@@ -74,12 +74,11 @@ def test_what_is_saved_is_what_is_loaded(settings, tmp_path):
 
 def test_the_parameters_carry_all_that_a_reward_learner_has_learned():
     model = tare(endless(), validation="next_rollout", zero_head=False).learn(4 * ITERATION)
-    state = dict(model.get_parameters()["reward_learner"])
-    assert {name.split(".")[0] for name in state["reward_model"]} >= {"network", "critic"}
+    reward, state = (dict(model.get_parameters()[name]) for name in ("reward_model", "reward_optimisation"))
+    assert {name.split(".")[0] for name in reward} >= {"network", "critic"}
     assert set(state["optimisers"]) == {"reward", "critic"}
     assert all(optimiser["state"][0]["exp_avg"].any() for optimiser in state["optimisers"].values())
-    statistics = next(value for name, value in state["reward_model"].items() if "extra_state" in name)
-    assert statistics["count"] == 4 * ITERATION
+    assert reward["_extra_state"][2] == 4 * ITERATION
     assert state["waiting"]["policy"]["observations"].shape == (2 * ITERATION, 3)
 
 
@@ -116,7 +115,7 @@ def test_nothing_that_is_learned_is_pickled(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         names = archive.namelist()
         data = json.loads(archive.read("data"))
-    assert "reward_learner.pth" in names
+    assert {"reward_model.pt", "reward_optimisation.pt"} <= set(names)
     assert data["reward_kwargs"]["validation"] == "next_rollout"
     assert "reward_learner" not in data
     assert {name for name in data if "reward" in name or "learner" in name} == {"reward_kwargs"}
@@ -127,7 +126,7 @@ def test_nothing_that_is_learned_is_pickled(tmp_path):
 
 def test_parameters_are_read_without_unpickling_code(tmp_path):
     tare(endless(), validation="next_rollout", curvature="hessian").learn(2 * ITERATION).save(tmp_path / "model")
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive, archive.open("reward_learner.pth") as file:
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive, archive.open("reward_optimisation.pt") as file:
         state = torch.load(io.BytesIO(file.read()), weights_only=True)
     assert state["waiting"] is not None
 
@@ -277,14 +276,16 @@ def test_settings_may_change_when_a_model_is_loaded(load, tmp_path):
         loaded = tare(**changed)
         loaded.set_parameters(tmp_path / "model")
     assert loaded.reward_learner.settings.step.learning_rate == 1e-4
-    parameters = loaded.get_parameters()["reward_learner"]
+    parameters = loaded.get_parameters()["reward_optimisation"]
     assert step_sizes(parameters) == {"reward": [1e-4], "critic": [2e-4]}
     # Momentum is that of the saved run all the same.
-    first, second = (p["optimisers"]["reward"]["state"][0] for p in (parameters, model.get_parameters()["reward_learner"]))
+    first, second = (
+        p["optimisers"]["reward"]["state"][0] for p in (parameters, model.get_parameters()["reward_optimisation"])
+    )
     assert torch.equal(first["exp_avg"], second["exp_avg"])
     assert first["step"] == 4
     loaded.learn(ITERATION)
-    assert step_sizes(loaded.get_parameters()["reward_learner"]) == {"reward": [1e-4], "critic": [2e-4]}
+    assert step_sizes(loaded.get_parameters()["reward_optimisation"]) == {"reward": [1e-4], "critic": [2e-4]}
 
 
 def test_the_step_size_after_loading_is_the_one_before(tmp_path):
@@ -292,7 +293,7 @@ def test_the_step_size_after_loading_is_the_one_before(tmp_path):
     model.save(tmp_path / "model")
     loaded = TAREPPO.load(tmp_path / "model")
     expected = {"reward": [3e-2], "critic": [4e-3]}
-    assert step_sizes(loaded.get_parameters()["reward_learner"]) == expected
+    assert step_sizes(loaded.get_parameters()["reward_optimisation"]) == expected
 
 
 def test_a_refused_setting_is_refused_when_loading_too(tmp_path):

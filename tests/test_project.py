@@ -168,6 +168,18 @@ def test_the_other_examples_run(example, tmp_path):
     assert "time/" in run(str(ROOT / "examples" / example), "--steps", "2048", cwd=tmp_path)
 
 
+def test_the_notebook_runs_and_shows_what_it_printed(tmp_path):
+    cells = [
+        each for each in json.loads((ROOT / "examples/late_reward.ipynb").read_text())["cells"] if each["cell_type"] == "code"
+    ]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert all(cell["outputs"] for cell in cells[1:])
+    program = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "STEPS = 50_000" in program
+    output = run("-c", program.replace("50_000", "2048"), cwd=tmp_path)
+    assert re.search(r"TAREPPO: the first 20 episodes returned \d+ on average", output)
+
+
 def test_sac_tells_what_it_has_learned(tmp_path):
     output = run(str(ROOT / "examples/sac_episodic.py"), "--steps", "420", cwd=tmp_path)
     assert len(re.findall(r"degrees from upright: +-?\d+\.\d+ learned", output)) == 7

@@ -728,13 +728,13 @@ def test_the_host_updates_once_for_each_part_and_the_reward_after_it_or_after_ea
     assert max(sizes) < ITERATION
     assert len(sizes) == 1 or sum(sizes) == ITERATION
     assert model._n_updates == n_updates * SMALL["n_epochs"]
-    assert model.get_parameters()["reward_learner"]["optimisers"]["reward"]["state"][0]["step"] == n_reward_steps
+    assert model.get_parameters()["reward_optimisation"]["optimisers"]["reward"]["state"][0]["step"] == n_reward_steps
 
 
 def test_the_next_rollout_validates_the_one_before_which_trains_as_a_whole():
     model = spy(validation="next_rollout", n_reward_updates=2).learn(3 * ITERATION)
     assert [part["advantages"].size for part in model.given] == [ITERATION] * 3
-    assert model.get_parameters()["reward_learner"]["optimisers"]["reward"]["state"][0]["step"] == 4
+    assert model.get_parameters()["reward_optimisation"]["optimisers"]["reward"]["state"][0]["step"] == 4
 
 
 def test_interleaved_epochs_train_on_a_reward_that_moves():
@@ -783,7 +783,7 @@ def test_interleaving_a_single_epoch_changes_nothing():
 
 def test_an_update_that_stops_early_takes_as_many_reward_steps_as_it_made_epochs():
     model = spy(host={"target_kl": 1e-6, "n_epochs": 5, "learning_rate": 1e-2}, interleave=True).learn(ITERATION)
-    steps = model.get_parameters()["reward_learner"]["optimisers"]["reward"]["state"][0]["step"]
+    steps = model.get_parameters()["reward_optimisation"]["optimisers"]["reward"]["state"][0]["step"]
     assert steps == model._n_updates < 10
 
 

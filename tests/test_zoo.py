@@ -228,7 +228,7 @@ def test_an_unknown_algorithm_lists_those_that_exist(capsys):
         assert "'tare_ppo'" in error
     with pytest.raises(SystemExit):
         main("hyperparams", ["--algo", "dqn"])
-    assert "there are for awr, lirpg, ppo, sac, tare_awr, tare_ppo" in capsys.readouterr().err
+    assert "there are for awr, lirpg, ppo, ppo_tuned, sac, tare_awr, tare_ppo" in capsys.readouterr().err
 
 
 def test_rl_zoo3s_own_algorithms_go_through_unchanged(tmp_path, monkeypatch, capsys):
@@ -371,6 +371,26 @@ def test_studies_and_command_line_give_awr_the_same_settings(task):
 def test_where_rl_zoo3_has_tuned_ppo_its_settings_are_ours(task):
     own = yaml.safe_load((Path(rl_zoo3.exp_manager.__file__).parent / "hyperparams/ppo.yml").read_text())
     assert hyperparams("ppo")[task] == own[task]
+
+
+@pytest.mark.parametrize("task", MUJOCO_TASKS)
+def test_the_tuned_block_is_rl_zoo3s_of_the_same_task_and_pays_at_the_end_with_the_same(task):
+    own = yaml.safe_load((Path(rl_zoo3.exp_manager.__file__).parent / "hyperparams/ppo.yml").read_text())
+
+    def plain(settings: dict[str, object]) -> dict[str, str]:
+        return {name: "".join(str(value).split()) for name, value in settings.items()}
+
+    tuned = hyperparams("ppo_tuned")
+    assert plain(tuned[task]) == plain(own[task.replace("-v5", "-v4")])
+    assert tuned[f"sb3_tare/Episodic{task}"] == tuned[task]
+
+
+def test_tareppo_trains_with_the_tuned_block(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ("--conf-file", str(hyperparams_file("ppo_tuned")), "-n", "512", "-params", "n_epochs:1")
+    main("train", ["--algo", "tare_ppo", "--env", "Hopper-v5", "--eval-freq", "-1", *settings])
+    model = TAREPPO.load(next(Path("logs/tare_ppo").glob("Hopper-v5_1/Hopper-v5.zip")))
+    assert (model.gamma, model.batch_size, model.policy.net_arch["pi"]) == (0.999, 32, [256, 256])
 
 
 def test_a_file_of_hyperparameters_is_found_by_its_algorithm(capsys):

@@ -9,13 +9,16 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
+from torch import nn
 
 from sb3_tare.learning.learner import RewardLearner
+from sb3_tare.learning.optimisation import LEARNER, MODEL, OPTIMISATION, Optimisation, in_parts
+from sb3_tare.learning.saved import PART, WHOLE
 from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.arguments import accepted_arguments, unknown_argument
 from sb3_tare.utils.continuation import Continuable, is_behind_vec_normalize
-from sb3_tare.utils.formats import is_older
-from sb3_tare.utils.numbered import File, stamp_in
+from sb3_tare.utils.formats import is_before
+from sb3_tare.utils.numbered import File, open_zip, stamp_in
 from sb3_tare.utils.words import described
 
 
@@ -28,6 +31,11 @@ class OwnsRewardLearner(Continuable):
     """
 
     learner_class: ClassVar[type[RewardLearner]] = RewardLearner
+    own_parameters = (MODEL, OPTIMISATION)
+    remedy = (
+        "load it with the class that saved it, start from a PPO with TAREPPO.from_ppo, or take a policy's weights over with "
+        "set_parameters(path, exact_match=False)"
+    )
     reward_learner: RewardLearner
 
     def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -58,7 +66,7 @@ class OwnsRewardLearner(Continuable):
         :raises ValueError: if the file is in a newer or unknown format, is of an algorithm of another package, or of a reward
             that was learned by return consistency
         """
-        if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_older(stamp_in(path)):
+        if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_before(2, stamp_in(path)):
             data, _, _ = load_from_zip_file(cls._readable(path), device="cpu", custom_objects=custom_objects)
             assert data is not None
             kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))
@@ -100,9 +108,35 @@ class OwnsRewardLearner(Continuable):
             callbacks = [ConvertCallback(callback)]
         return super()._init_callback([self.reward_learner, *callbacks], progress_bar)  # type: ignore[misc]
 
+    @property
+    def reward_model(self) -> nn.Module:
+        """All that is learned beside the policy: the reward network, the second critic, and statistics."""
+        model: nn.Module = self.reward_learner.trainer.reward_model
+        return model
+
+    @property
+    def reward_optimisation(self) -> Optimisation:
+        """All that the training of :attr:`reward_model` goes on from."""
+        return Optimisation(self.reward_learner.trainer)
+
+    @staticmethod
+    def _todays(parameters: dict[str, Any]) -> dict[str, Any]:
+        return in_parts(parameters)
+
+    @classmethod
+    def _readable(cls, path: File) -> File:
+        readable = super()._readable(path)
+        with open_zip(path) as (archive, name):
+            if not {WHOLE, PART} & set(archive.namelist()):
+                raise ValueError(f"{name} holds a policy and no learned reward: {cls.remedy}")
+        return readable
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), LEARNER]  # type: ignore[misc]
+
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()  # type: ignore[misc]
-        return [*state_dicts, "reward_learner"], variables
+        return [*state_dicts, *self.own_parameters], variables
 
 
 class LearnsReward(OwnsRewardLearner):

@@ -18,8 +18,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, 
 
 from sb3_tare.algorithms.owner import OwnsRewardLearner
 from sb3_tare.awr.awr import AWR
+from sb3_tare.learning.saved import holds_learner
 from sb3_tare.utils.generators import generator_states, restore_generators
-from sb3_tare.utils.numbered import holds_entry, written_in
+from sb3_tare.utils.numbered import written_in
 from sb3_tare.utils.vec_normalize import find_statistics
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
@@ -110,7 +111,7 @@ def _check_file(path: str | Path, source_class: type, target_class: type) -> Non
 
     :raises ValueError: if it is not, with what would work
     """
-    if holds_entry(path, "reward_learner.pth"):
+    if holds_learner(path):
         raise ValueError(
             f"{path} is a model that learns a reward already: {target_class.__name__}.load reads those of its own"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,21 @@ def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None
     """One copy of an environment, as ``model`` saw it in training.
 
     :param env_id: registered with Gymnasium, with the module to import before a colon where that is needed
-    :param vec_normalize: file of the statistics that ``VecNormalize.save`` wrote; they stay as they are
+    :param vec_normalize: file of the statistics that ``VecNormalize.save`` wrote; None takes those of the model's environment,
+        if it has some. They stay as they are.
     :param film: with ``render_mode="rgb_array"``
     :raises ValueError: if its spaces are not the model's
     """
     env: VecEnv = DummyVecEnv([lambda: Monitor(gym.make(env_id, render_mode="rgb_array" if film else None))])
+    trained_in = model.get_vec_normalize_env()
     if vec_normalize is not None:
         env = VecNormalize.load(str(vec_normalize), env)
         env.training = False
+    elif trained_in is not None:
+        statistics = deepcopy(trained_in)  # without the environment, which is neither copied nor pickled
+        statistics.set_venv(env)
+        statistics.training = False
+        env = statistics
     env = BaseAlgorithm._wrap_env(env, verbose=0, monitor_wrapper=False)  # images channel first, as SB3 does it
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     return env

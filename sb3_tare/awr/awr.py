@@ -267,12 +267,15 @@ class AWR(Continuable, AdvantageWeightedRegression):
         :raises ValueError: if it is of another environment or another number of environments, or in a newer or unknown
             format
         """
-        memory = read_memory(path, type(self.replay_buffer))
+        dropped = self.replay_buffer is None  # by who had no use for it
+        assert self.replay_buffer_class is not None
+        memory = read_memory(path, self.replay_buffer_class if dropped else type(self.replay_buffer))
         check_fits(memory, self)
-        if (memory.buffer_size, memory.n_envs) != (self.replay_buffer.buffer_size, self.n_envs):
+        size = self.buffer_size // self.n_envs if dropped else self.replay_buffer.buffer_size
+        if (memory.buffer_size, memory.n_envs) != (size, self.n_envs):
             raise ValueError(
                 f"the memory in {path} holds {memory.buffer_size} steps of each of {memory.n_envs} environments, the model's "
-                f"{self.replay_buffer.buffer_size} of {self.n_envs}: give the model the same buffer_size and environments, or "
+                f"{size} of {self.n_envs}: give the model the same buffer_size and environments, or "
                 "take the memory over with use_memory to learn with collect=False"
             )
         self._take(memory)

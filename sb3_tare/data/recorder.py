@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,7 @@ class Recorder:
                     self._terminal_observations[len(self._rewards), int(env)] = deepcopy(terminal_observation)
         self._rewards.append(_numbers(rewards))
         self._original_rewards.append(self._rewards[-1] if original_rewards is None else _numbers(original_rewards))
-        self._undistorted_rewards.append(undistorted_rewards(infos))
+        self._undistorted_rewards.append(undistorted_rewards(infos, len(dones)))
         self._dones.append(dones.copy())
         self._last_observations = deepcopy(observations)
         self._original_observations.append(original_observations)
@@ -164,9 +165,13 @@ class Recorder:
         return steps - np.maximum.accumulate(begins)
 
 
-def undistorted_rewards(infos: list[dict[str, Any]]) -> list[float]:
-    """Rewards ``[N]`` that each environment's step earned beneath a delay or noise; NaN where nobody tells."""
-    return [_undistorted(info) for info in infos]
+def undistorted_rewards(infos: Sequence[dict[str, Any]], n_envs: int) -> list[float]:
+    """Rewards ``[N]`` that each environment's step earned beneath a delay or noise; NaN where nobody tells.
+
+    :param infos: of each environment; some batched simulators give none while no episode ends
+    """
+    told = infos if len(infos) == n_envs else [{}] * n_envs
+    return [_undistorted(info) for info in told]
 
 
 def _undistorted(info: dict[str, Any]) -> float:

@@ -148,7 +148,7 @@ class AWRHost(Host[ActorUpdate]):
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note what a step earned beneath a delay or noise; the memory has all else."""
-        self._undistorted.append(undistorted_rewards(step["infos"]))
+        self._undistorted.append(undistorted_rewards(step["infos"], len(step["dones"])))
 
     @property
     def undistorted_rewards(self) -> Tensor:

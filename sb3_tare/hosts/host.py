@@ -91,6 +91,14 @@ class AnyHost(ABC, Generic[RecordT]):
         :raises ValueError: if they do not go together
         """
 
+    def updates_after(self) -> int:
+        """The number of updates that the algorithm will count once its next ``train()`` is over."""
+        return 0
+
+    def is_past(self, n_updates: int) -> bool:
+        """Whether that ``train()`` is known to be over, given what :meth:`updates_after` was before."""
+        return False
+
     @abstractmethod
     def begin(self) -> None:
         """Start a rollout."""

@@ -114,7 +114,7 @@ class OffPolicyHost(AnyHost[None]):
             self.episode_ended = True
             observation = step["infos"][index].get("terminal_observation", 0.0)
             check_finite(observation, "terminal observation", place=lambda *_, index=index: place(index))
-        self._undistorted.append((self.buffer.n_written, undistorted_rewards(step["infos"])))
+        self._undistorted.append((self.buffer.n_written, undistorted_rewards(step["infos"], len(step["dones"]))))
 
     def record(self) -> None:
         """Nothing, as the buffer has the steps."""

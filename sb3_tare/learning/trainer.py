@@ -276,6 +276,10 @@ class RewardTrainer:
         :raises RuntimeError: if it belongs to a reward model of another shape
         """
         self.reward_model.load_state_dict(state["reward_model"], strict=strict)
+        self.go_on_from(state)
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Take all of a copy of a :meth:`state_dict` over but the reward model, which it need not hold."""
         self.optimisers.load_state_dict(state["optimisers"])
         self.generator.set_state(state["generator"].cpu())
         waiting, self._waiting_policy = state["waiting"], state["waiting_policy"].cpu()

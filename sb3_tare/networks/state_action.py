@@ -29,16 +29,15 @@ class StateActionUnbounded(nn.Module):
     """[s, a] through two wide layers to a linear head that starts near zero, for rewards that are fitted to returns.
 
     :param hidden_size: width of the fully connected layers
-    :param initialisation: of these layers, ``"orthogonal"`` without biases, or ``"uniform"`` as torch starts linear layers
+    :param initialisation: of these layers, ``"uniform"`` as torch starts linear layers, or ``"orthogonal"`` without biases,
+        where the first normalisation takes away how large an input is
     :raises ValueError: if ``initialisation`` is neither
     """
 
     sees_reward = False
     context = "step"
 
-    def __init__(
-        self, observation_dim: int, action_dim: int, hidden_size: int = 128, initialisation: str = "orthogonal"
-    ) -> None:
+    def __init__(self, observation_dim: int, action_dim: int, hidden_size: int = 128, initialisation: str = "uniform") -> None:
         super().__init__()
         check_choice("initialisation", initialisation, ("orthogonal", "uniform"))
         sizes = (observation_dim + action_dim, hidden_size), (hidden_size, hidden_size)

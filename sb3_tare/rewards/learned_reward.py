@@ -27,10 +27,10 @@ from sb3_tare.settings.groups import NetworkSettings
 from sb3_tare.utils.damage import damaged
 from sb3_tare.utils.entries import Entries, entries_of
 from sb3_tare.utils.extractors import acting_extractor
-from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
 from sb3_tare.utils.images import channel_first, channel_first_space
 from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.sums import write_zip
 from sb3_tare.utils.words import shortened
 
 ADDED_LATER = ("is_decomposed", "residual", "vec_normalize")
@@ -245,7 +245,7 @@ class LearnedReward:
         # in its own way: the module itself is kept, beside its weights for whoever loads them into one like it.
         data |= {KEY: stamp("LearnedReward"), "unit": [self.unit.mean, self.unit.scale]}
         params = {"network": self.network.state_dict(), "extractor": self.extractor.state_dict()}
-        write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=params))
+        write_zip(path, lambda file: save_to_zip_file(file, data=data, params=params))
 
     @classmethod
     def load(

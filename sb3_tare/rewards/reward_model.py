@@ -26,6 +26,9 @@ from sb3_tare.utils.nested import Observations, in_chunks
 REWARD_CLIP = 10.0
 """Standardised rewards are clipped here before the network sees them, as ``VecNormalize`` does."""
 
+STATISTICS = ("mean", "var", "count")
+"""Of the extrinsic rewards, as ``RunningMeanStd`` names them."""
+
 
 class RewardModel(nn.Module):
     """Learned rewards and their values, both in units of the extrinsic reward.
@@ -79,13 +82,16 @@ class RewardModel(nn.Module):
             features = self.features(states)
         return self.critic(features).flatten() * scale
 
-    def get_extra_state(self) -> dict[str, float]:
-        """The running statistics, which are part of the state dictionary."""
-        return {name: float(getattr(self.statistics, name)) for name in ("mean", "var", "count")}
+    def get_extra_state(self) -> Tensor:
+        """Mean, variance and count ``[3]`` of the running statistics, which are part of the state dictionary."""
+        values = [float(getattr(self.statistics, name)) for name in STATISTICS]
+        device = next(self.parameters(), torch.empty(0)).device
+        return torch.tensor(values, dtype=torch.float64, device=device)
 
-    def set_extra_state(self, state: dict[str, float]) -> None:
-        """Take the running statistics over."""
-        for name, value in state.items():
+    def set_extra_state(self, state: Tensor | dict[str, float]) -> None:
+        """Take the running statistics ``[3]`` over, which files up to format 2 have by name."""
+        values = [state[name] for name in STATISTICS] if isinstance(state, dict) else state.tolist()
+        for name, value in zip(STATISTICS, values, strict=True):
             setattr(self.statistics, name, float(value))
 
     def _inputs(self, steps: RewardSteps) -> RewardInputs:

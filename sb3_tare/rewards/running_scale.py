@@ -62,9 +62,10 @@ class RunningScale:
         return {"mean": self._mean, "variance": self._variance, "count": self._count, "returns": self._returns.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take everything over."""
+        """Take everything over; returns under way only where there are as many environments, which may go on with them."""
         self._mean, self._variance, self._count = state["mean"], state["variance"], state["count"]
-        self._returns = state["returns"].clone()
+        if state["returns"].shape == self._returns.shape:
+            self._returns = state["returns"].clone()
 
     def _carried_on(self, rewards: Tensor, episodes: Episodes, environments: Tensor) -> Tensor:
         """Discounted returns ``[n]``; an environment's first piece goes on from the last of the rollout before."""

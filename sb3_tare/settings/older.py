@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sb3_tare.utils.formats import KEY, is_older
+from sb3_tare.utils.formats import KEY, is_before
 
 REMOVED = {
     "return_consistency": "see return_decomposition",
@@ -25,7 +25,7 @@ def settings_in(data: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
     :raises ValueError: if rewards were learned by return consistency, which does not exist any more
     """
     saved: dict[str, Any] = data["reward_kwargs"]
-    return from_format_1(saved, has_presets) if is_older(data.get(KEY)) else saved
+    return from_format_1(saved, has_presets) if is_before(2, data.get(KEY)) else saved
 
 
 def from_format_1(settings: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:

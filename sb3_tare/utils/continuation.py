@@ -8,13 +8,17 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.damage import taken_over
 from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
-from sb3_tare.utils.numbered import File, readable_zip
+from sb3_tare.utils.numbered import File, named, readable_zip
+from sb3_tare.utils.own_entries import with_own, write_apart
+from sb3_tare.utils.sums import write_zip
 from sb3_tare.utils.words import described
 
 
@@ -36,6 +40,13 @@ class Continuable:
     """State of the global random generators, and the seed, of a loaded model that has not gone on yet"""
     saved_as: dict[str, Any] | None = None
     """Format and version of the last file: :data:`sb3_tare.utils.formats.KEY`"""
+
+    own_parameters: ClassVar[tuple[str, ...]] = ()
+    """Names in ``get_parameters()`` that the algorithm which this one extends has not: in files it passes over them"""
+    remedy: ClassVar[str] = (
+        "load it with the class that saved it, or take its weights over with set_parameters(path, exact_match=False)"
+    )
+    """What works with files of other algorithms"""
 
     replaced_arguments: ClassVar[Mapping[str, str]] = {}
     """What takes the place of arguments that similar algorithms have and this one has not"""
@@ -66,6 +77,21 @@ class Continuable:
         self._continuation = None
         return prepared
 
+    def dump_logs(self, *args: Any, **kwargs: Any) -> None:
+        """Write the log, as SB3 does.
+
+        :raises OSError: if a file of it cannot be written, as on a full disk; the model is whole, and can be saved or learn on
+        """
+        try:
+            super().dump_logs(*args, **kwargs)  # type: ignore[misc]
+        except OSError as error:
+            folder = self.logger.dir or "its files"  # type: ignore[attr-defined]
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: the log in {folder} cannot be written at step {self.num_timesteps}. "  # type: ignore[attr-defined]
+                "The model is whole: make room, save it, and go on with learn(..., reset_num_timesteps=False)",
+            ) from error
+
     def save(
         self, path: str | Path | io.BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
@@ -74,17 +100,20 @@ class Continuable:
         The states of the global random generators are saved too. ``learn(..., reset_num_timesteps=False)`` on the loaded
         model takes them up, so that the run goes on as if it had not been interrupted, unless it is given another seed.
         """
-        save = super().save  # type: ignore[misc]
         to_be_taken_up = self._continuation  # of a loaded model that has not gone on yet
         self._continuation = to_be_taken_up or self._continuation_state()
         self.saved_as = stamp("model")
         try:
-            if isinstance(path, (str, Path)):
-                write_atomically(zip_path(path), lambda file: save(file, exclude, include))
-            else:
-                save(path, exclude, include)
+            write_zip(path, lambda file: self._write(file, exclude, include))
         finally:
             self._continuation = to_be_taken_up
+
+    def _write(self, file: Any, exclude: Iterable[str] | None, include: Iterable[str] | None) -> None:
+        save = super().save  # type: ignore[misc]
+        if self.own_parameters:
+            write_apart(lambda written: save(written, exclude, include), file, self.own_parameters)
+        else:
+            save(file, exclude, include)
 
     @classmethod
     def load(cls, path: File, *args: Any, **kwargs: Any) -> Self:
@@ -94,24 +123,39 @@ class Continuable:
         """
         return super().load(cls._readable(path), *args, **kwargs)  # type: ignore[misc]
 
-    @staticmethod
-    def _readable(path: File) -> File:
+    @classmethod
+    def _readable(cls, path: File) -> File:
         """A model's file that SB3 can read."""
-        remedy = "load it with the class that saved it, or take its weights over with set_parameters(path, exact_match=False)"
-        return readable_zip(path, "_continuation", "model", remedy)
+        return with_own(readable_zip(path, "_continuation", "model", cls.remedy), cls.own_parameters)
 
-    def set_parameters(self, load_path_or_dict: File | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+    @staticmethod
+    def _todays(parameters: dict[str, Any]) -> dict[str, Any]:
+        """Parameters of a file, or a dictionary, by today's names."""
+        return parameters
+
+    def set_parameters(
+        self, load_path_or_dict: File | dict[str, Any], exact_match: bool = True, device: torch.device | str = "auto"
+    ) -> None:
         """Take over parameters of a file or a dictionary; arguments are those of SB3.
 
         With ``exact_match=False`` they may be of another algorithm, such as one of SB3. What cannot be taken over whole leaves
         the model as it was.
 
-        :raises ValueError: if the file is in a newer or unknown format
+        :raises ValueError: if the file is damaged, in a newer or unknown format, or its parameters are not those of the model
         """
-        parameters = load_path_or_dict if isinstance(load_path_or_dict, dict) else readable_zip(load_path_or_dict)
+        if isinstance(load_path_or_dict, dict):
+            self._set_all_parameters(load_path_or_dict, exact_match, device)
+            return
+        readable = with_own(readable_zip(load_path_or_dict), self.own_parameters)
+        with taken_over(named(load_path_or_dict)):
+            _, parameters, _ = load_from_zip_file(readable, load_data=False, device=device)
+            self._set_all_parameters(parameters, exact_match, device)
+
+    def _set_all_parameters(self, parameters: dict[str, Any], exact_match: bool, device: torch.device | str) -> None:
+        """Set parameters as SB3 does, or leave all as they are."""
         before = deepcopy(self.get_parameters())  # type: ignore[attr-defined]
         try:
-            super().set_parameters(parameters, *args, **kwargs)  # type: ignore[misc]
+            super().set_parameters(self._todays(parameters), exact_match, device)  # type: ignore[misc]
         except BaseException:
             super().set_parameters(before)  # type: ignore[misc]
             raise

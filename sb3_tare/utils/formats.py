@@ -13,10 +13,11 @@ from sb3_tare.utils.version import __version__
 KEY = "saved_as"
 """Key under which a file tells what it is."""
 
-FORMATS = {"model": 2, "RewardLearner": 2, "LearnedReward": 1, "replay memory": 1, "result": 1}
+FORMATS = {"model": 3, "RewardLearner": 3, "LearnedReward": 1, "replay memory": 1, "result": 1}
 """The format in which each kind of file is written. The number of a kind goes up when its files change so that older ones
 need a conversion. A model's zip holds a reward learner's state: the numbers of both go up with that. Since 2, settings that
-name no preset mean ``preset="decomposition"``: :func:`sb3_tare.settings.older.from_format_1`."""
+name no preset mean ``preset="decomposition"``: :func:`sb3_tare.settings.older.from_format_1`. Since 3, a model's reward lies
+in entries that SB3 passes over, and its statistics are a tensor: :mod:`sb3_tare.learning.optimisation`."""
 
 
 def stamp(kind: str) -> dict[str, Any]:
@@ -47,12 +48,12 @@ def check_stamp(name: str, found: Any) -> None:
     )
 
 
-def is_older(found: Any) -> bool:
-    """Whether a file is in an older format than today's, or from before there were numbers.
+def is_before(number: int, found: Any) -> bool:
+    """Whether a file is in a format before ``number``, or from before there were numbers.
 
     :param found: what it holds under :data:`KEY`, once that is checked, or None
     """
-    return found is None or found["format"] < FORMATS[found["kind"]]
+    return found is None or found["format"] < number
 
 
 def holds_no(name: str, found: Any, kind: str, remedy: str) -> ValueError:

@@ -24,7 +24,7 @@ class RunningMoments(nn.Module):
     exact_mean: Tensor
     """``[...]`` float64"""
     count: Tensor
-    """scalar int64, vectors seen so far"""
+    """scalar float64, vectors seen so far: every parameter and buffer of a policy is a float, as Stable-Baselines3 has it"""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class RunningMoments(nn.Module):
         self.register_buffer("deviation", torch.ones(shape))
         self.register_buffer("variance", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("exact_mean", torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Standardise ``[n, ...]``; the identity before anything was seen."""
