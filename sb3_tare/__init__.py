@@ -12,6 +12,7 @@ from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.networks.registry import ARCHITECTURES
 from sb3_tare.rewards.learned_reward import LearnedReward
+from sb3_tare.rewards.relabelling import Relabelled, relabel_replay_buffer
 from sb3_tare.rewards.wrappers import LearnedRewardWrapper, VecLearnedReward
 from sb3_tare.settings import RewardKwargs, RewardSettings
 from sb3_tare.utils.version import __version__
@@ -30,6 +31,7 @@ __all__ = [
     "LearnedReward",
     "LearnedRewardWrapper",
     "LearnsReward",
+    "Relabelled",
     "RewardInputs",
     "RewardKwargs",
     "RewardLearner",
@@ -37,4 +39,5 @@ __all__ = [
     "VecLearnedReward",
     "__version__",
     "envs",
+    "relabel_replay_buffer",
 ]

@@ -20,8 +20,9 @@ from sb3_tare import LIRPG, TAREAWR, TAREPPO, RewardLearner
 from sb3_tare.analysis import Episode, correlations, histogram, load_model, make_env, record, slope, timeline, write_video
 from sb3_tare.analysis.__main__ import main
 from sb3_tare.analysis.headless import choose_backend
-from sb3_tare.analysis.loading import find_statistics, trained_behind_vec_normalize
+from sb3_tare.analysis.loading import trained_behind_vec_normalize
 from sb3_tare.analysis.video import WIDTH, _images
+from sb3_tare.utils.vec_normalize import find_statistics
 
 ROOT = Path(__file__).parents[1]
 CHAIN = "sb3_tare/Chain-v0"
@@ -275,7 +276,7 @@ def test_the_command_finds_the_statistics_that_belong_to_a_model_or_refuses(save
 
 def test_statistics_lie_where_sb3_and_rl_zoo3_put_them(tmp_path):
     def found(model, was_used=None):
-        return find_statistics(tmp_path / model, was_used)
+        return find_statistics(tmp_path / model, was_used, "with --vecnormalize")
 
     assert found("best_model.zip") is None
     for name in ("a/vecnormalize.pkl", "rl_model_vecnormalize_256_steps.pkl"):

@@ -207,6 +207,19 @@ def test_a_minari_data_set_of_dictionaries_becomes_its_episodes():
     assert memory.observations_at(memory.paths().rows)["mode"].flatten().tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 0, 1, 2, 0, 1]
 
 
+@pytest.mark.parametrize("nested", [False, True], ids=["image", "dictionary"])
+def test_images_of_a_minari_data_set_may_be_channel_last(nested):
+    last, rng = spaces.Box(0, 255, (36, 40, 3), dtype=np.uint8), np.random.default_rng(0)
+    images = rng.integers(256, size=(6, *last.shape), dtype=np.uint8)
+    each = episode(5, 0, "terminations")
+    each.observations = {"view": images, "body": each.observations} if nested else images
+    space = spaces.Dict({"view": last, "body": OBSERVATION}) if nested else last
+    model = awr(vec_env(1, lambda: Toy(space, action_space=UNEVEN)), "MultiInputPolicy" if nested else "MlpPolicy")
+    memory = memory_from_minari(model, SimpleNamespace(iterate_episodes=lambda: iter([each])))
+    seen = memory.observations_at(memory.paths().rows)
+    np.testing.assert_array_equal((seen["view"] if nested else seen), images[:-1].transpose(0, 3, 1, 2))
+
+
 def test_a_data_set_on_this_machine_is_read_by_its_name(tmp_path, monkeypatch):
     import minari
 

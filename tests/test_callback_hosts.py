@@ -372,9 +372,9 @@ def test_training_may_end_twice():
 
 def test_the_last_reward_step_is_taken_when_training_ends():
     model, learner = ppo(), implicit_learner()
-    before = Watch(training_end=lambda _: states.append(snapshot(learner.state_dict())))
+    before = Watch(rollout_end=lambda _: states.append(snapshot(learner.state_dict())))
     states = []
-    model.learn(ITERATION, callback=[before, learner])
+    model.learn(ITERATION, callback=[learner, before])
     assert "/reward_model/network.head.weight" in differences(states[0], snapshot(learner.state_dict()))
 
 

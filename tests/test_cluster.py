@@ -41,4 +41,5 @@ def test_every_job_ends_once_with_the_local_result_though_a_node_dies_and_one_th
     assert "Traceback" in failed.why
     done = [update for update in ended if isinstance(update, Done)]
     assert sorted(update.job.name for update in done) == ["ppo", "tare_mlpmul"]
-    assert all(update.result == train(update.job) for update in done)
+    for update in done:
+        assert {key: value for key, value in update.result.items() if key != "made"} == train(update.job)

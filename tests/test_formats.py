@@ -23,6 +23,7 @@ from sb3_tare.experiments.running import results
 from sb3_tare.experiments.studies import jobs_of
 from sb3_tare.networks.state_action import StateAction
 from sb3_tare.utils.formats import FORMATS, KEY, stamp
+from sb3_tare.utils.sums import SUMS
 
 UNNUMBERED = Path(__file__).parent / "data" / "unnumbered"
 EXPECTED = json.loads((UNNUMBERED / "expected.json").read_text())
@@ -269,7 +270,7 @@ def edited(path: Path, to: Path, **entries) -> None:
 
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
+            contents = {name: archive.read(name) for name in archive.namelist() if name != SUMS}
         contents["data"] = json.dumps(changed(json.loads(contents["data"])))
         with zipfile.ZipFile(to, "w") as archive:
             for name, content in contents.items():

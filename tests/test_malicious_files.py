@@ -20,6 +20,7 @@ from sb3_tare import TAREPPO, LearnedReward, RewardLearner
 from sb3_tare.analysis.loading import load_model
 from sb3_tare.awr.memory import PathMemory
 from sb3_tare.utils.known import KNOWN, KnownUnpickler
+from sb3_tare.utils.sums import SUMS
 
 
 class Runs:
@@ -56,9 +57,12 @@ def load_memory(path: Path):
 
 
 def with_entries(path: Path, **changes) -> None:
-    """Replace entries of the archive; names hold two underscores for a dot, and ``data`` is changed key by key."""
+    """Replace entries of the archive, which forgets its checksums.
+
+    Names hold two underscores for a dot, and ``data`` is changed key by key.
+    """
     with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
+        parts = {name: archive.read(name) for name in archive.namelist() if name != SUMS}
     data = changes.pop("data", {})
     parts["data"] = json.dumps({**json.loads(parts["data"]), **data}).encode()
     parts |= {name.replace("__", "."): content for name, content in changes.items()}

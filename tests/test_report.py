@@ -1,6 +1,5 @@
 """The report of a study: its numbers, its figures, and a page that needs nothing else."""
 
-import base64
 import csv
 import re
 import sys
@@ -70,17 +69,12 @@ def test_the_page_holds_its_pictures_and_asks_for_nothing(tmp_path):
     text = report(tmp_path)
     page = References()
     page.feed(text)
-    pictures = [address for address in page.addresses if address.startswith("data:image/svg+xml;base64,")]
-    assert len(pictures) == 5
-    assert [address for address in page.addresses if address not in pictures] == ["data:,"]
-    assert not page.tags & {"script", "iframe", "object", "embed", "base"}
-    assert "url(" not in text
+    assert text.count('<svg viewBox="0 0 ') == 6 + 2  # two lines of the legend
+    assert set(page.addresses) == {"data:,", *(address for address in page.addresses if address.startswith("#"))}
+    assert not page.tags & {"script", "iframe", "object", "embed", "base", "image", "img"}
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', text.replace("data:,", "#")))
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
     assert "@import" not in text
-    for picture in pictures:
-        svg = base64.b64decode(picture.partition(",")[2]).decode()
-        assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', svg))
-        assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", svg))
-        assert "<image" not in svg
 
 
 def test_equal_results_give_an_equal_page(tmp_path):
@@ -110,17 +104,31 @@ def test_training_returns_are_of_the_steps_between_evaluations():
 
 @pytest.mark.parametrize(("value", "score"), [(-1200.0, 0.0), (-200.0, 1.0), (-700.0, 0.5), (-1700.0, -0.5)])
 def test_scores_do_not_mind_negative_returns(value, score):
-    assert Scale(zero=-1200.0, one=-200.0).score(value) == score
+    assert Scale(zero=-1200.0, one=-200.0, spread=0.0).score(value) == score
 
 
-def test_an_environment_in_which_the_reference_has_not_learned_is_left_out_and_named(tmp_path):
-    study(tmp_path, final=lambda job: -1.0 if job.env == "a/Slow-v0" and job.name == "ppo" else 5.0)
-    assert "Left out, as ppo has not learned there or has no result: a/Slow-v0." in report(tmp_path)
+@pytest.mark.parametrize("final", [-1.0, 2.9])
+def test_an_environment_in_which_the_reference_is_not_far_from_chance_is_left_out_and_named(final, tmp_path):
+    study(tmp_path, final=lambda job: final if job.env == "a/Slow-v0" and job.name == "ppo" else 5.0)
+    assert "Left out, as ppo is not far from chance there or has no result: a/Slow-v0." in report(tmp_path)
 
 
-def test_a_study_whose_reference_never_learned_has_a_page_all_the_same(tmp_path):
+def test_a_reference_is_far_from_chance_beyond_three_standard_deviations_of_untrained_episodes():
+    assert [Scale(zero=1.0, one=one, spread=2.0).usable for one in (6.9, 7.1)] == [False, True]
+    assert [Scale(zero=1.0, one=one, spread=0.0).usable for one in (0.9, 1.0, 1.1)] == [False, False, True]
+
+
+def test_figures_of_scores_go_where_there_are_none_any_more(tmp_path):
+    study(tmp_path)
+    report(tmp_path)
     study(tmp_path, final=lambda job: -1.0)
-    assert report(tmp_path).count("<img") == 2
+    page = report(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.svg")} == {
+        "training.svg",
+        "evaluation.svg",
+        "probability_of_improvement.svg",
+    }
+    assert page.count("<figure>") == 2
 
 
 def test_scores_take_only_seeds_that_every_environment_has(tmp_path):
@@ -159,7 +167,7 @@ def test_results_of_two_studies_in_a_folder_are_an_error(tmp_path):
         report(tmp_path)
 
 
-def test_estimates_are_the_libraries_and_the_callers_generator_stays_as_it_is():
+def test_estimates_are_reproducible_and_the_callers_generator_stays_as_it_is():
     values = np.array([[1.0], [2.0], [3.0], [10.0]])
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     estimate = statistics.interquartile_mean(values)
@@ -170,8 +178,10 @@ def test_estimates_are_the_libraries_and_the_callers_generator_stays_as_it_is():
     np.testing.assert_array_equal(statistics.interquartile_mean(values).bounds, estimate.bounds)
 
 
-def test_the_probability_of_improvement_counts_pairs():
-    assert statistics.probability_of_improvement(np.array([[1.0], [3.0]]), np.array([[2.0], [0.0]])).value == [0.75]
+def test_the_probability_of_improvement_counts_pairs_and_a_tie_for_one_half():
+    found = statistics.probability_of_improvement([np.array([1.0, 3.0]), np.ones(2)], [np.array([2.0, 0.0]), np.ones(3)])
+    assert [estimate.value for estimate in found.by_env] == [[0.75], [0.5]]
+    assert found.overall.value == [0.625]
 
 
 def test_a_performance_profile_is_the_share_above_each_threshold():
@@ -222,9 +232,9 @@ def test_intervals_of_the_page_are_words():
 
 def test_a_missing_extra_is_answered_with_the_command_that_installs_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.reporting.report")
-    monkeypatch.delitem(sys.modules, "sb3_tare.experiments.reporting.plots")
-    monkeypatch.delattr("sb3_tare.experiments.reporting.plots")
+    for module in [name for name in sys.modules if name.startswith("sb3_tare.experiments.reporting.")]:
+        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.delattr(module)
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path)])
     assert "[plots]'" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.experiments.running.results import read, write
 from sb3_tare.experiments.running.runner import run
-from sb3_tare.experiments.running.training import train
+from sb3_tare.experiments.running.training import Trained, train, train_model
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import ALGORITHMS, TASKS, VARIANTS
 from sb3_tare.networks.multiplicative import LSTMbMul
@@ -314,7 +314,8 @@ def test_a_job_whose_process_is_killed_fails_alone_and_the_next_has_the_result_t
     started, failed, _, *_, done = updates
     assert started == Steps(tiny()[0], 0)
     assert failed == Failed(tiny()[0], "its process ended with exit code -9")
-    assert done == Done(tiny()[1], train(tiny()[1]))
+    assert done.job == tiny()[1]
+    assert {key: value for key, value in done.result.items() if key != "made"} == train(tiny()[1])
 
 
 def test_closing_an_engine_ends_its_processes():
@@ -326,18 +327,27 @@ def test_closing_an_engine_ends_its_processes():
 
 
 def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sb3_tare.experiments.__main__.local", lambda jobs, processes: Here(attempt)(jobs))
-    arguments = small_run(tmp_path, "ppo", "tare_default")
-    arguments.insert(arguments.index("--out"), 'reward_kwargs={"preset": "implicit", "architecture": "MLPMul"}')
-    assert main(arguments) == 1
+    def fail(job: Job, *_):
+        if job.name == "ppo":
+            raise RuntimeError("out of luck")
+        return train_model(job)
+
+    monkeypatch.setattr(engines, "train_model", fail)
+    monkeypatch.setattr("sb3_tare.experiments.run_command.local", lambda jobs, **_: Here(attempt)(jobs))
+    assert main(small_run(tmp_path, "ppo", "tare_default")) == 1
     told = capsys.readouterr().out
     assert "ppo on Pendulum-v1, seed 0 failed:\nTraceback" in told
-    assert "unexpected keyword argument 'reward_kwargs'" in told
+    assert "RuntimeError: out of luck" in told
+    assert "ppo on Pendulum-v1, seed 0: failed; 1 of 2 runs are over" in told
     assert [path.name for path in tmp_path.iterdir()] == ["Pendulum-v1.tare_default.seed0.json"]
 
 
 def test_a_return_that_is_not_finite_fails_its_job_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(engines, "train", lambda job, _: {**pretend(job).result, "measured": [math.nan] * (job.name == "ppo")})
+    monkeypatch.setattr(
+        engines,
+        "train_model",
+        lambda job, *_: Trained({**pretend(job).result, "measured": [math.nan] * (job.name == "ppo")}, None, {}),
+    )
     (failure,) = run(tiny(), tmp_path, Here(attempt), Console(quiet=True))
     assert failure.job.name == "ppo"
     assert "nan" in failure.why
@@ -379,11 +389,11 @@ def test_a_killed_study_goes_on_without_repeating_finished_jobs(tmp_path):
 
 
 def test_ctrl_c_says_that_finished_runs_are_kept(tmp_path, monkeypatch, capsys):
-    def interrupted(jobs, processes):
+    def interrupted(jobs, **_):
         yield pretend(jobs[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sb3_tare.experiments.__main__.local", interrupted)
+    monkeypatch.setattr("sb3_tare.experiments.run_command.local", interrupted)
     with pytest.raises(SystemExit) as ended:
         main(small_run(tmp_path, "ppo", "tare_mlpmul"))
     assert ended.value.code == 130

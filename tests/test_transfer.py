@@ -15,6 +15,7 @@ from sb3_tare.rewards.wrappers import LearnedRewardWrapper, VecLearnedReward
 
 STEPWISE = ("LSTMf", "MLPMul", "MLPConcat", "StateAction", "StateActionTanh", "StateActionUnbounded")
 DISCRETE, DICT = spaces.Discrete(3), spaces.Dict(a=spaces.Box(-1, 1, (2,)), b=spaces.Discrete(3))
+BODY = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
 IMAGE = spaces.Box(0, 255, (3, 16, 16), dtype=np.uint8)
 
 
@@ -68,6 +69,29 @@ def test_a_wrapper_pays_exactly_what_the_network_gives(tmp_path):
     ]
     np.testing.assert_allclose(paid, expected, rtol=1e-5)
     assert paid == learned
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["image", "dictionary"])
+def test_images_are_paid_for_channel_last_as_environments_give_them(nested):
+    last = spaces.Box(0, 255, (36, 40, 3), dtype=np.uint8)
+    space = {"observation_space": spaces.Dict({"view": last, "body": BODY}) if nested else last}
+    policy = "MultiInputPolicy" if nested else "MlpPolicy"
+    model = tare(vec_env(make=lambda: Toy(**space)), policy, architecture="StateAction", zero_head=False)
+    reward = LearnedReward.of(model.learn(ITERATION))
+    observations, actions, _, paid, _ = through_gym(LearnedRewardWrapper(Toy(**space), reward))
+    images = [each["view"] if nested else each for each in observations]
+    first = np.stack(images).transpose(0, 3, 1, 2)
+    seen = {"view": first, "body": np.stack([each["body"] for each in observations])} if nested else first
+    whole = reward.relabel(seen, np.stack(actions), np.zeros(len(paid)), [len(paid)])
+    np.testing.assert_allclose(paid, whole, rtol=1e-4, atol=1e-6)
+    assert np.std(paid) > 0
+    copies = [VecLearnedReward(venv, reward) for venv in (vec_env(make=lambda: Toy(**space)), model.get_env())]
+    pays = []
+    for copy in copies:  # as it is, and in the VecTransposeImage that SB3 puts around it
+        copy.seed(0)
+        copy.reset()
+        pays.append([copy.step(action[None])[1] for action in actions[:5]])
+    np.testing.assert_allclose(*pays, rtol=1e-5)
 
 
 def test_the_learned_reward_can_be_added_with_a_coefficient():

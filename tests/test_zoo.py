@@ -96,6 +96,18 @@ def test_a_named_file_of_hyperparameters_replaces_ours(tmp_path, monkeypatch, ca
     assert model.reward_learner.settings.advantage.reward_mode == "replace"
 
 
+def test_our_own_arguments_may_be_text_as_those_of_rl_zoo3_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yml").write_text(
+        "Pendulum-v1: {n_timesteps: 64, policy: MlpPolicy, train_freq: 64, buffer_size: 256, critic_learning_rate: lin_0.02, "
+        "reward_kwargs: \"dict(decomposition_learning_rate='lin_0.01', decomposition_updates=2)\"}"
+    )
+    main("train", ["--algo", "tare_awr", "--env", "Pendulum-v1", *TINY[:4], "-conf", "mine.yml"])
+    model = TAREAWR.load("logs/tare_awr/Pendulum-v1_1/Pendulum-v1.zip")
+    assert model.critic_lr_schedule(0.5) == pytest.approx(0.01)
+    assert model.reward_learner.settings.decomposition.decomposition_learning_rate == "lin_0.01_0.0_1.0"
+
+
 def test_enjoy_runs_what_was_trained(trained):
     output = command_line("-m", "sb3_tare.zoo", "enjoy", *HOPPER, "-f", "logs", "--no-render", "-n", "1000", cwd=trained)
     assert "Loading running average" in output
@@ -111,12 +123,14 @@ def test_enjoy_runs_the_best_model_and_checkpoints_too(which, in_trained, capsys
     assert f"Loading logs/tare_ppo/Hopper-v5_1/{file}.zip" in output
 
 
-def test_an_environment_with_a_slash_in_its_id_is_trained_and_filmed(tmp_path, monkeypatch):
+def test_an_environment_with_a_slash_in_its_id_is_trained_filmed_and_evaluated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main("train", [*CHAIN, *TINY])
     main("record_video", [*CHAIN, "-f", "logs", "-n", "20"])
     (video,) = Path("logs/tare_ppo/sb3_tare-Chain-v0_1/videos").glob("*.mp4")
     assert video.stat().st_size > 1000
+    main("benchmark", ["--log-dir", "logs", "--benchmark-dir", "bench", "--no-hub", "-n", "100"])
+    assert "|tare_ppo|sb3_tare-Chain-v0|" in Path("bench/benchmark.md").read_text()
 
 
 def test_training_goes_on_from_a_checkpoint_with_its_own_normalisation(in_trained, tmp_path):

@@ -11,6 +11,7 @@ from sb3_tare.advantages.generalised import generalised_advantages
 from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.rollout import Baseline, Part
 from sb3_tare.settings import LearnerSettings
+from sb3_tare.utils.schedules import value_now
 
 EDIT_TOLERANCE = 1e-4
 """Largest difference between two estimates, relative to the largest advantage, that kernels may make and nobody has to."""
@@ -31,6 +32,10 @@ class Discounts(Protocol):
     def sums(self) -> DiscountedSums:
         """Its function for discounted sums."""
 
+    @property
+    def progress(self) -> float:
+        """The share of its run that is still to come."""
+
 
 class Advantages:
     """Extrinsic and parameterised advantages of a part, ``[n]`` each, in extrinsic reward units.
@@ -42,7 +47,7 @@ class Advantages:
     def __init__(self, settings: LearnerSettings, host: Discounts) -> None:
         self.host = host
         self._learned_lambda = settings.advantage.gae_lambda
-        self._coefficient = settings.advantage.reward_coef if settings.advantage.reward_mode == "add" else 1.0
+        self._reward_coef = settings.advantage.reward_coef if settings.advantage.reward_mode == "add" else 1.0
         self._replaces = settings.advantage.reward_mode == "replace"
         self._one_critic = settings.critic.critics == 1
         variants: dict[tuple[str, int], Callable[[Part, Tensor, Tensor], Tensor]] = {
@@ -54,6 +59,10 @@ class Advantages:
         self.parameterised = variants[settings.advantage.reward_mode, settings.critic.critics]
         """A_phi ``[n]`` that the policy is trained on, of a part, its learned rewards ``[n]`` and its extrinsic advantages
         ``[n]``; differentiable in the second."""
+
+    @property
+    def _coefficient(self) -> float:
+        return value_now(self._reward_coef, self.host)
 
     def check(self, part: Part) -> None:
         """Check that what others have made of the host's own estimates will reach the policy.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, Unpack
+from pathlib import Path
+from typing import Any, Self, TypeVar, Unpack
 
 import torch
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from torch import Tensor
 
 from sb3_tare.algorithms.memory_settings import MemoryKwargs, MemorySettings
 from sb3_tare.algorithms.owner import OwnsRewardLearner
+from sb3_tare.algorithms.taking_over import carried_over, taken_over
 from sb3_tare.awr.awr import AWR
 from sb3_tare.awr.memory import Paths
 from sb3_tare.hosts.awr import ActorUpdate, AWRHost
@@ -109,6 +111,41 @@ class TAREAWR(OwnsRewardLearner, AWR):
 
     def __init__(self, *args: Any, reward_kwargs: MemoryKwargs | None = None, **kwargs: Any) -> None:
         super().__init__(*args, reward_kwargs=reward_kwargs, **kwargs)
+
+    @classmethod
+    def from_awr(
+        cls,
+        model_or_path: AWR | str | Path,
+        reward_kwargs: MemoryKwargs | None = None,
+        env: GymEnv | None = None,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Go on from a trained AWR: its policy, optimisers, schedules, step count and environment, as copies.
+
+        ``learn(..., reset_num_timesteps=False)`` counts its steps on; the environment is reset before.
+
+        :param model_or_path: an AWR, whose memory both then have, or the file of one, to which ``load_replay_buffer`` brings
+            the memory
+        :param reward_kwargs: see :class:`MemorySettings`
+        :param env: None: the model's own
+        :param device: None: the model's own
+        :raises TypeError: if it is a model of another class, or for an unknown setting
+        :raises ValueError: if it is a file of another algorithm, ``env`` has other spaces or does not fit the memory, or a
+            setting is out of its range
+        """
+        model = taken_over(model_or_path, AWR, cls, env, device, reward_kwargs=reward_kwargs)
+        if isinstance(model_or_path, AWR):
+            model._take(model_or_path.replay_buffer)
+        return model
+
+    def as_awr(self) -> AWR:
+        """A plain AWR that goes on from here, with policy, optimisers, step count, memory and environment, without the reward.
+
+        :return: a copy but for memory and environment, which both have
+        """
+        model = carried_over(self, AWR, None, None)
+        model._take(self.replay_buffer)  # with the paths that are under way
+        return model
 
     def learn(
         self: SelfTAREAWR,

@@ -19,11 +19,12 @@ from sb3_tare.analysis.correlating import FEWEST_EPISODES, correlations, scales
 from sb3_tare.analysis.drawing import write_figure
 from sb3_tare.analysis.figures import histogram, timeline
 from sb3_tare.analysis.headless import choose_backend
-from sb3_tare.analysis.loading import find_statistics, load_model, make_env, trained_behind_vec_normalize, why_not_filmed
+from sb3_tare.analysis.loading import load_model, make_env, trained_behind_vec_normalize, why_not_filmed
 from sb3_tare.analysis.recording import Episode, record
 from sb3_tare.analysis.video import write_video
 from sb3_tare.utils.extras import what_to_install
 from sb3_tare.utils.files import reward_path, write_text
+from sb3_tare.utils.vec_normalize import find_statistics
 
 DPI = 150
 DEFAULT_FPS = 30.0
@@ -72,7 +73,9 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     set_random_seed(arguments.seed)
     model: Any = load_model(arguments.model, arguments.algorithm)
     reward, holder = _reward(arguments, model)
-    statistics = arguments.vecnormalize or find_statistics(arguments.model, trained_behind_vec_normalize(holder))
+    statistics = arguments.vecnormalize or find_statistics(
+        arguments.model, trained_behind_vec_normalize(holder), "with --vecnormalize"
+    )
     if statistics is not None:
         say(f"VecNormalize as in {statistics}")
     backend = choose_backend(arguments.env)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import sb3_tare
 from sb3_tare.utils.entries import entries_of
-from sb3_tare.utils.files import zip_path
 from sb3_tare.utils.numbered import algorithm_in
 
 
@@ -61,30 +59,6 @@ def trained_behind_vec_normalize(path: str | Path) -> bool | None:
         entries.value("_continuation", "load the model with the class that saved it") if "_continuation" in entries else None
     )
     return {**(of_model or {}), **entries.data}.get("vec_normalize")
-
-
-def find_statistics(model: str | Path, was_used: bool | None) -> Path | None:
-    """The file of ``VecNormalize``'s statistics that belongs to a model, where SB3 and rl-zoo3 put it.
-
-    :param model: its file
-    :param was_used: whether it was trained behind ``VecNormalize``, or None if nobody knows
-    :return: None if there is none, or it was not used
-    :raises ValueError: if it was used and there is none, or there are several
-    """
-    if was_used is False:
-        return None
-    model = zip_path(model)
-    folder, numbered = model.parent, re.sub(r"_(\d+_steps)$", r"_vecnormalize_\1", model.stem)
-    of_its_own = [folder / f"{numbered}.pkl", folder / model.stem / "vecnormalize.pkl", folder / "vecnormalize.pkl"]
-    found = next(([file] for file in of_its_own if file.exists()), sorted(folder.glob("*/vecnormalize.pkl")))
-    if len(found) > 1:
-        raise ValueError(f"name the statistics of {model} with --vecnormalize; there are {', '.join(map(str, found))}")
-    if was_used and not found:
-        raise ValueError(
-            f"{model} was trained behind VecNormalize, and its statistics lie neither beside it nor in a folder there as "
-            "vecnormalize.pkl: name their file with --vecnormalize, or the policy and the reward see what they never saw"
-        )
-    return found[0] if found else None
 
 
 def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None = None, film: bool = False) -> VecEnv:

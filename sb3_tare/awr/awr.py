@@ -26,6 +26,7 @@ from sb3_tare.lean.dispatch import HostLoop
 from sb3_tare.utils.arguments import unknown_argument
 from sb3_tare.utils.continuation import Continuable
 from sb3_tare.utils.numbered import read_memory, write_memory
+from sb3_tare.utils.schedules import from_text
 
 SelfAWR = TypeVar("SelfAWR", bound="AWR")
 log = logging.getLogger("sb3_tare")
@@ -48,7 +49,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a subclass of
         :class:`~sb3_tare.awr.policy.AWRPolicy`
     :param env: as for every algorithm of SB3; Box actions need finite bounds
-    :param learning_rate: step size of the actor, a number or a schedule
+    :param learning_rate: step size of the actor, a number or a schedule: a function of the progress that remains, or text such
+        as ``lin_0.0001``
     :param critic_learning_rate: step size of the critic, likewise
     :param buffer_size: steps in the replay memory, of all environments together
     :param batch_size: steps in a gradient step
@@ -89,8 +91,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
         self,
         policy: str | type[AWRPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 5e-5,
-        critic_learning_rate: float | Schedule = 1e-2,
+        learning_rate: float | str | Schedule = 5e-5,
+        critic_learning_rate: float | str | Schedule = 1e-2,
         buffer_size: int = 50_000,
         batch_size: int = 256,
         gamma: float = 0.99,
@@ -120,7 +122,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         if not isinstance(lean, bool):
             raise TypeError(f"lean must be True or False, got {lean!r}")
         self.lean = lean
-        self.critic_learning_rate = critic_learning_rate
+        self.critic_learning_rate = from_text("critic_learning_rate", critic_learning_rate)
         self.td_lambda = td_lambda
         self.temperature = temperature
         self.max_weight = max_weight
@@ -137,7 +139,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         super().__init__(
             policy,
             env,
-            learning_rate,
+            from_text("learning_rate", learning_rate),
             buffer_size=buffer_size,
             learning_starts=0,
             batch_size=batch_size,
@@ -266,9 +268,8 @@ class AWR(Continuable, AdvantageWeightedRegression):
             format
         """
         dropped = self.replay_buffer is None  # by who had no use for it
-        memory_class = self.replay_buffer_class if dropped else type(self.replay_buffer)
-        assert memory_class is not None
-        memory = read_memory(path, memory_class)
+        assert self.replay_buffer_class is not None
+        memory = read_memory(path, self.replay_buffer_class if dropped else type(self.replay_buffer))
         check_fits(memory, self)
         size = self.buffer_size // self.n_envs if dropped else self.replay_buffer.buffer_size
         if (memory.buffer_size, memory.n_envs) != (size, self.n_envs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ class PathMemory(ReplayBuffer):
     Actions are stored as the policy drew them, those of a ``Box`` in units in which its bounds are -1 and 1, unclipped.
     Arguments are those of SB3's class.
     """
+
+    paid_by: ClassVar[str] = "TAREAWR, which relabels it in each iteration"
+    """Words for what pays learned rewards for its steps, of which no rewards in it are replaced"""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from sb3_tare.awr.memory import PathMemory, memory_class_for
+from sb3_tare.utils.images import channel_first
 
 
 def memory_from_replay_buffer(buffer: ReplayBuffer) -> PathMemory:
@@ -75,7 +76,7 @@ def memory_from_minari(model: Any, dataset: Any) -> PathMemory:
     """All steps of a Minari data set.
 
     :param model: whose spaces and device the memory is for
-    :param dataset: a ``minari.MinariDataset``, or the name of one that is on this machine
+    :param dataset: a ``minari.MinariDataset``, or the name of one that is on this machine; images channel first or last
     :raises ImportError: if ``minari`` is not installed
     :raises ValueError: as :func:`memory_from_transitions`
     """
@@ -86,9 +87,10 @@ def memory_from_minari(model: Any, dataset: Any) -> PathMemory:
             raise ImportError("Minari data sets need the extra: pip install 'sb3-tare[minari]'") from error
         dataset = minari.load_dataset(dataset)
     episodes = list(dataset.iterate_episodes())
+    seen = [channel_first(_map(episode.observations, np.asarray), model.observation_space) for episode in episodes]
     parts = {
-        "observations": [_map(episode.observations, lambda array: np.asarray(array)[:-1]) for episode in episodes],
-        "next_observations": [_map(episode.observations, lambda array: np.asarray(array)[1:]) for episode in episodes],
+        "observations": [_map(each, lambda array: array[:-1]) for each in seen],
+        "next_observations": [_map(each, lambda array: array[1:]) for each in seen],
         **{name: [getattr(episode, name) for episode in episodes] for name in ("actions", "rewards", "terminations")},
         "timeouts": [episode.truncations for episode in episodes],
     }

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sb3_tare.experiments.benchmarks import bounds, speed
-from sb3_tare.experiments.running.engines import Engine, local
-from sb3_tare.experiments.running.runner import run
-from sb3_tare.experiments.studies import STUDIES, jobs_of
+from sb3_tare.experiments.run_command import add_run
+from sb3_tare.experiments.studies import STUDIES
 from sb3_tare.experiments.variants import TASKS, VARIANTS
 from sb3_tare.utils.extras import what_to_install
 
@@ -34,11 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["speed"]:
         speed.main(given[1:])
         return 0
-    parser = argparse.ArgumentParser(prog="python -m sb3_tare.experiments", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run | report | list | speed")
-    commands.add_parser("speed", help="what learning the reward costs beside PPO; its own options by speed --help")
-    for add in (_add_run, _add_report, _add_list):
-        add(commands)
+    parser = make_parser()
     parsed = parser.parse_args(given)
     try:
         return parsed.command(parsed, Console(width=None if Console().is_terminal else 120))
@@ -53,22 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(130, "stopped; finished runs are kept, and the same command goes on from them\n")
 
 
-def _add_run(commands: Any) -> None:
-    parser = commands.add_parser("run", help="run what is missing of a study")
-    parser.add_argument("study", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
-    parser.add_argument("--envs", nargs="+", default=[], metavar="ID", help="instead of the study's")
-    parser.add_argument("--variants", nargs="+", default=[], choices=VARIANTS, metavar="NAME", help="instead of the study's")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
-    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="the seeds count up from it (default: 0)")
-    parser.add_argument("--steps", type=int, help="environment steps of a run, instead of the study's")
-    parser.add_argument("--evaluations", type=int, default=20, help="over a run (default: 20)")
-    parser.add_argument("--evaluation-episodes", type=int, default=10, help="in each evaluation (default: 10)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=JSON", help="arguments of every algorithm, n_steps=512")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time on this machine (default: 2)")
-    parser.add_argument("--address", help="of a Ray cluster that runs as many at a time as it has cores")
-    parser.add_argument("--cores", type=float, default=1, help="of the cluster for each run (default: 1)")
-    parser.add_argument("--out", type=Path, help="folder of result files (default: results/STUDY)")
-    parser.set_defaults(command=_run)
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, but for the options of ``speed``."""
+    parser = argparse.ArgumentParser(prog="python -m sb3_tare.experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="run | report | list | speed")
+    commands.add_parser("speed", help="what learning the reward costs beside PPO; its own options by speed --help")
+    for add in (add_run, _add_report, _add_list):
+        add(commands)
+    return parser
 
 
 def _add_report(commands: Any) -> None:
@@ -80,51 +66,6 @@ def _add_report(commands: Any) -> None:
 
 def _add_list(commands: Any) -> None:
     commands.add_parser("list", help="studies and variants").set_defaults(command=_list)
-
-
-def _run(arguments: argparse.Namespace, console: Console) -> int:
-    if arguments.seeds < 1 or arguments.jobs < 1:
-        raise ValueError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}")
-    if arguments.first_seed < 0:
-        raise ValueError(f"--first-seed must be at least 0, got {arguments.first_seed}")
-    jobs = jobs_of(
-        arguments.study,
-        arguments.seeds,
-        arguments.variants,
-        arguments.envs,
-        arguments.steps,
-        dict(map(_assignment, arguments.set)),
-        first_seed=arguments.first_seed,
-        evaluations=arguments.evaluations,
-        evaluation_episodes=arguments.evaluation_episodes,
-    )
-    for env in {job.env for job in jobs}:
-        gym.make(env).close()  # an unknown id, or an extra that is missing, is an error before anything runs
-    folder = arguments.out or Path("results") / arguments.study
-    failures = run(jobs, folder, _engine(arguments), console)
-    for failed in failures:
-        console.print(
-            f"\n{failed.job.title} failed:\n{failed.why}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
-    if failures:
-        console.print(f"{len(failures)} runs failed; the same command runs them again", highlight=False)
-    return 1 if failures else 0
-
-
-def _engine(arguments: argparse.Namespace) -> Engine:
-    if arguments.address is None:
-        return partial(local, processes=arguments.jobs)
-    from sb3_tare.experiments.running.cluster import cluster  # needs an extra
-
-    return partial(cluster, address=arguments.address, cores=arguments.cores)
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    try:
-        return name, json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"--set takes NAME=JSON, such as n_steps=512, got {text!r}") from error
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:

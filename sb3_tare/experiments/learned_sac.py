@@ -22,6 +22,9 @@ class LearnedSAC(SAC):
         super().__init__(*args, **kwargs)
         self.learner = RewardLearner(**reward_kwargs)
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "learner"]  # a callback has a file of its own
+
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         others = callback if isinstance(callback, list) else [callback] if isinstance(callback, BaseCallback) else []
         return super()._init_callback([*others, self.learner], progress_bar)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sb3_tare.envs import MUJOCO_TASKS, TRIALS
 from sb3_tare.experiments.running.jobs import Job
-from sb3_tare.experiments.variants import variant_on
+from sb3_tare.experiments.variants import Variant, variant_on
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ STUDIES: dict[str, Study] = {
         ("sb3_tare/EpisodicHalfCheetah-v5", "sb3_tare/EpisodicHopper-v5", "sb3_tare/EpisodicWalker2d-v5"),
         steps=150_000,
     ),
+    # With --variants-from a file of your own.
+    "own": Study("Your own variants, from a file, against PPO", ("ppo",), ("Hopper-v5",)),
     "minigrid": Study(
         "TARE against its host on MiniGrid, with a convolution shared by policy, critic and reward",
         ("ppo_grid", "tare_paper_grid", "tare_default_grid"),
@@ -143,6 +145,7 @@ def jobs_of(
     steps: int | None = None,
     changes: Mapping[str, Any] | None = None,
     first_seed: int = 0,
+    own: Mapping[str, Variant] | None = None,
     **protocol: int,
 ) -> list[Job]:
     """The runs of a study, seed by seed, so that an unfinished study has as much of each variant.
@@ -154,6 +157,7 @@ def jobs_of(
     :param steps: instead of the study's
     :param changes: keyword arguments that every variant's algorithm gets beside its own
     :param first_seed: from which the seeds count up
+    :param own: variants by name, beside those of this package
     :param protocol: further fields of :class:`~sb3_tare.experiments.running.jobs.Job`
     """
     study = STUDIES[name]
@@ -164,7 +168,7 @@ def jobs_of(
         Job(
             study=name,
             name=variant,
-            variant=variant_on(variant, env).changed(changes or {}),
+            variant=(own[variant] if own and variant in own else variant_on(variant, env)).changed(changes or {}),
             env=env,
             seed=seed,
             steps=study.steps if steps is None else steps,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from stable_baselines3 import PPO, SAC
@@ -33,11 +34,27 @@ ALGORITHMS: dict[str, Callable[..., BaseAlgorithm]] = {
 """Names that a variant may give: classes of algorithms, and functions that build one and choose its policy, or its layers."""
 
 
+def algorithm_named(name: str) -> Callable[..., BaseAlgorithm]:
+    """One of :data:`ALGORITHMS`, or what ``module:Name`` is in a module that can be imported.
+
+    :raises ValueError: if there is none of that name
+    """
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, or module:Name, got {name!r}")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"there is no algorithm {name}: {error}") from error
+
+
 @dataclass(frozen=True)
 class Variant:
     """An algorithm and its arguments, as a result file can hold them.
 
-    :param algorithm: a name in :data:`ALGORITHMS`
+    :param algorithm: a name in :data:`ALGORITHMS`, or ``module:Name``
     :param kwargs: its keyword arguments beside policy, environment, seed and device; anything else is its own default
     :param policy: as every algorithm of Stable-Baselines3 takes it
     :param normalize: whether observations and rewards go through ``VecNormalize``
@@ -53,7 +70,7 @@ class Variant:
 
     def build(self, env: VecEnv, seed: int) -> BaseAlgorithm:
         """The algorithm on ``env``, on the CPU."""
-        return ALGORITHMS[self.algorithm](self.policy, env, seed=seed, device="cpu", **self.kwargs)
+        return algorithm_named(self.algorithm)(self.policy, env, seed=seed, device="cpu", **self.kwargs)
 
     def changed(self, kwargs: Mapping[str, Any]) -> Variant:
         """The same with other keyword arguments beside, or in place of, its own."""

@@ -79,12 +79,25 @@ class AnyHost(ABC, Generic[RecordT]):
         """Its discount factor."""
         return self.model.gamma
 
+    @property
+    def progress(self) -> float:
+        """The share of its run that is still to come, from 1 to 0, as its own schedules see it."""
+        return self.model._current_progress_remaining
+
     @abstractmethod
     def check(self, settings: LearnerSettings) -> None:
         """Check the settings of the learner against the algorithm.
 
         :raises ValueError: if they do not go together
         """
+
+    def updates_after(self) -> int:
+        """The number of updates that the algorithm will count once its next ``train()`` is over."""
+        return 0
+
+    def is_past(self, n_updates: int) -> bool:
+        """Whether that ``train()`` is known to be over, given what :meth:`updates_after` was before."""
+        return False
 
     @abstractmethod
     def begin(self) -> None:

@@ -79,6 +79,15 @@ class OnPolicyHost(Host[Record]):
         """Steps of a rollout, of all environments."""
         return self.model.n_steps * self.model.n_envs
 
+    def updates_after(self) -> int:
+        """The number of updates that it will count once its next ``train()`` is over, unless that stops early."""
+        return self.model._n_updates + (self.model.n_epochs if self.has_epochs else 1)
+
+    def is_past(self, n_updates: int) -> bool:
+        """Whether it has counted as many updates, or emptied its buffer, which it does before a rollout's callbacks."""
+        buffer = self.model.rollout_buffer
+        return self.model._n_updates >= n_updates or (buffer.pos == 0 and not buffer.full)
+
     @property
     def gamma(self) -> float:
         """Discount factor of its buffer, which computes its advantages; the algorithm's own bootstraps time-outs alone."""

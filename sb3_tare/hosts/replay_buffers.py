@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import Tensor
 
+from sb3_tare.data.replay import rows_written
 from sb3_tare.utils.checks import check_learned
 from sb3_tare.utils.nested import Observations
 
@@ -26,6 +27,8 @@ class PaysLearnedRewards(ReplayBuffer):
     ``self.rewards[rows, columns]``, as those of SB3 do.
     """
 
+    paid_by: ClassVar[str] = "the RewardLearner, which learns from the rewards in it"
+    """Words for what pays its steps, of which no rewards in it are replaced"""
     payer: Payer | None = None
     """Pays while a reward is lent; no part of a pickle or a copy"""
     n_written: int = 0
@@ -133,8 +136,7 @@ def take_over(buffer: Any) -> PaysLearnedRewards:
             "from its own base second"
         )
     buffer.__class__ = KINDS[type(buffer)]
-    # Of a full ring nobody knows how often it was full; what matters is that its oldest row may not begin an episode.
-    buffer.n_written = buffer.buffer_size + (buffer.pos or buffer.buffer_size) if buffer.full else buffer.pos
+    buffer.n_written = rows_written(buffer)
     return buffer
 
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
 from sb3_tare.lean import categorical, gaussian
-from sb3_tare.lean.complaints import check_outputs
+from sb3_tare.lean.complaints import check_inputs, check_outputs
 from sb3_tare.lean.coverage import affine_maps, features_of, policy_obstacles
 from sb3_tare.lean.networks import ACTIVATIONS, affine, passed
 
@@ -33,8 +33,8 @@ class Acted(NamedTuple):
 class Actor(Protocol):
     """A policy that acts in a rollout."""
 
-    def act(self, observations: Any) -> Acted:
-        """Draw actions for observations ``[N, ...]``, a tensor or a dictionary of tensors."""
+    def act(self, observations: Any, step: int) -> Acted:
+        """Draw actions for observations ``[N, ...]``, a tensor or a dictionary of tensors, at a step of the run."""
 
     def clipped(self, actions: np.ndarray) -> np.ndarray:
         """Actions ``[N, ...]`` as the environments take them."""
@@ -52,13 +52,17 @@ class GeneralActor:
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self._policy = policy
 
-    def act(self, observations: Any) -> Acted:
-        """Draw actions for observations ``[N, ...]``, a tensor or a dictionary of tensors.
+    def act(self, observations: Any, step: int) -> Acted:
+        """Draw actions for observations ``[N, ...]``, a tensor or a dictionary of tensors, at a step of the run.
 
-        :raises ValueError: from torch, if a distribution's parameter is NaN
+        :raises ValueError: if a distribution's parameter is NaN, naming the observation or parameter that it comes from
         """
-        with torch.no_grad():
-            actions, values, log_probs = self._policy(observations)
+        try:
+            with torch.no_grad():
+                actions, values, log_probs = self._policy(observations)
+        except ValueError:  # torch's, which tells of the distribution alone
+            check_inputs(observations, self._policy, step)
+            raise
         return Acted(actions.cpu().numpy(), values, log_probs)
 
     def clipped(self, actions: np.ndarray) -> np.ndarray:
@@ -87,17 +91,17 @@ class WrittenOutActor:
         self._activation = ACTIVATIONS[policy.activation_fn].apply
         self._look()
 
-    def act(self, observations: Tensor) -> Acted:
-        """Draw actions for ``observations`` ``[N, ...]``.
+    def act(self, observations: Tensor, step: int) -> Acted:
+        """Draw actions for ``observations`` ``[N, ...]`` at a step of the run.
 
-        :raises ValueError: if an observation or a parameter is NaN
+        :raises ValueError: if the policy's output is NaN, naming the observation or parameter that it comes from
         """
         if [parameter.data_ptr() for parameter in self._parameters] != self._places:
             self._look()
         features = features_of(self._policy, observations)
         outputs = passed(self._actor, self._activation, features).numpy()
         values = passed(self._critic, self._activation, features)
-        check_outputs(outputs, observations, self._policy)
+        check_outputs(outputs, observations, self._policy, step)
         actions, log_probs = self._draw(outputs)
         return Acted(actions.reshape(-1, *self._shape), values, log_probs)
 

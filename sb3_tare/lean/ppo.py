@@ -5,6 +5,7 @@ from __future__ import annotations
 from stable_baselines3 import PPO
 
 from sb3_tare.lean.collecting import CollectsLeanly
+from sb3_tare.lean.complaints import check_rollout
 from sb3_tare.lean.dispatch import GENERAL, SB3, HostLoop, host_loop
 from sb3_tare.lean.general import general_steps
 from sb3_tare.lean.update import update
@@ -27,7 +28,7 @@ class LeanPPO(CollectsLeanly, PPO):
 
     :param lean: False for SB3's own loops
     :raises TypeError: if ``lean`` is not a bool
-    :raises ValueError: during ``learn()``, if an observation, a loss or a parameter is NaN, naming it
+    :raises ValueError: during ``learn()``, if an observation, a reward, a loss or a parameter is not finite, naming it
     """
 
     @property
@@ -38,8 +39,10 @@ class LeanPPO(CollectsLeanly, PPO):
     def train(self) -> None:
         """Update the policy on the current rollout buffer, as :meth:`stable_baselines3.PPO.train` does.
 
-        :raises ValueError: if a NaN has come up; it names the observation, parameter or loss
+        :raises ValueError: before anything is updated, if what is learned from is not finite, naming the environment and the
+            step; or if a NaN has come up, naming the observation, parameter or loss
         """
+        check_rollout(self)
         loop = self.host_loop.update
         if loop == SB3:
             super().train()

@@ -41,7 +41,7 @@ def collect(self: Any, env: VecEnv, callback: BaseCallback, rollout_buffer: Roll
         if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
             self.policy.reset_noise(env.num_envs)
         obs_tensor = obs_as_tensor(self._last_obs, self.device)
-        actions, values, log_probs = actor.act(obs_tensor)
+        actions, values, log_probs = actor.act(obs_tensor, self.num_timesteps)
         clipped_actions = actor.clipped(actions)
         new_obs, rewards, dones, infos = env.step(clipped_actions)
         self.num_timesteps += env.num_envs

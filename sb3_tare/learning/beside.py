@@ -8,7 +8,7 @@ order, as rewards change between rollouts only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,27 @@ import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_tare.utils.files import zip_path
+from sb3_tare.utils.sums import parameter_sums
+
+BESIDE = "beside"
+"""Key under which a learner's file holds the checksums of the model's parameters beside which it was saved."""
+
+
+def check_beside(name: str, saved: Mapping[str, int] | None, model: str | Path) -> None:
+    """Check that the model beside a learner's file is the one that it was saved with.
+
+    :param name: of the learner's file
+    :param saved: what it holds under :data:`BESIDE`; empty or None where it does not tell
+    :param model: path of the model, with or without suffix
+    :raises ValueError: if it is not
+    """
+    if saved and dict(saved) != parameter_sums(model):
+        raise ValueError(
+            f"{name} was saved beside another {zip_path(model).name} than the one that is there now, as where a run was "
+            "killed between the two: go on from an earlier pair, or load that reward by its own path"
+        )
 
 
 class Saver(ABC):

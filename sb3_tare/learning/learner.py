@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import get_device
 
 from sb3_tare.hosts.adapters import adapter_of
 from sb3_tare.hosts.host import AnyHost
-from sb3_tare.learning.beside import Savers
+from sb3_tare.learning.beside import BESIDE, Savers
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.optimisation import LEARNER
@@ -35,8 +35,9 @@ from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.continuation import is_behind_vec_normalize
 from sb3_tare.utils.extractors import acting_extractor
-from sb3_tare.utils.files import reward_path, write_atomically, zip_path
+from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.formats import KEY, stamp
+from sb3_tare.utils.sums import parameter_sums, write_zip
 from sb3_tare.utils.words import shortened
 
 ANNOUNCEMENT = (
@@ -82,6 +83,7 @@ class RewardLearner(BaseCallback):
         self._attachment: Attached | None = None
         self._loaded: tuple[Mapping[str, Any], list[int], dict[str, str]] | None = None
         self._suspended: Generator[None, None, None] | None = None
+        self._n_updates_due = 0
         self._savers: Savers | None = None
         self._in_rollout = False
         self._has_told = False
@@ -104,8 +106,13 @@ class RewardLearner(BaseCallback):
     def trainer(self) -> Any:
         """Reward network and all that trains it: a ``RewardTrainer``, or a ``ReplayTrainer`` on an off-policy algorithm.
 
+        It is never behind its host: where a callback asks for it as a rollout starts or training ends, before the learner has
+        been told, the reward step is taken that follows the host's last update.
+
         :raises RuntimeError: before the learner has a model
         """
+        if self._suspended is not None and self._attached.host.is_past(self._n_updates_due):
+            self._resume()
         return self._attached.trainer
 
     def attach(self, model: Any, drives_host: bool = True) -> None:
@@ -215,6 +222,7 @@ class RewardLearner(BaseCallback):
             with self._attached.undoing():
                 self.model.train()
             next(self._suspended)
+        self._n_updates_due = self._attached.host.updates_after()
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
 
     def _save_beside(self, until: int) -> None:
@@ -224,7 +232,7 @@ class RewardLearner(BaseCallback):
 
     def _save_for(self, model: Path) -> None:
         path = reward_path(model)
-        self.save(path)
+        self._write(path, parameter_sums(model))
         if max(self.verbose, self.model.verbose) >= 1:
             print(f"Saved the learned reward of {model} to {path}")
 
@@ -281,6 +289,10 @@ class RewardLearner(BaseCallback):
 
         :raises RuntimeError: before the learner has a model
         """
+        self._write(path, {})
+
+    def _write(self, path: str | Path, beside: Mapping[str, int]) -> None:
+        """Save, with the checksums of the model that the file lies beside."""
         state = {LEARNER: self.state_dict()}
         data: dict[str, Any] = {
             KEY: stamp("RewardLearner"),
@@ -288,8 +300,9 @@ class RewardLearner(BaseCallback):
             "times": self.times,
             "spaces": spaces_of(self._attached.model),
             "vec_normalize": is_behind_vec_normalize(self._attached.model),
+            BESIDE: dict(beside),
         }
-        write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=state))
+        write_zip(path, lambda file: save_to_zip_file(file, data=data, params=state))
 
     @classmethod
     def load(
@@ -309,7 +322,7 @@ class RewardLearner(BaseCallback):
         :param custom_objects: replaces entries that cannot be read, as in SB3
         :param changes: settings that differ from the saved ones, or that are not taken from a file
         :raises ValueError: if the file is damaged, names classes that are not known, is in a newer or unknown format, holds no
-            reward learner, or one of return consistency
+            reward learner, or one of return consistency; or if the model that it lies beside is another by now
         """
         entries = learner_entries(path)
         presets = cls.settings_class.presets

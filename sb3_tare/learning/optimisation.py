@@ -15,7 +15,7 @@ MODEL, OPTIMISATION = "reward_model", "reward_optimisation"
 
 
 class Optimisation:
-    """All that a reward's training goes on from, beside the reward model: optimisers, memories, rollouts that wait, draws.
+    """All that the training of a reward goes on from, beside the model: optimisers, memories, rollouts that wait, draws.
 
     :param trainer: of the reward
     """

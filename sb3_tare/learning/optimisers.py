@@ -17,6 +17,7 @@ from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.last_good import last_good
 from sb3_tare.utils.optimisers import load_keeping_step_sizes
+from sb3_tare.utils.schedules import Run, value_at_start, value_now
 
 _MOVED = {"reward": "reward network", "critic": "reward's critic"}
 _REMEDY = "lower learning_rate or critic_learning_rate, or scale rewards and observations of very large size"
@@ -41,15 +42,19 @@ class Optimisers:
                 f"the reward network {settings.network.network_class.__name__} has no parameters to learn; "
                 "give it some, or set n_reward_updates=0"
             )
-        rates: dict[str, tuple[list[Parameter], float]] = {
-            "reward": (reward, settings.step.learning_rate),
-            "critic": (critic, settings.critic.critic_learning_rate),
-        }
+        self._rates = {"reward": settings.step.learning_rate, "critic": settings.critic.critic_learning_rate}
+        moved: dict[str, list[Parameter]] = {"reward": reward, "critic": critic}
         self._by_name = {
-            name: Adam(parameters, lr=rate, eps=settings.adam_eps, fused=True)
-            for name, (parameters, rate) in rates.items()
+            name: Adam(parameters, lr=value_at_start(self._rates[name]), eps=settings.adam_eps, fused=True)
+            for name, parameters in moved.items()
             if parameters
         }
+
+    def follow(self, run: Run) -> None:
+        """Let step sizes that are schedules be those of now."""
+        for name, optimiser in self._by_name.items():
+            for group in optimiser.param_groups:
+                group["lr"] = value_now(self._rates[name], run)
 
     def step(self, name: str, loss: Tensor) -> float:
         """One clipped step of the named one on a ``loss``, a scalar.

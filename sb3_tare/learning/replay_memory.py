@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sb3_tare.data.replay import begun_rows
 from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -20,15 +21,11 @@ from sb3_tare.utils.nested import on_cpu
 Places = NDArray[np.int64]
 """``[n]`` rows or columns of the buffer"""
 
-BLOCK = 1 << 14
-"""Rows that are looked at at once."""
-
 
 class ReplayMemory:
     """The whole episodes of a replay buffer, without a copy of their steps.
 
-    An episode ends where the environment says so. One that was broken off, by ``reset`` at the start of ``learn()``, is known
-    by the observation that follows it in the buffer, which is not its own next one; it is left out.
+    An episode ends where the environment says so. One that was broken off is left out.
 
     :param host: the algorithm with the buffer
     :param reward: knows which actions are executed
@@ -61,7 +58,7 @@ class ReplayMemory:
             self._follow(buffer)
         rows = self._ring.unseen(buffer.n_written)
         ended = buffer.dones[rows % buffer.buffer_size].astype(bool)
-        still = self._ring.extend(buffer.n_written, ended, self._begun(rows))
+        still = self._ring.extend(buffer.n_written, ended, begun_rows(buffer, rows, buffer.n_written))
         self.lengths = self._ring.lengths
         entered = torch.arange(int(still.sum()), len(self))
         self.totals = torch.cat([self.totals[still], self._sums(entered, self._rewards)])
@@ -100,22 +97,6 @@ class ReplayMemory:
         self.lengths = self._ring.lengths
         self.totals = torch.zeros(0, dtype=torch.float64)
         self.squared_actions = torch.zeros(0, dtype=torch.float64)
-
-    def _begun(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each of the new ``rows`` ``[T]`` does not go on from the one before, ``[T, n_envs]``."""
-        blocks = [self._differ(rows[first : first + BLOCK]) for first in range(0, len(rows), BLOCK)]
-        begun = np.concatenate(blocks) if blocks else np.zeros((0, self._buffer.n_envs), dtype=bool)
-        if len(rows) and rows[0] in (0, self._buffer.n_written - self._buffer.buffer_size):
-            begun[0] = False  # the row before it was never there, or is overwritten
-        return begun
-
-    def _differ(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the observations of ``rows`` are others than the next ones of the rows before, ``[T, n_envs]``."""
-        buffer = self._buffer
-        here, before = rows % buffer.buffer_size, (rows - 1) % buffer.buffer_size
-        ours, theirs = buffer.observations, buffer.next_observations
-        pairs = [(ours[key], theirs[key]) for key in ours] if isinstance(ours, dict) else [(ours, theirs)]
-        return np.any([(a[here] != b[before]).reshape(*a[here].shape[:2], -1).any(2) for a, b in pairs], axis=0)
 
     def _sums(self, episodes: Tensor, values_at: Callable[[Places, Places], Tensor]) -> Tensor:
         """Sums ``[K]`` (float64) over the steps of each episode."""

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_tare.data.replay import BLOCK
 from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.learning.metrics import Metrics
-from sb3_tare.learning.replay_memory import BLOCK, ReplayMemory
+from sb3_tare.learning.replay_memory import ReplayMemory
 from sb3_tare.learning.totals import TotalsFit
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings

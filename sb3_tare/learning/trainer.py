@@ -95,6 +95,7 @@ class RewardTrainer:
         :raises FloatingPointError: if the critic returns a value that is not finite
         """
         self.metrics.clear()
+        self.optimisers.follow(self.host)
         part = self.host.read(record)
         self.advantages.check(part)
         self.reward_model.observe(self.host.collected(part).reward.rewards)

@@ -1,4 +1,4 @@
-"""The derivatives that torch can take of a policy, and the kernels under which it can.
+"""The derivatives that torch can take of a policy, and whether it needs other kernels for them.
 
 Curvature and mixed products differentiate a policy's gradient once more. Fused attention and cuDNN's recurrent layers cannot
 be differentiated twice, and have slower twins that can; a few layers have none.
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sb3_tare.data.rollout import PolicySteps
+from sb3_tare.policy.kernels import differentiable_kernels
 from sb3_tare.utils.nested import map_tensors
 
 N_PROBED = 2
@@ -31,18 +31,6 @@ class Derivatives(NamedTuple):
     """Context in which it is to be evaluated"""
     obstacle: str = ""
     """Layer without a second derivative, and torch's words for it; empty where there is none"""
-
-
-@contextmanager
-def differentiable_kernels() -> Iterator[None]:
-    """Attention by its plain formula, and recurrent layers without cuDNN: kernels that can be differentiated twice.
-
-    The choice is torch's for the whole process, so that this is entered for policies that need it alone.
-    """
-    cudnn = torch.backends.cudnn
-    options = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}
-    with sdpa_kernel(SDPBackend.MATH), cudnn.flags(enabled=False, **options):
-        yield
 
 
 def derivatives_of(policy: Any) -> Derivatives:

@@ -24,6 +24,7 @@ from sb3_tare.utils.checks import LOWER_RATES
 from sb3_tare.utils.last_good import last_good
 from sb3_tare.utils.nested import Observations
 from sb3_tare.utils.optimisers import load_keeping_step_sizes
+from sb3_tare.utils.schedules import Run, value_at_start, value_now
 
 RewardsOf = Callable[[Observations, Tensor], Tensor]
 """A map from states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable."""
@@ -67,8 +68,15 @@ class Decomposition:
         self.parameters = list(parameters)
         self._rewards_of = rewards_of
         # By lists of tensors: the bits of a loop over tensors, in half of its time.
-        self._optimizer = torch.optim.Adam(self.parameters, lr=self.settings.decomposition_learning_rate, foreach=True)
+        self._optimizer = torch.optim.Adam(
+            self.parameters, lr=value_at_start(self.settings.decomposition_learning_rate), foreach=True
+        )
         self._n_fits = 0
+
+    def follow(self, run: Run) -> None:
+        """Let a step size that is a schedule be that of now."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = value_now(self.settings.decomposition_learning_rate, run)
 
     def fit(
         self,

@@ -27,9 +27,10 @@ from sb3_tare.settings.groups import NetworkSettings
 from sb3_tare.utils.damage import damaged
 from sb3_tare.utils.entries import Entries, entries_of
 from sb3_tare.utils.extractors import acting_extractor
-from sb3_tare.utils.files import write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, stamp
+from sb3_tare.utils.images import channel_first, channel_first_space
 from sb3_tare.utils.nested import Observations
+from sb3_tare.utils.sums import write_zip
 from sb3_tare.utils.words import shortened
 
 ADDED_LATER = ("is_decomposed", "residual", "vec_normalize")
@@ -160,7 +161,7 @@ class LearnedReward:
     ) -> NDArray[np.float64]:
         """Learned rewards ``[n]`` of what an environment gave and was given, in its own units.
 
-        :param observations: ``[n, ...]``, not normalised, of whole episodes one behind the other
+        :param observations: ``[n, ...]``, not normalised, of whole episodes one behind the other; images channel first or last
         :param actions: ``[n, ...]`` as the environment took them
         :param rewards: ``[n]`` its rewards, not normalised
         :param lengths: ``[E]`` steps of each episode, n in all
@@ -172,6 +173,7 @@ class LearnedReward:
         n_steps = int(np.sum(lengths))
         if not n_steps == len(rewards) == len(actions):
             raise ValueError(f"lengths sum to {n_steps}, but there are {len(actions)} actions and {len(rewards)} rewards")
+        observations = channel_first(observations, self.observation_space)
         if self.vec_normalize is not None:
             observations = self.vec_normalize.normalize_obs(observations)
         starts = torch.zeros(len(lengths), dtype=torch.int64) if first_times is None else torch.as_tensor(first_times)
@@ -202,13 +204,13 @@ class LearnedReward:
         return _tensor(actions)
 
     def check_spaces(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-        """Check that these are the spaces that the reward was learned with.
+        """Check that these are the spaces that the reward was learned with, but for images that are channel last.
 
         :raises ValueError: if they are not
         """
         for name, theirs in (("observation_space", observation_space), ("action_space", action_space)):
             ours = getattr(self, name)
-            if theirs != ours:
+            if ours not in (theirs, channel_first_space(theirs)):
                 raise ValueError(f"this reward was learned with {name} {ours}, not {theirs}: they must be equal")
 
     def _check_frames(self) -> None:
@@ -243,7 +245,7 @@ class LearnedReward:
         # in its own way: the module itself is kept, beside its weights for whoever loads them into one like it.
         data |= {KEY: stamp("LearnedReward"), "unit": [self.unit.mean, self.unit.scale]}
         params = {"network": self.network.state_dict(), "extractor": self.extractor.state_dict()}
-        write_atomically(zip_path(path), lambda file: save_to_zip_file(file, data=data, params=params))
+        write_zip(path, lambda file: save_to_zip_file(file, data=data, params=params))
 
     @classmethod
     def load(

@@ -32,7 +32,7 @@ MODES = ("replace", "add")
 class LearnedRewardWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """Pays the learned reward of each step; ``info`` tells it as ``learned_reward``, beside ``extrinsic_reward``.
 
-    :param env: with the spaces that the reward was learned with
+    :param env: with the spaces that the reward was learned with; images channel first or last
     :param reward: it, or the file of one
     :param mode: ``"replace"`` pays the learned reward alone, ``"add"`` the extrinsic one plus ``coef`` times the learned one
     :param coef: coefficient in ``add``
@@ -68,7 +68,7 @@ class VecLearnedReward(VecEnvWrapper):
     SB3's log shows the extrinsic return in ``rollout/ep_rew_mean`` where a ``Monitor`` is inside, and what was paid where a
     ``VecMonitor`` is outside.
 
-    :param venv: with the spaces that the reward was learned with; images channel first, through ``VecTransposeImage``
+    :param venv: as there
     :param reward: as there
     :param mode: as there
     :param coef: as there

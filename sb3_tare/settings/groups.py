@@ -10,6 +10,7 @@ from torch import nn
 
 from sb3_tare.networks.registry import ARCHITECTURES
 from sb3_tare.utils.checks import check_choice, check_count, check_number
+from sb3_tare.utils.schedules import Scheduled, written
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class AdvantageSettings:
 
     :param reward_mode: ``"add"``: extrinsic reward plus ``reward_coef`` times the learned one (introduction);
         ``"replace"``: the learned one alone (section 2.2)
-    :param reward_coef: coefficient of the learned reward in ``add``
+    :param reward_coef: coefficient of the learned reward in ``add``, or its schedule
     :param normalize_reward: express the learned reward in units of the extrinsic reward's running standard deviation,
         and show it to the network standardised (appendix F); False leaves both in the environment's units
     :param center: subtract the learned reward's mean over the training part, so that it cannot make mere survival
@@ -75,7 +76,7 @@ class AdvantageSettings:
     """
 
     reward_mode: str = "add"
-    reward_coef: float = 1.0
+    reward_coef: Scheduled = 1.0
     normalize_reward: bool = True
     center: bool = False
     gae_lambda: float | None = None
@@ -83,7 +84,7 @@ class AdvantageSettings:
 
     def __post_init__(self) -> None:
         check_choice("reward_mode", self.reward_mode, ("add", "replace"))
-        check_number("reward_coef", self.reward_coef, at_least=0.0)
+        _write(self, "reward_coef")
         check_choice("normalize_reward", self.normalize_reward, (True, False))
         check_choice("center", self.center, (True, False))
         check_choice("residual", self.residual, (True, False))
@@ -107,20 +108,20 @@ class CriticSettings:
 
     :param critics: 2: one critic of extrinsic returns, the policy's own, and one of learned returns, the learner's
         (as in LIRPG); 1: the policy's own critic, of the rewards that the policy is trained on
-    :param critic_learning_rate: Adam step size of the second critic
+    :param critic_learning_rate: Adam step size of the second critic, or its schedule
     :param critic_batch_size: steps in one of its mini-batches
     :param critic_epochs: its passes over each rollout
     :raises ValueError: for a value out of its range
     """
 
     critics: int = 2
-    critic_learning_rate: float = 3e-3
+    critic_learning_rate: Scheduled = 3e-3
     critic_batch_size: int = 512
     critic_epochs: int = 4
 
     def __post_init__(self) -> None:
         check_choice("critics", self.critics, (1, 2))
-        check_number("critic_learning_rate", self.critic_learning_rate, above=0.0)
+        _write(self, "critic_learning_rate", above=0.0)
         check_count("critic_batch_size", self.critic_batch_size, least=1)
         check_count("critic_epochs", self.critic_epochs, least=0)
 
@@ -216,16 +217,16 @@ class GradientSettings:
 class StepSettings:
     """The reward's steps along its gradient.
 
-    :param learning_rate: Adam step size of the reward (table 1: 1e-3)
+    :param learning_rate: Adam step size of the reward, or its schedule (table 1: 1e-3)
     :param max_grad_norm: clip of the gradients of reward and second critic (table 1: 0.5)
     :raises ValueError: for a value out of its range
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: Scheduled = 1e-3
     max_grad_norm: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number("learning_rate", self.learning_rate, above=0.0)
+        _write(self, "learning_rate", above=0.0)
         check_number("max_grad_norm", self.max_grad_norm, above=0.0)
 
 
@@ -242,7 +243,7 @@ class DecompositionSettings:
     :param decomposition_episodes: episodes in a mini-batch
     :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected;
         off-policy, for every 2,048 steps collected
-    :param decomposition_learning_rate: Adam step size
+    :param decomposition_learning_rate: Adam step size, or its schedule
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample;
         off-policy the replay buffer is the memory
     :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
@@ -264,7 +265,7 @@ class DecompositionSettings:
     decomposition_steps: int = 64
     decomposition_episodes: int = 32
     decomposition_updates: int = 50
-    decomposition_learning_rate: float = 1e-3
+    decomposition_learning_rate: Scheduled = 1e-3
     decomposition_memory: int = 1_000_000
     decomposition_recent: float = 0.0
     shrinkage: str = "steps"
@@ -287,8 +288,16 @@ class DecompositionSettings:
                 "decomposition_steps must be even with shrinkage='none', which needs two halves, "
                 f"got {self.decomposition_steps}"
             )
-        check_number("decomposition_learning_rate", self.decomposition_learning_rate, above=0.0)
+        _write(self, "decomposition_learning_rate", above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
         check_number("decomposition_recent", self.decomposition_recent, at_least=0.0, at_most=1.0)
         check_number("guard_correlation", self.guard_correlation, at_least=0.0, at_most=1.0)
         check_number("hypergradient_share", self.hypergradient_share, at_least=0.0)
+
+
+def _write(group: Any, name: str, above: float | None = None) -> None:
+    """Let a group hold a number or schedule as files can hold it.
+
+    :raises ValueError: if it is out of its range, or cannot be written
+    """
+    object.__setattr__(group, name, written(name, getattr(group, name), above))

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypedDict
 
 from torch import nn
 
+from sb3_tare.utils.schedules import Scheduled
+
 
 class NetworkKwargs(TypedDict, total=False):
     """Keywords of :class:`~sb3_tare.settings.groups.NetworkSettings`."""
@@ -22,7 +24,7 @@ class AdvantageKwargs(TypedDict, total=False):
     """Keywords of :class:`~sb3_tare.settings.groups.AdvantageSettings`."""
 
     reward_mode: Literal["add", "replace"]
-    reward_coef: float
+    reward_coef: Scheduled
     normalize_reward: bool
     center: bool
     gae_lambda: float | None
@@ -33,7 +35,7 @@ class CriticKwargs(TypedDict, total=False):
     """Keywords of :class:`~sb3_tare.settings.groups.CriticSettings`."""
 
     critics: Literal[1, 2]
-    critic_learning_rate: float
+    critic_learning_rate: Scheduled
     critic_batch_size: int
     critic_epochs: int
 
@@ -66,7 +68,7 @@ class GradientKwargs(TypedDict, total=False):
 class StepKwargs(TypedDict, total=False):
     """Keywords of :class:`~sb3_tare.settings.groups.StepSettings`, and the seed."""
 
-    learning_rate: float
+    learning_rate: Scheduled
     max_grad_norm: float
     seed: int | None
 
@@ -78,7 +80,7 @@ class DecompositionKwargs(TypedDict, total=False):
     decomposition_steps: int
     decomposition_episodes: int
     decomposition_updates: int
-    decomposition_learning_rate: float
+    decomposition_learning_rate: Scheduled
     decomposition_memory: int
     decomposition_recent: float
     shrinkage: Literal["steps", "penalty", "none"]

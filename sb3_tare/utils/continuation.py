@@ -13,11 +13,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.damage import taken_over
 from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
-from sb3_tare.utils.numbered import File, readable_zip
+from sb3_tare.utils.numbered import File, named, readable_zip
 from sb3_tare.utils.own_entries import with_own, write_apart
+from sb3_tare.utils.sums import write_zip
 from sb3_tare.utils.words import described
 
 
@@ -76,6 +77,21 @@ class Continuable:
         self._continuation = None
         return prepared
 
+    def dump_logs(self, *args: Any, **kwargs: Any) -> None:
+        """Write the log, as SB3 does.
+
+        :raises OSError: if a file of it cannot be written, as on a full disk; the model is whole, and can be saved or learn on
+        """
+        try:
+            super().dump_logs(*args, **kwargs)  # type: ignore[misc]
+        except OSError as error:
+            folder = self.logger.dir or "its files"  # type: ignore[attr-defined]
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: the log in {folder} cannot be written at step {self.num_timesteps}. "  # type: ignore[attr-defined]
+                "The model is whole: make room, save it, and go on with learn(..., reset_num_timesteps=False)",
+            ) from error
+
     def save(
         self, path: str | Path | io.BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
@@ -88,10 +104,7 @@ class Continuable:
         self._continuation = to_be_taken_up or self._continuation_state()
         self.saved_as = stamp("model")
         try:
-            if isinstance(path, (str, Path)):
-                write_atomically(zip_path(path), lambda file: self._write(file, exclude, include))
-            else:
-                self._write(path, exclude, include)
+            write_zip(path, lambda file: self._write(file, exclude, include))
         finally:
             self._continuation = to_be_taken_up
 
@@ -128,12 +141,18 @@ class Continuable:
         With ``exact_match=False`` they may be of another algorithm, such as one of SB3. What cannot be taken over whole leaves
         the model as it was.
 
-        :raises ValueError: if the file is in a newer or unknown format
+        :raises ValueError: if the file is damaged, in a newer or unknown format, or its parameters are not those of the model
         """
-        parameters: Any = load_path_or_dict
-        if not isinstance(parameters, dict):
-            file = with_own(readable_zip(parameters), self.own_parameters)
-            _, parameters, _ = load_from_zip_file(file, load_data=False, device=device)
+        if isinstance(load_path_or_dict, dict):
+            self._set_all_parameters(load_path_or_dict, exact_match, device)
+            return
+        readable = with_own(readable_zip(load_path_or_dict), self.own_parameters)
+        with taken_over(named(load_path_or_dict)):
+            _, parameters, _ = load_from_zip_file(readable, load_data=False, device=device)
+            self._set_all_parameters(parameters, exact_match, device)
+
+    def _set_all_parameters(self, parameters: dict[str, Any], exact_match: bool, device: torch.device | str) -> None:
+        """Set parameters as SB3 does, or leave all as they are."""
         before = deepcopy(self.get_parameters())  # type: ignore[attr-defined]
         try:
             super().set_parameters(self._todays(parameters), exact_match, device)  # type: ignore[misc]

@@ -35,6 +35,20 @@ def damaged(name: str, part: str = "it") -> Iterator[None]:
         raise DamagedFile(f"{name} is damaged: {part} cannot be read ({type(error).__name__}: {told})") from error
 
 
+@contextmanager
+def taken_over(name: str) -> Iterator[None]:
+    """Tell an error inside, which is raised while a file's parameters are given to a model, in one sentence.
+
+    :param name: of the file
+    :raises ValueError: for any error
+    """
+    try:
+        yield
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise ValueError(f"the parameters in {name} cannot be taken over ({type(error).__name__}: {told})") from error
+
+
 def check_archive(archive: zipfile.ZipFile, name: str) -> None:
     """Check that the entries of an archive are whole, each there once, and not made to fill the memory.
 

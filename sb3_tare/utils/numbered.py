@@ -20,10 +20,14 @@ from sb3_tare.utils.damage import DamagedFile, check_archive, damaged
 from sb3_tare.utils.files import with_suffix, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, check_stamp, holds_no, stamp
 from sb3_tare.utils.known import KnownUnpickler
+from sb3_tare.utils.sums import Summed, check_sums
 from sb3_tare.utils.unnumbered import MOVED_ALGORITHMS, from_unnumbered_zip
 
 File = str | Path | io.BufferedIOBase
 """Path or open file, as SB3 saves to and loads from"""
+
+SUMMED = "is_summed"
+"""Key by which a replay memory's file tells that its checksum follows it; older files have none."""
 
 
 def check_zip(
@@ -43,6 +47,7 @@ def check_zip(
     is_kind = found is not None and found["kind"] == kind
     if part is not None and not (is_kind or part in names or part in data):
         raise holds_no(name, found, kind, remedy)
+    check_sums(archive, name)
     return found
 
 
@@ -92,15 +97,27 @@ def algorithm_in(path: File) -> str | None:
     return MOVED_ALGORITHMS.get(named, named) if isinstance(named, str) else None
 
 
+def written_in(path: File) -> dict[str, Any]:
+    """Attributes that SB3 writes beside parameters, by name: plain data, and descriptions of what is pickled, not unpickled.
+
+    :raises ValueError: if it is no zip file, or is in a newer or unknown format
+    """
+    with open_zip(path) as (archive, name):
+        check_zip(archive, name)
+        return _data(archive, name)
+
+
 def write_memory(path: File, memory: Any) -> None:
-    """Pickle a replay memory behind what tells its format; a file is written whole or not at all.
+    """Pickle a replay memory between what tells its format and its checksum; a file is written whole or not at all.
 
     :param path: of a file, which gets the suffix ``.pkl`` where it has none, or the open file
     """
 
     def write(file: Any) -> None:
-        pickle.dump({KEY: stamp("replay memory")}, file)
-        pickle.dump(memory, file, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump({KEY: stamp("replay memory"), SUMMED: True}, file)
+        summed = Summed(file)
+        pickle.dump(memory, summed, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump(summed.checksum, file)
 
     if isinstance(path, (str, Path)):
         write_atomically(with_suffix(path, ".pkl"), write)
@@ -116,10 +133,10 @@ def read_memory(path: File, memory_class: type) -> Any:
     """
     file: Any = open_path(path, "r", suffix="pkl")
     try:
-        found = _unpickled(file, memory_class)  # the memory, or what stands before it
+        found = _unpickled(file, memory_class, _name(file))  # the memory, or what stands before it
         if isinstance(found, dict) and KEY in found:
             check_stamp(_name(file), found[KEY])
-            found = _unpickled(file, memory_class)
+            found = _summed(file, memory_class) if SUMMED in found else _unpickled(file, memory_class, _name(file))
         if not isinstance(found, ReplayBuffer):
             raise holds_no(_name(file), None, "replay memory", "give a file that save_replay_buffer of AWR or TAREAWR wrote")
         return found
@@ -128,13 +145,24 @@ def read_memory(path: File, memory_class: type) -> Any:
             file.close()
 
 
-def _unpickled(file: Any, memory_class: type) -> Any:
+def _summed(file: Any, memory_class: type) -> Any:
+    """A memory, once its checksum is found to be right."""
+    summed = Summed(file)
+    found = _unpickled(summed, memory_class, _name(file))
+    with damaged(_name(file), "its checksum"):
+        checksum = KnownUnpickler(file).load()
+    if checksum != summed.checksum:
+        raise DamagedFile(f"{_name(file)} is damaged: the checksum of the memory is wrong")
+    return found
+
+
+def _unpickled(file: Any, memory_class: type, name: str) -> Any:
     unpickler = KnownUnpickler(file, [memory_class])
-    with damaged(_name(file), "the memory"):
+    with damaged(name, "the memory"):
         found = unpickler.load()
     if unpickler.unread:
         raise ValueError(
-            f"{_name(file)} names {unpickler.unread[0]}, and classes that are not known are not taken from a file, which "
+            f"{name} names {unpickler.unread[0]}, and classes that are not known are not taken from a file, which "
             "could run anything: load it into a model whose replay_buffer is of that class"
         )
     return found
@@ -171,6 +199,13 @@ def _data(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise TypeError(f"it is a {type(data).__name__}, not a dictionary")
     return data
+
+
+def named(path: File) -> str:
+    """The name of a zip file, given with or without suffix, for errors."""
+    if not isinstance(path, (str, Path)):
+        return _name(path)
+    return str(path if Path(path).exists() else zip_path(path))
 
 
 def _name(file: Any) -> str:

@@ -14,9 +14,16 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 class Experiment(ExperimentManager):
     """rl-zoo3's experiment, whose checkpoints (``--save-freq``) hold ``VecNormalize`` and, where asked for, replay memory.
 
+    It takes ``reward_kwargs`` as text too, as rl-zoo3 takes ``policy_kwargs``.
+
     rl-zoo3 itself saves these at the end of training only, and continues a checkpoint (``-i``) with those of its folder,
     which are of another step. Without files of a checkpoint's own, this does as rl-zoo3 does.
     """
+
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
+        if isinstance(hyperparams.get("reward_kwargs"), str):
+            hyperparams["reward_kwargs"] = eval(hyperparams["reward_kwargs"])  # as rl-zoo3 evaluates its own
+        return super()._preprocess_hyperparams(hyperparams)
 
     def create_callbacks(self) -> None:
         """Create rl-zoo3's callbacks, with more in a checkpoint.

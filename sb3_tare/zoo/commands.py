@@ -13,6 +13,8 @@ from typing import Any
 from unittest import mock
 
 import rl_zoo3.exp_manager
+import rl_zoo3.utils
+from huggingface_sb3 import EnvironmentName
 
 from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
 from sb3_tare.zoo.checkpoints import Experiment
@@ -92,7 +94,7 @@ def _run(command: str, arguments: list[str]) -> None:
     module = importlib.util.find_spec(f"rl_zoo3.{command}")
     assert module is not None
     assert module.origin is not None
-    with mock.patch.object(sys, "argv", [module.origin, *arguments]), _own_processes():
+    with mock.patch.object(sys, "argv", [module.origin, *arguments]), _own_processes(), _ids_as_folders():
         runpy.run_path(module.origin, run_name="__main__")
 
 
@@ -104,9 +106,22 @@ def _own_processes() -> Iterator[None]:
     def through_here(command: Any, *args: Any, **kwargs: Any) -> int:
         if command[0] == "python":  # ["python", "enjoy.py", ...] or ["python", "-m", "rl_zoo3.record_video", ...]
             script, *arguments = command[2:] if command[1] == "-m" else command[1:]
+            arguments = [each.gym_id if isinstance(each, EnvironmentName) else each for each in arguments]
             name = script.removeprefix("rl_zoo3.").removesuffix(".py")
             command = [sys.executable, "-m", "sb3_tare.zoo", name, *arguments]
         return call(command, *args, **kwargs)
 
     with mock.patch.object(subprocess, "call", through_here):
+        yield
+
+
+@contextmanager
+def _ids_as_folders() -> Iterator[None]:
+    """Let ``benchmark`` look for folders as rl-zoo3 names them, by the ids of environments without a slash."""
+    trained_models = rl_zoo3.utils.get_trained_models
+
+    def with_names(log_folder: str) -> dict[str, tuple[str, str]]:
+        return {name: (algorithm, EnvironmentName(env)) for name, (algorithm, env) in trained_models(log_folder).items()}
+
+    with mock.patch.object(rl_zoo3.utils, "get_trained_models", with_names):
         yield

@@ -1,4 +1,4 @@
-"""Results of a study across its environments: normalised scores and rliable's aggregates of them."""
+"""Results of a study across its environments: normalised scores and aggregates of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from sb3_tare.analysis import drawing
 from sb3_tare.experiments.reporting import page, plots, statistics
-from sb3_tare.experiments.reporting.page import Picture
-from sb3_tare.experiments.reporting.scores import Runs, Scale, scales, scores, variants_of
+from sb3_tare.experiments.reporting.pictures import Picture
+from sb3_tare.experiments.reporting.scores import FAR, Runs, Scale, scales, scores, variants_of
 from sb3_tare.experiments.reporting.statistics import Array
 
 
@@ -21,11 +21,20 @@ def across_environments(runs: Runs, reference: str, styles: drawing.Styles) -> l
     by_env = scales(runs, reference)
     matrices = scores(runs, by_env)
     blocks: list[Picture | str] = [page.paragraph(text) for text in _normalisation(runs, by_env, matrices, reference)]
-    blocks.append(page.table([{"environment": env, "score 0": s.zero, "score 1": s.one} for env, s in by_env.items()]))
+    if by_env:
+        rows = [
+            {
+                "environment": env,
+                "score 0": s.zero,
+                "score 1": s.one,
+                "spread": s.spread,
+                "counts": "yes" if s.usable else "no",
+            }
+            for env, s in by_env.items()
+        ]
+        blocks.append(page.table(rows, "Returns that count as scores of 0 and 1"))
     if reference in matrices:
         blocks += [_interquartile_means(matrices, styles), _profiles(matrices, styles)]
-    if reference in matrices and len(matrices) > 1:
-        blocks.append(_improvements(matrices, reference, styles))
     return blocks
 
 
@@ -53,30 +62,19 @@ def _profiles(matrices: Mapping[str, Array], styles: drawing.Styles) -> Picture:
     )
 
 
-def _improvements(matrices: Mapping[str, Array], reference: str, styles: drawing.Styles) -> Picture:
-    others = {name: matrix for name, matrix in matrices.items() if name != reference}
-    estimates = {name: statistics.probability_of_improvement(matrix, matrices[reference]) for name, matrix in others.items()}
-    return Picture(
-        plots.svg(plots.intervals(estimates, f"probability of improvement over {reference}", styles, mark=0.5)),
-        "probability_of_improvement",
-        f"Probability of improvement over {reference} of {', '.join(others)}",
-        f"Probability that a run of the variant ends above a run of {reference} in the same environment, mean over "
-        "environments; bars: 95 % bootstrap intervals, where there are two seeds or more.",
-    )
-
-
 def _normalisation(runs: Runs, by_env: Mapping[str, Scale], matrices: Mapping[str, Array], reference: str) -> list[str]:
     texts = [
         "Scores are (return - zero) / (one - zero): return is the final evaluation return of the table above, zero the "
         f"mean return of all untrained policies in that environment, and one the mean final return of {reference}. So an "
-        f"untrained policy scores 0 and {reference} 1 on average, whatever the sign of the returns. All statistics are "
-        "rliable's."
+        f"untrained policy scores 0 and {reference} 1 on average, whatever the sign of the returns. "
+        f"An environment counts where {reference} ends far from chance: more than {FAR:.0f} standard deviations of the "
+        "untrained policies' episodes, the spread below, above zero."
     ]
     useless = [env for env in runs if env not in by_env or not by_env[env].usable]
     if useless:
-        texts.append(f"Left out, as {reference} has not learned there or has no result: {', '.join(useless)}.")
+        texts.append(f"Left out, as {reference} is not far from chance there or has no result: {', '.join(useless)}.")
     absent = [name for name in variants_of(runs) if name not in matrices]
-    if absent:
+    if absent and matrices:
         texts.append(f"Left out, as no seed of theirs has a result in every environment counted: {', '.join(absent)}.")
     counts = {name: len(matrix) for name, matrix in matrices.items()}
     if counts:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sb3_tare.analysis import drawing
 from sb3_tare.experiments.reporting import page, plots, statistics
-from sb3_tare.experiments.reporting.page import Picture
+from sb3_tare.experiments.reporting.pictures import Picture
 from sb3_tare.experiments.reporting.scores import Runs, variants_of
 from sb3_tare.experiments.reporting.statistics import Array
 from sb3_tare.experiments.running.results import Result

@@ -1,61 +1,51 @@
-"""A report as one HTML page that holds its pictures and asks for nothing from elsewhere."""
+"""A report as one HTML page that asks for nothing from elsewhere."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; } figcaption { color: #444; font-size: .92rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .7rem; border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #888; vertical-align: bottom; } .text { text-align: left; }
-pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; font-size: .85rem; }
-"""
+from sb3_tare.experiments.reporting.pictures import scrolling
+from sb3_tare.experiments.reporting.style import STYLE
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An SVG picture.
+def page(study: str, about: str, beginning: Iterable[str], sections: Mapping[str, Sequence[str]]) -> str:
+    """The whole page.
 
-    :param svg: the file
-    :param name: of the file, without suffix
-    :param alternative: what it shows, for who cannot see it
-    :param caption: below it
+    :param study: its name
+    :param about: what it compares
+    :param beginning: what a reader sees first
+    :param sections: blocks by the heading above them
     """
-
-    svg: bytes
-    name: str
-    alternative: str
-    caption: str
-
-
-def page(title: str, blocks: Iterable[str]) -> str:
-    """The whole page."""
+    links = "".join(f'<li><a href="#{_anchor(title)}">{escape(title)}</a></li>' for title in sections)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join([f"<h1>{escape(title)}</h1>", *blocks])
-        + "\n</body>\n</html>\n"
+        f"<title>Study {escape(study)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<p class="study">Study {escape(study)}</p>\n<h1>{escape(about)}</h1>\n'
+        + "\n".join([*beginning, f'<nav aria-label="Sections"><ul>{links}</ul></nav>'])
+        + "".join(_section(title, blocks) for title, blocks in sections.items())
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 
-def heading(text: str) -> str:
-    """The heading of a section."""
-    return f"<h2>{escape(text)}</h2>"
+def _section(title: str, blocks: Sequence[str]) -> str:
+    anchor = _anchor(title)
+    heading = f'<h2 id="{anchor}">{escape(title)}</h2>'
+    return "\n".join([f'\n<section aria-labelledby="{anchor}">', heading, *blocks, "</section>"])
 
 
-def paragraph(text: str) -> str:
-    """A paragraph of plain text."""
-    return f"<p>{escape(text)}</p>"
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def paragraph(text: str, kind: str | None = None) -> str:
+    """A paragraph of plain text.
+
+    :param kind: a class of the style
+    """
+    return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
 
 
 def bullets(items: Sequence[str]) -> str:
@@ -63,28 +53,31 @@ def bullets(items: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
-def preformatted(text: str) -> str:
-    """Text that keeps its lines."""
-    return f"<pre>{escape(text)}</pre>"
+def preformatted(text: str, label: str) -> str:
+    """Text that keeps its lines.
+
+    :param label: its name for who cannot see it
+    """
+    return f'<pre role="group" tabindex="0" aria-label="{escape(label)}">{escape(text)}</pre>'
 
 
-def figure(picture: Picture) -> str:
-    """A picture, embedded."""
-    data = base64.b64encode(picture.svg).decode()
-    image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(picture.alternative)}">'
-    return f"<figure>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+def table(rows: Sequence[Mapping[str, Any]], label: str) -> str:
+    """Rows with the same keys, which head the columns; text stands left and numbers right.
 
+    :param label: the table's name for who cannot see it
+    """
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys, which head the columns; text stands left and numbers right."""
-
-    def cell(tag: str, key: str, value: Any) -> str:
+    def cell(key: str, value: Any, scope: str | None = None) -> str:
         side = ' class="text"' if isinstance(rows[0][key], str) else ""
-        return f"<{tag}{side}>{escape(number(value))}</{tag}>"
+        tag = f'th scope="{scope}"' if scope else "td"
+        return f"<{tag}{side}>{escape(number(value))}</{tag[:2]}>"
 
-    head = "".join(cell("th", key, key) for key in rows[0])
-    body = "".join(f"<tr>{''.join(cell('td', key, value) for key, value in row.items())}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    first = next(iter(rows[0]))
+    head = "".join(cell(key, key.strip(), "col") for key in rows[0])
+    body = "".join(
+        f"<tr>{''.join(cell(key, value, 'row' if key == first else None) for key, value in row.items())}</tr>" for row in rows
+    )
+    return scrolling(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", label)
 
 
 def number(value: Any) -> str:

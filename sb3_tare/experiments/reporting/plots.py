@@ -22,19 +22,22 @@ Curve = tuple[NDArray[Any], Estimate]
 def panels(curves: Mapping[str, Mapping[str, Curve]], ylabel: str, styles: Styles) -> Figure:
     """A panel for each environment, in it a curve for each variant, over environment steps."""
     figure, axes = grid(list(curves))
-    for ax, by_name in zip(axes, curves.values(), strict=True):
-        for name, curve in by_name.items():
-            _draw(ax, name, curve, styles[name])
-        ax.set_xlabel("environment steps")
-        ax.set_ylabel(ylabel)
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    for ax, (title, by_name) in zip(axes, curves.items(), strict=True):
+        _curves(ax, title, by_name, ylabel, styles)
     legend(figure, axes)
+    return figure
+
+
+def panel(title: str, curves: Mapping[str, Curve], ylabel: str, styles: Styles) -> Figure:
+    """One panel of :func:`panels` as a figure of its own, without a legend."""
+    figure = Figure(figsize=(4.2, 3.1), layout="constrained")
+    _curves(figure.subplots(), title, curves, ylabel, styles)
     return figure
 
 
 def profiles(curves: Mapping[str, Curve], styles: Styles) -> Figure:
     """Share of runs above each score."""
-    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.7), layout="constrained")
     ax = figure.subplots()
     for name, curve in curves.items():
         _draw(ax, name, curve, styles[name])
@@ -48,7 +51,7 @@ def profiles(curves: Mapping[str, Curve], styles: Styles) -> Figure:
 
 def intervals(estimates: Mapping[str, Estimate], xlabel: str, styles: Styles, mark: float) -> Figure:
     """A row for each variant: its value, its interval if it has one, and a vertical line at ``mark``."""
-    figure = Figure(figsize=(6.5, 0.9 + 0.38 * len(estimates)), layout="constrained")
+    figure = Figure(figsize=(5.2, 0.9 + 0.38 * len(estimates)), layout="constrained")
     ax = figure.subplots()
     for row, (name, (value, bounds)) in enumerate(estimates.items()):
         colour = styles[name]["color"]
@@ -64,12 +67,46 @@ def intervals(estimates: Mapping[str, Estimate], xlabel: str, styles: Styles, ma
     return figure
 
 
+def forest(rows: Mapping[str, Mapping[str, Estimate]], xlabel: str, styles: Styles) -> Figure:
+    """Probabilities: under the name of each row, a line for each variant with its value and its interval if it has one."""
+    lines = sum(1 + len(by_name) for by_name in rows.values())
+    figure = Figure(figsize=(4.2, 0.7 + 0.24 * lines), layout="constrained")
+    ax = figure.subplots()
+    labels: list[str] = []
+    for row, by_name in rows.items():
+        ax.text(0.02, len(labels), row, weight="bold", va="center", fontsize=9)
+        labels.append("")
+        for name, (value, bounds) in by_name.items():
+            style = styles[name]["color"]
+            if bounds is not None:
+                ax.plot(bounds[:, 0], [len(labels)] * 2, color=style, alpha=0.4, linewidth=7, solid_capstyle="butt")
+            ax.plot(value[0], len(labels), marker="D", markersize=5, color=style, clip_on=False)
+            labels.append(name)
+    ax.axvline(0.5, color="0.4", linewidth=0.8, linestyle=":")
+    ax.set_yticks([index for index, label in enumerate(labels) if label], filter(None, labels))
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set_xlim(0.0, 1.0)
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="x", alpha=0.25)
+    return figure
+
+
 def svg(figure: Figure) -> bytes:
     """The figure as SVG without a date in it: equal figures give equal bytes."""
     file = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "sb3-tare"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
+
+
+def _curves(ax: Axes, title: str, curves: Mapping[str, Curve], ylabel: str, styles: Styles) -> None:
+    for name, curve in curves.items():
+        _draw(ax, name, curve, styles[name])
+    ax.set_title(title)
+    ax.set_xlabel("environment steps")
+    ax.set_ylabel(ylabel)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.grid(alpha=0.25)
 
 
 def _draw(ax: Axes, name: str, curve: Curve, style: Mapping[str, Any]) -> None:

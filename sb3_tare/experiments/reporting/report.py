@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from sb3_tare.analysis import drawing
-from sb3_tare.experiments.reporting import page, plots, statistics
+from sb3_tare.experiments.reporting import answer, curves, page, pictures, repeating
 from sb3_tare.experiments.reporting.across import across_environments
 from sb3_tare.experiments.reporting.finals import EXPLANATION, as_csv, final_returns, readable
 from sb3_tare.experiments.reporting.measured import PICTURES
-from sb3_tare.experiments.reporting.page import Picture
-from sb3_tare.experiments.reporting.scores import Runs, evaluation_curve, sort_runs, training_curve, variants_of
+from sb3_tare.experiments.reporting.pictures import Picture
+from sb3_tare.experiments.reporting.scores import Runs, sort_runs, variants_of
 from sb3_tare.experiments.running.results import DamagedResult, Result, read_all
 from sb3_tare.experiments.studies import STUDIES
 from sb3_tare.utils.files import write_atomically
 
-TRAINING_CAPTION = (
-    "Training episodes, exploration included: at each point the mean extrinsic return of the episodes that ended since the "
-    "point before, then the mean over seeds; shaded: its 95 % bootstrap interval, where there are two seeds or more. A curve "
-    "has a gap where, for some seed, no episode ended."
-)
-EVALUATION_CAPTION = (
-    "Deterministic episodes, {} in each evaluation, the first before any training: mean extrinsic return, then the mean over "
-    "seeds; shaded: its 95 % bootstrap interval, where there are two seeds or more."
-)
+NOT_ALWAYS = ("probability_of_improvement.svg", "interquartile_mean.svg", "performance_profile.svg")
+"""Figures that not every study has: those of an earlier report are removed with it."""
 
 
 def write_report(folder: Path, reference: str | None, console: Console) -> list[Path]:
@@ -45,30 +35,62 @@ def write_report(folder: Path, reference: str | None, console: Console) -> list[
     for error in damaged:
         console.print(f"{error}; it is left out", style="yellow", highlight=False, markup=False, soft_wrap=True)
     runs = sort_runs(_of_one_study(folder, list(results.values())))
-    names = variants_of(runs)
-    reference = reference or ("ppo" if "ppo" in names else names[0])
-    if reference not in names:
-        raise ValueError(f"no result in {folder} is of the reference {reference!r}; there are: {', '.join(names)}")
-    rows = final_returns(runs)
-    curves = _curves(runs, names)
-    measured = PICTURES[_any(runs)["settings"]["measure"]](runs)
-    across = across_environments(runs, reference, drawing.styles_of(names))
-    blocks = [*_introduction(runs, damaged), page.heading("Learning curves"), *map(page.figure, curves)]
-    if measured:
-        blocks += [page.heading("Measured along training"), *map(page.figure, measured)]
-    blocks += [page.heading("Final returns"), page.paragraph(EXPLANATION), page.table(list(map(readable, rows)))]
-    blocks += [page.heading("Across environments"), *(page.figure(b) if isinstance(b, Picture) else b for b in across)]
-    blocks += _settings(runs)
-    files = {f"{picture.name}.svg": picture.svg for picture in (*curves, *measured, *across) if isinstance(picture, Picture)}
-    files["table.csv"] = as_csv(rows)
-    files["report.html"] = page.page(f"Study {_study(runs)}", blocks).encode()
+    files = _files(runs, _reference(runs, reference, folder), damaged)
     for name, content in files.items():
         write_atomically(folder / name, partial(_fill, content))
+    for name in NOT_ALWAYS:
+        if name not in files:
+            (folder / name).unlink(missing_ok=True)
     return [folder / name for name in files]
+
+
+def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult]) -> dict[str, bytes]:
+    """Contents of all files, the page last."""
+    styles, rows = drawing.styles_of(variants_of(runs)), final_returns(runs)
+    compared = answer.compare(runs, reference)
+    forest = [answer.forest(compared, reference, styles)] if compared else []
+    evaluation, by_env = curves.evaluations(runs, styles)
+    training = curves.training(runs, styles)
+    measured = PICTURES[_settings(runs)["measure"]](runs)
+    across = across_environments(runs, reference, styles)
+    caption = " ".join([*(picture.caption for picture in forest), evaluation.caption])
+    beginning = [
+        page.paragraph(answer.sentence(compared, reference), "answer"),
+        *_warnings(runs, damaged),
+        pictures.panels([*forest, *by_env], styles, caption),
+    ]
+    sections = {
+        "Final returns": [
+            _protocol(runs),
+            page.paragraph(EXPLANATION),
+            page.table(list(map(readable, rows)), "Final returns"),
+        ],
+        "Training": [pictures.figure(training)],
+        "Measured along training": list(map(pictures.figure, measured)),
+        "Across environments": [pictures.figure(b) if isinstance(b, Picture) else b for b in across],
+        "Settings": repeating.settings(runs),
+        "How to repeat it": repeating.how_to_repeat(runs, reference),
+    }
+    about = STUDIES[_study(runs)].about if _study(runs) in STUDIES else _study(runs)
+    drawn = [training, evaluation, *forest, *measured, *(block for block in across if isinstance(block, Picture))]
+    text = page.page(_study(runs), about, beginning, {title: blocks for title, blocks in sections.items() if blocks})
+    return {
+        **{f"{picture.name}.svg": picture.svg for picture in drawn},
+        "table.csv": as_csv(rows),
+        "report.html": text.encode(),
+    }
 
 
 def _fill(content: bytes, file: Any) -> None:
     file.write(content)
+
+
+def _reference(runs: Runs, given: str | None, folder: Path) -> str:
+    names = variants_of(runs)
+    reference = given or ("ppo" if "ppo" in names else names[0])
+    if reference not in names:
+        raise ValueError(f"no result in {folder} is of the reference {reference!r}; there are: {', '.join(names)}")
+    return reference
 
 
 def _of_one_study(folder: Path, results: list[Result]) -> list[Result]:
@@ -82,62 +104,35 @@ def _of_one_study(folder: Path, results: list[Result]) -> list[Result]:
 
 
 def _study(runs: Runs) -> str:
-    return _any(runs)["settings"]["study"]
+    return _settings(runs)["study"]
 
 
-def _any(runs: Runs) -> Result:
-    return next(iter(next(iter(runs.values())).values()))[0]
+def _settings(runs: Runs) -> dict[str, Any]:
+    return next(iter(next(iter(runs.values())).values()))[0]["settings"]
 
 
-def _introduction(runs: Runs, damaged: Sequence[DamagedResult]) -> list[str]:
-    settings = _any(runs)["settings"]
-    seeds = {(env, name): len(results) for env, by_name in runs.items() for name, results in by_name.items()}
+def _seeds(runs: Runs) -> dict[tuple[str, str], int]:
+    return {(env, name): len(results) for env, by_name in runs.items() for name, results in by_name.items()}
+
+
+def _protocol(runs: Runs) -> str:
+    settings, most = _settings(runs), max(_seeds(runs).values())
+    return page.paragraph(
+        f"{settings['steps']:,} environment steps a run, {most} seed{'s' * (most > 1)}, {settings['evaluations']} evaluations "
+        f"of {settings['evaluation_episodes']} deterministic episodes. All returns are in the environment's own reward."
+    )
+
+
+def _warnings(runs: Runs, damaged: Sequence[DamagedResult]) -> list[str]:
+    """Blocks on what keeps a reader from trusting the answer."""
+    seeds = _seeds(runs)
     most = max(seeds.values())
-    about = STUDIES[settings["study"]].about if settings["study"] in STUDIES else settings["study"]
     notes = [f"{name} on {env}: {count} of {most} seeds" for (env, name), count in seeds.items() if count < most]
     notes += [f"{name} on {env}: none" for env in runs for name in variants_of(runs) if name not in runs[env]]
     notes += [str(error) for error in damaged]
-    blocks = [
-        page.paragraph(
-            f"{about}. {settings['steps']:,} environment steps a run, {most} seed{'s' * (most > 1)}, "
-            f"{settings['evaluations']} evaluations of {settings['evaluation_episodes']} deterministic episodes. All returns "
-            "are in the environment's own reward."
-        )
-    ]
+    blocks = []
     if most == 1:
         blocks.append(
             page.paragraph("There is one seed, so that nothing here can have an interval, and differences mean little.")
         )
-    if notes:
-        blocks += [page.paragraph("This study is not complete:"), page.bullets(notes)]
-    return blocks
-
-
-def _curves(runs: Runs, names: Sequence[str]) -> list[Picture]:
-    settings = _any(runs)["settings"]
-    steps = np.array(_any(runs)["evaluations"]["timesteps"])
-    of_all = ", ".join(names)
-
-    def panels(curve: Callable[[Result], Any], abscissae: Any) -> Figure:
-        estimates = {
-            env: {name: (abscissae, statistics.mean(np.stack(list(map(curve, rs))))) for name, rs in by_name.items()}
-            for env, by_name in runs.items()
-        }
-        return plots.panels(estimates, "return (reward units)", drawing.styles_of(names))
-
-    training, evaluation = panels(training_curve, steps[1:]), panels(evaluation_curve, steps)
-    caption = EVALUATION_CAPTION.format(settings["evaluation_episodes"])
-    return [
-        Picture(plots.svg(training), "training", f"Training returns over environment steps of {of_all}", TRAINING_CAPTION),
-        Picture(plots.svg(evaluation), "evaluation", f"Evaluation returns over environment steps of {of_all}", caption),
-    ]
-
-
-def _settings(runs: Runs) -> list[str]:
-    results = [results[0] for by_name in runs.values() for results in by_name.values()]
-    variants = {result["settings"]["name"]: json.dumps(result["settings"]["variant"]) for result in results}
-    return [
-        page.heading("Settings"),
-        page.preformatted("\n".join(f"{name}: {variant}" for name, variant in variants.items())),
-        page.preformatted("\n".join(f"{name} {number}" for name, number in _any(runs)["versions"].items())),
-    ]
+    return blocks + ([page.paragraph("This study is not complete:"), page.bullets(notes)] if notes else [])

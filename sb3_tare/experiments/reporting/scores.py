@@ -70,21 +70,27 @@ def _training_return(result: Result, begin: float, end: float) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
+FAR = 3.0
+"""Standard deviations of untrained policies' episodes above their mean at which a reference is far from chance."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """The returns that count as a score of 0 and of 1 in an environment.
 
     :param zero: mean return of all untrained policies there
     :param one: mean final return of the reference
+    :param spread: standard deviation of the untrained policies' episodes
     """
 
     zero: float
     one: float
+    spread: float
 
     @property
     def usable(self) -> bool:
-        """Whether the reference learned anything; by one that did not, nothing can be measured."""
-        return self.one > self.zero
+        """Whether the reference ends far above chance; nearer, scores are divided by noise."""
+        return self.one - self.zero > FAR * self.spread
 
     def score(self, value: float) -> float:
         """Score (value - zero) / (one - zero); signs and offsets of the returns do not matter."""
@@ -93,14 +99,16 @@ class Scale:
 
 def scales(runs: Runs, reference: str) -> dict[str, Scale]:
     """Scales of the environments in which the reference has a result."""
-    return {
-        env: Scale(
-            zero=float(np.mean([evaluation_curve(result)[0] for results in variants.values() for result in results])),
-            one=float(np.mean([final_evaluation_return(result) for result in variants[reference]])),
-        )
-        for env, variants in runs.items()
-        if reference in variants
-    }
+    return {env: _scale(variants, variants[reference]) for env, variants in runs.items() if reference in variants}
+
+
+def _scale(variants: Mapping[str, list[Result]], reference: list[Result]) -> Scale:
+    untrained = [result["evaluations"]["returns"][0] for results in variants.values() for result in results]
+    return Scale(
+        zero=float(np.mean([np.mean(returns) for returns in untrained])),
+        one=float(np.mean([final_evaluation_return(result) for result in reference])),
+        spread=float(np.std(list(chain.from_iterable(untrained)))),
+    )
 
 
 def scores(runs: Runs, scales: Mapping[str, Scale]) -> dict[str, NDArray[np.float64]]:

@@ -13,9 +13,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
+from sb3_tare.experiments.running.checkpoints import Checkpointing
 from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.experiments.running.keeping import files_of
 from sb3_tare.experiments.running.results import Result
-from sb3_tare.experiments.running.training import train
+from sb3_tare.experiments.running.training import train_model
 
 
 class Steps(NamedTuple):
@@ -26,10 +28,14 @@ class Steps(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A job has ended."""
+    """A job has ended.
+
+    :param files: what it leaves beside its result, by suffix (:mod:`~sb3_tare.experiments.running.keeping`)
+    """
 
     job: Job
     result: Result
+    files: dict[str, bytes] | None = None
 
 
 class Failed(NamedTuple):
@@ -44,7 +50,9 @@ Engine = Callable[[Sequence[Job]], Iterator[Update]]
 """Yields one :class:`Done` or :class:`Failed` for every job. Closing the stream ends what still runs."""
 
 
-def local(jobs: Sequence[Job], processes: int) -> Iterator[Update]:
+def local(
+    jobs: Sequence[Job], processes: int, keep_models: bool = False, checkpointing: Checkpointing | None = None
+) -> Iterator[Update]:
     """Run each job in a fresh process on this machine, ``processes`` at a time.
 
     Not a ``ProcessPoolExecutor``, which fails every job when one process is killed, and tells nothing of their progress.
@@ -57,7 +65,7 @@ def local(jobs: Sequence[Job], processes: int) -> Iterator[Update]:
             while waiting and len(running) < processes:
                 job = waiting.popleft()
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(job, theirs), daemon=True)
+                process = context.Process(target=_work, args=(job, theirs, keep_models, checkpointing), daemon=True)
                 process.start()
                 theirs.close()  # so that the pipe ends when the process does
                 running[ours] = job, process
@@ -85,19 +93,25 @@ def _receive(connection: Connection, job: Job, process: SpawnProcess) -> Update:
         return Failed(job, f"its process ended with exit code {process.exitcode}")
 
 
-def _work(job: Job, connection: Connection) -> None:
+def _work(job: Job, connection: Connection, keep_models: bool, checkpointing: Checkpointing | None) -> None:
     """A process's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone decides what ends
     with suppress(BrokenPipeError):  # the parent was killed: nobody is left who could write a result
-        connection.send(attempt(job, lambda steps: connection.send(Steps(job, steps))))
+        connection.send(attempt(job, lambda steps: connection.send(Steps(job, steps)), keep_models, checkpointing))
 
 
-def attempt(job: Job, report: Callable[[int], None] = lambda steps: None) -> Done | Failed:
-    """Run a job; what it raises becomes data."""
+def attempt(
+    job: Job,
+    report: Callable[[int], None] = lambda steps: None,
+    keep_models: bool = False,
+    checkpointing: Checkpointing | None = None,
+) -> Done | Failed:
+    """Run a job; what it raises becomes data. Beside what training gives, the result tells how it was ``made``."""
     try:
-        result = train(job, report)
+        trained = train_model(job, report, checkpointing)
+        result = {**trained.result, "made": trained.made}
         json.dumps(result, allow_nan=False)  # a return that is not finite is this job's failure and not the study's
-        return Done(job, result)
+        return Done(job, result, files_of(trained.model) if keep_models else None)
     except BrokenPipeError:
         raise
     except Exception:

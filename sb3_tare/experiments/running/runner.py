@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sb3_tare.experiments.running.checkpoints import checkpoint_path
+from sb3_tare.experiments.running.display import display
 from sb3_tare.experiments.running.engines import Done, Engine, Failed, Steps
 from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.experiments.running.keeping import write_files
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.experiments.running.results import missing, read_all, write
 
@@ -34,50 +36,19 @@ def run(jobs: list[Job], folder: Path, engine: Engine, console: Console) -> list
     if not todo:
         return []
     failures = []
-    with _Display(jobs, todo, console) as display, closing(engine(todo)) as updates:  # type: ignore[type-var]
+    with display(jobs, todo, console) as shown, closing(engine(todo)) as updates:  # type: ignore[type-var]
         for update in updates:
             match update:
                 case Steps(job, steps):
-                    display.advance(job, steps)
+                    shown.advance(job, steps)
                     continue
-                case Done(job, result) if result["versions"] != versions():
+                case Done(job, result, _) if result["versions"] != versions():
                     failures.append(Failed(job, f"it ran with other versions than are here: {result['versions']}"))
-                case Done(job, result):
+                case Done(job, result, files):
+                    write_files(folder, job, files or {})  # first, as the result says that a job is finished
                     write(folder, job, result)
+                    checkpoint_path(folder, job).unlink(missing_ok=True)
                 case Failed():
                     failures.append(update)
-            display.end(update.job)
+            shown.end(update.job, "failed" if failures and failures[-1].job == update.job else "finished")
     return failures
-
-
-class _Display:
-    """A bar for the study and one for each job of which the engine tells."""
-
-    def __init__(self, jobs: list[Job], todo: list[Job], console: Console) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, console=console)
-        self.study = self.progress.add_task("runs", total=len(jobs), completed=len(jobs) - len(todo))
-        self.running: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Display:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def advance(self, job: Job, steps: int) -> None:
-        if job.filename not in self.running:
-            self.running[job.filename] = self.progress.add_task(job.title, total=job.steps)
-        self.progress.update(self.running[job.filename], completed=min(steps, job.steps))
-
-    def end(self, job: Job) -> None:
-        if job.filename in self.running:
-            self.progress.remove_task(self.running.pop(job.filename))
-        self.progress.advance(self.study)

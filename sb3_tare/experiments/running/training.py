@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -20,9 +21,10 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, sync_envs_normalization
 
 from sb3_tare.experiments.baselines.capacity import NORMALISED_KEYS, History
+from sb3_tare.experiments.running.checkpoints import Checkpointing, Checkpoints, checkpoint_path, restored
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.measures import MEASURES, Measure
-from sb3_tare.experiments.running.provenance import versions
+from sb3_tare.experiments.running.provenance import Making, versions
 from sb3_tare.utils.generators import generator_states, restore_generators
 
 EVALUATION_SEED = 1_000_000
@@ -32,35 +34,71 @@ REPORT_EVERY = 500
 """Steps between two reports of progress."""
 
 
-def train(job: Job, report: Callable[[int], None] = lambda steps: None) -> dict[str, Any]:
-    """Run a job on one thread of the CPU.
+class Trained(NamedTuple):
+    """A run that has ended.
 
-    :param job: the run
-    :param report: is told now and then how many steps were made
-    :return: what a result file holds, plain data:
+    :param result: what a result file holds, plain data:
         ``settings`` and ``versions``;
         ``episodes``: ``timesteps`` at which training episodes ended and their extrinsic ``returns``;
         ``evaluations``: ``timesteps`` and, for each, the ``returns`` of all its episodes;
         ``measured``: what the job's measure said at each evaluation (empty without one)
+    :param model: the trained model, whose environment is closed
+    :param made: commit and seconds, which differ between equal runs
     """
+
+    result: dict[str, Any]
+    model: BaseAlgorithm
+    made: dict[str, Any]
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Run a job from its beginning, for its result."""
+    return train_model(job).result
+
+
+def train_model(
+    job: Job, report: Callable[[int], None] = lambda steps: None, checkpointing: Checkpointing | None = None
+) -> Trained:
+    """Run a job on one thread of the CPU.
+
+    :param job: the run
+    :param report: is told now and then how many steps were made
+    :param checkpointing: where the run is written down now and then, and goes on if it has been; None for nowhere
+    """
+    n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    env, evaluation_env = make_env(job), make_env(job)
-    evaluation_env.seed(EVALUATION_SEED + job.seed)
-    if isinstance(evaluation_env, VecNormalize):
-        evaluation_env.training = evaluation_env.norm_reward = False
+    path = None if checkpointing is None else checkpoint_path(checkpointing.folder, job)
+    run = (restored(path, job) if path else None) or _begun(job)
+    making, episodes, evaluations, model = Making(run["made"]), run["episodes"], run["evaluations"], run["model"]
+    episodes.report = report
+    callbacks = [episodes, evaluations]
+    if checkpointing is not None and path is not None:
+        recorded = {"episodes": episodes, "evaluations": evaluations}
+        callbacks.append(Checkpoints(path, checkpointing.every, job, making, recorded))
     try:
-        episodes, evaluations = Episodes(report), Evaluations(job, evaluation_env)
-        job.variant.build(env, job.seed).learn(job.steps, callback=[episodes, evaluations])
+        model.learn(job.steps - model.num_timesteps, callback=callbacks, reset_num_timesteps=model.num_timesteps == 0)
     finally:
-        env.close()
-        evaluation_env.close()
-    return {
+        model.get_env().close()
+        evaluations.env.close()
+        torch.set_num_threads(n_threads)
+    result = {
         "settings": job.settings,
         "versions": versions(),
         "episodes": {"timesteps": episodes.timesteps, "returns": episodes.returns},
         "evaluations": {"timesteps": job.evaluation_steps, "returns": evaluations.returns},
         "measured": evaluations.measured,
     }
+    return Trained(result, model, making.ended())
+
+
+def _begun(job: Job) -> dict[str, Any]:
+    """A run before its first step, as a checkpoint would hold it."""
+    env, evaluation_env = make_env(job), make_env(job)
+    evaluation_env.seed(EVALUATION_SEED + job.seed)
+    if isinstance(evaluation_env, VecNormalize):
+        evaluation_env.training = evaluation_env.norm_reward = False
+    recorded = {"episodes": Episodes(), "evaluations": Evaluations(job, evaluation_env)}
+    return {"model": job.variant.build(env, job.seed), **recorded, "made": None}
 
 
 def make_env(job: Job) -> VecEnv:
@@ -78,11 +116,14 @@ def make_env(job: Job) -> VecEnv:
 class Episodes(BaseCallback):
     """Notes when training episodes ended, and their returns in the environment's own reward."""
 
-    def __init__(self, report: Callable[[int], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.report = report
+        self.report: Callable[[int], None] = lambda steps: None
         self.timesteps: list[int] = []
         self.returns: list[float] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "report"}  # it is told of this process alone
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -104,7 +145,8 @@ class Evaluations(BaseCallback):
         self.measured: list[dict[str, Any]] = []
 
     def _on_training_start(self) -> None:
-        self._evaluate()
+        if not self.returns:  # else the run goes on
+            self._evaluate()
 
     def _on_step(self) -> bool:
         due = self.job.evaluation_steps

@@ -1,0 +1,44 @@
+"""Rows of SB3's replay buffers: how many there were, and where an episode was broken off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1 << 14
+"""Rows that are looked at at once."""
+
+
+def rows_written(buffer: Any) -> int:
+    """Rows that SB3's replay buffer was ever given, as far as it can tell.
+
+    Of a full ring nobody knows how often it was full; what matters is that its oldest row may not begin an episode.
+    """
+    return buffer.buffer_size + (buffer.pos or buffer.buffer_size) if buffer.full else buffer.pos
+
+
+def begun_rows(buffer: Any, rows: NDArray[np.int64], n_written: int) -> NDArray[np.bool_]:
+    """Whether each of ``rows`` ``[T]`` does not go on from the one before, ``[T, n_envs]``.
+
+    An episode that was broken off, by ``reset`` at the start of ``learn()``, is known by the observation that follows it in
+    the buffer, which is not its own next one.
+
+    :param buffer: a replay buffer of SB3 that keeps next observations
+    :param rows: one behind the other, of all that were ever written
+    :param n_written: rows that were
+    """
+    blocks = [_differ(buffer, rows[first : first + BLOCK]) for first in range(0, len(rows), BLOCK)]
+    begun = np.concatenate(blocks) if blocks else np.zeros((0, buffer.n_envs), dtype=bool)
+    if len(rows) and rows[0] in (0, n_written - buffer.buffer_size):
+        begun[0] = False  # the row before it was never there, or is overwritten
+    return begun
+
+
+def _differ(buffer: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the observations of ``rows`` are others than the next ones of the rows before, ``[T, n_envs]``."""
+    here, before = rows % buffer.buffer_size, (rows - 1) % buffer.buffer_size
+    ours, theirs = buffer.observations, buffer.next_observations
+    pairs = [(ours[key], theirs[key]) for key in ours] if isinstance(ours, dict) else [(ours, theirs)]
+    return np.any([(a[here] != b[before]).reshape(*a[here].shape[:2], -1).any(2) for a, b in pairs], axis=0)

@@ -1,0 +1,53 @@
+"""Things that would stop a study, found before its first step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import gymnasium as gym
+
+from sb3_tare.experiments.running.checkpoints import can_be_kept, contents
+from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.experiments.running.training import make_env
+
+
+def check(jobs: Sequence[Job], folder: Path, checkpoints: bool = False) -> None:
+    """Make each environment and each variant once, and a file in the folder of results.
+
+    :param checkpoints: whether runs are written down on their way
+    :raises ValueError: if a variant cannot be built, such as for a mistyped argument, or nothing can be written to the folder
+    :raises gymnasium.error.Error: for an environment that there is not
+    :raises ModuleNotFoundError: if an environment needs an extra
+    """
+    for env in {job.env for job in jobs}:
+        gym.make(env).close()
+    for job in {json.dumps([job.name, job.settings["variant"]]): job for job in jobs}.values():
+        _check_variant(job, checkpoints)
+    _check_folder(folder)
+
+
+def _check_variant(job: Job, checkpoints: bool) -> None:
+    env = make_env(job)
+    try:
+        model = job.variant.build(env, job.seed)
+        if checkpoints and not can_be_kept(model):
+            raise ValueError("its learner is a callback, which has no checkpoints: run it without --checkpoint-every")
+        if checkpoints:
+            contents({"model": model})
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # whatever an algorithm says to arguments that it does not take
+        raise ValueError(f"variant {job.name} cannot be built on {job.env}: {error}") from error
+    finally:
+        env.close()
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--out must be a folder that can be written to, got {folder}: {error}") from error

@@ -1,0 +1,50 @@
+"""The files that a run leaves beside its result, where they are asked for: its model, its normalisation and its reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_tare import RewardLearner
+from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.utils.files import reward_path, write_atomically
+
+MODEL, NORMALISATION = ".zip", ".vecnormalize.pkl"
+"""Suffixes beside ``.json``; the reward's is that of :func:`~sb3_tare.utils.files.reward_path`."""
+
+
+def files_of(model: BaseAlgorithm) -> dict[str, bytes]:
+    """Contents of the files that hold a trained model, by suffix; they travel to whoever writes results."""
+    normalisation = model.get_vec_normalize_env()
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"model{MODEL}")
+        model.save(path)
+        if normalisation is not None:
+            normalisation.save(str(path.with_name(f"model{NORMALISATION}")))
+        learner = getattr(model, "reward_learner", getattr(model, "learner", None))  # its own, or a callback's
+        if isinstance(learner, RewardLearner):
+            learner.save(reward_path(path))
+        return {file.name.removeprefix("model"): file.read_bytes() for file in sorted(Path(folder).iterdir())}
+
+
+def write_files(folder: Path, job: Job, files: Mapping[str, bytes]) -> None:
+    """Write them beside the job's result."""
+    for suffix, content in files.items():
+        write_atomically(path_of(folder, job, suffix), _filling(content))
+
+
+def without_model(folder: Path, jobs: list[Job]) -> list[Job]:
+    """Those of the jobs that have left no model."""
+    return [job for job in jobs if not path_of(folder, job, MODEL).exists()]
+
+
+def path_of(folder: Path, job: Job, suffix: str) -> Path:
+    """The file with this suffix of a job."""
+    return folder / f"{job.filename.removesuffix('.json')}{suffix}"
+
+
+def _filling(content: bytes) -> Callable[..., None]:
+    return lambda file: file.write(content)

@@ -1,0 +1,33 @@
+"""Files of the statistics that ``VecNormalize`` keeps, found where SB3 and rl-zoo3 put them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sb3_tare.utils.files import zip_path
+
+
+def find_statistics(model: str | Path, was_used: bool | None, remedy: str) -> Path | None:
+    """The file of ``VecNormalize``'s statistics that belongs to a model, where SB3 and rl-zoo3 put it.
+
+    :param model: its file
+    :param was_used: whether it was trained behind ``VecNormalize``, or None if nobody knows
+    :param remedy: how the file is named where it cannot be told, for errors
+    :return: None if there is none, or it was not used
+    :raises ValueError: if it was used and there is none, or there are several
+    """
+    if was_used is False:
+        return None
+    model = zip_path(model)
+    folder, numbered = model.parent, re.sub(r"_(\d+_steps)$", r"_vecnormalize_\1", model.stem)
+    of_its_own = [folder / f"{numbered}.pkl", folder / model.stem / "vecnormalize.pkl", folder / "vecnormalize.pkl"]
+    found = next(([file] for file in of_its_own if file.exists()), sorted(folder.glob("*/vecnormalize.pkl")))
+    if len(found) > 1:
+        raise ValueError(f"name the statistics of {model} {remedy}; there are {', '.join(map(str, found))}")
+    if was_used and not found:
+        raise ValueError(
+            f"{model} was trained behind VecNormalize, and its statistics lie neither beside it nor in a folder there as "
+            f"vecnormalize.pkl: name their file {remedy}, or the policy and the reward see what they never saw"
+        )
+    return found[0] if found else None
