@@ -78,7 +78,8 @@ def test_a_rollout_waits_for_the_policy_that_was_updated_on_it_and_for_no_other(
     trainer, parameters = model.reward_learner.trainer, model.get_parameters()
     assert trainer.take_waiting() is not None
     other = tare(seed=1, validation="next_rollout").learn(N_STEPS)
-    other.set_parameters({"reward_learner": parameters["reward_learner"]}, exact_match=False)
+    own = {name: parameters[name] for name in ("reward_model", "reward_optimisation")}
+    other.set_parameters(own, exact_match=False)
     assert other.reward_learner.trainer.take_waiting() is None
     model.set_parameters(parameters)
     assert model.reward_learner.trainer.take_waiting() is not None

@@ -508,10 +508,11 @@ def test_parameters_of_a_reward_model_of_another_shape_are_refused(other):
         tare().set_parameters(tare(**other).get_parameters())
 
 
-def test_parameters_must_name_the_reward_learner():
+@pytest.mark.parametrize("name", ["reward_model", "reward_optimisation"])
+def test_parameters_must_name_the_reward_and_its_optimisation(name):
     parameters = tare().get_parameters()
-    del parameters["reward_learner"]
-    with refused(ValueError, "Names of parameters do not match", "reward_learner"):
+    del parameters[name]
+    with refused(ValueError, "Names of parameters do not match", name):
         tare().set_parameters(parameters)
     tare().set_parameters(parameters, exact_match=False)
 
