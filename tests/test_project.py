@@ -177,7 +177,7 @@ def test_the_notebook_runs_and_shows_what_it_printed(tmp_path):
     program = "\n".join("".join(cell["source"]) for cell in cells)
     assert "STEPS = 50_000" in program
     output = run("-c", program.replace("50_000", "2048"), cwd=tmp_path)
-    assert re.search(r"TAREPPO: the first 20 episodes returned \d+ on average", output)
+    assert re.search(r"TAREPPO: the last 20 episodes returned \d+ on average", output)
 
 
 def test_sac_tells_what_it_has_learned(tmp_path):
