@@ -46,7 +46,7 @@ def final_returns(study: str) -> dict[tuple[str, str], tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize("study", ["figure6", "delayed", "episodic"])
+@pytest.mark.parametrize("study", ["figure6", "delayed", "episodic", "episodic_million"])
 def test_a_studys_returns_are_those_of_its_results(study):
     readme = (ROOT / f"examples/results/{study}/README.md").read_text()
     for (task, variant), (training, evaluation) in final_returns(study).items():
@@ -63,6 +63,13 @@ def test_the_readme_says_whether_it_helps_with_every_task_of_each_study():
     for study, task, ppo, variant, learned in told:
         returns = final_returns(study)
         assert (ppo, learned) == (returns[task, "ppo"][0], returns[task, variant][0]), (task, variant)
+
+
+def test_the_readme_says_what_was_reached_in_a_million_steps():
+    means = {task: training.partition(" ")[0] for (task, _), (training, _) in final_returns("episodic_million").items()}
+    half_cheetah, hopper, walker2d = (means[f"Episodic{task}-v5"] for task in ("HalfCheetah", "Hopper", "Walker2d"))
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"episodes returned {half_cheetah} on HalfCheetah, {hopper} on Hopper and {walker2d} on Walker2d" in readme
 
 
 def test_what_is_said_of_the_chain_is_what_its_results_say():
