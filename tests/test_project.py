@@ -70,6 +70,9 @@ def test_the_readme_says_what_was_reached_in_a_million_steps():
     half_cheetah, hopper, walker2d = (means[f"Episodic{task}-v5"] for task in ("HalfCheetah", "Hopper", "Walker2d"))
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"episodes returned {half_cheetah} on HalfCheetah, {hopper} on Hopper and {walker2d} on Walker2d" in readme
+    with (ROOT / "examples/results/dense_million/table.csv").open(newline="") as file:
+        dense = [f"{float(row['training']):,.0f}" for row in csv.DictReader(file)]
+    assert "reached {}, {} and {}, of one seed".format(*dense) in readme
 
 
 def test_what_is_said_of_the_chain_is_what_its_results_say():
