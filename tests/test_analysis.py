@@ -274,7 +274,20 @@ def test_the_command_finds_the_statistics_that_belong_to_a_model_or_refuses(save
     assert "VecNormalize" not in capsys.readouterr().out
 
 
-def test_statistics_lie_where_sb3_and_rl_zoo3_put_them(tmp_path):
+def test_the_command_refuses_a_reward_that_was_saved_beside_another_model(tmp_path, capsys):
+    learner, file = implicit_learner(), tmp_path / "model.zip"
+    model = ppo(vec_env(make=lambda: gym.make(CHAIN))).learn(ITERATION, callback=learner)
+    model.save(file)
+    learner.save(tmp_path / "model.reward.zip", file)
+    arguments = [str(file), "--env", CHAIN, "--out", str(tmp_path / "out"), "--video", "none", "--algorithm", "PPO"]
+    assert main([*arguments, "--episodes", "1"]) == 0
+    model.learn(ITERATION).save(file)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "was saved beside another model.zip" in capsys.readouterr().err
+
+
+def test_statistics_lie_where_sb3_rl_zoo3_and_studies_put_them(tmp_path):
     def found(model, was_used=None):
         return find_statistics(tmp_path / model, was_used, "with --vecnormalize")
 
@@ -284,6 +297,9 @@ def test_statistics_lie_where_sb3_and_rl_zoo3_put_them(tmp_path):
         (tmp_path / name).touch()
     assert found("best_model.zip") == found("a") == found("rl_model_512_steps") == tmp_path / "a/vecnormalize.pkl"
     assert found("rl_model_256_steps.zip") == tmp_path / "rl_model_vecnormalize_256_steps.pkl"
+    (tmp_path / "best_model.vecnormalize.pkl").touch()
+    assert found("best_model") == found("best_model.zip") == tmp_path / "best_model.vecnormalize.pkl"
+    (tmp_path / "best_model.vecnormalize.pkl").unlink()
     assert found("best_model.zip", was_used=False) is None
     (tmp_path / "b").mkdir()
     (tmp_path / "b/vecnormalize.pkl").touch()

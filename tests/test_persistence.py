@@ -38,6 +38,7 @@ from toys import (
 )
 
 from sb3_tare import TAREPPO, RewardLearner
+from sb3_tare.utils.files import reward_path
 
 SETTINGS = [
     {},
@@ -384,6 +385,22 @@ def saver(what):
         return snapshot(loaded.state_dict())
 
     return learner.save, load, lambda: host.learn(ITERATION, learner)
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_learner_is_found_where_sb3_finds_its_model_whatever_dots_are_in_the_name(owned, tmp_path):
+    model, learner = (tare() if owned else ppo()), implicit_learner()
+    model.learn(ITERATION, callback=None if owned else learner)
+    model.save(tmp_path / "v0.1.zip")
+    if not owned:
+        learner.save(reward_path(tmp_path / "v0.1"), tmp_path / "v0.1")
+    for name in ("v0.1", "v0.1.zip"):
+        assert type(model).load(tmp_path / name).num_timesteps == ITERATION
+        assert RewardLearner.load(tmp_path / name).settings == (model.reward_learner if owned else learner).settings
+    model.save(tmp_path / "v0.1.zip")
+    ppo(seed=1).save(tmp_path / "v0.1.zip")
+    with pytest.raises(ValueError, match="holds no RewardLearner" if owned else r"saved beside another v0\.1\.zip"):
+        RewardLearner.load(tmp_path / "v0.1")
 
 
 @pytest.mark.parametrize("what", ["model", "learner"])

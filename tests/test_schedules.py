@@ -11,16 +11,11 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from toys import ITERATION, SMALL, awr, implicit_learner, ppo, tare, tare_awr, vec_env
 
 from sb3_tare import AWR, LIRPG, RewardLearner, RewardSettings
-from sb3_tare.utils.schedules import value_now, written
+from sb3_tare.utils.schedules import value_at, written
 
 RATES = ("learning_rate", "critic_learning_rate", "decomposition_learning_rate", "reward_coef")
 ADDED = {"preset": "implicit", "reward_every": 0}
 FIT = {"preset": "decomposition", "reward_every": 0, "decomposition_updates": 2}
-
-
-class At:
-    def __init__(self, progress: float) -> None:
-        self.progress = progress
 
 
 @pytest.mark.parametrize(
@@ -41,7 +36,7 @@ def test_a_schedule_is_written_as_text_that_says_the_same(given, expected):
     plain = written("learning_rate", given, above=0.0)
     assert json.loads(json.dumps(plain)) == plain
     assert written("learning_rate", plain, above=0.0) == plain
-    values = [value_now(plain, At(progress)) for progress in (1.0, 0.5, 0.0, -0.01)]  # a last rollout runs over
+    values = [value_at(plain, progress) for progress in (1.0, 0.5, 0.0, -0.01)]  # a last rollout runs over
     np.testing.assert_allclose(values, expected, atol=1e-12)
     if isinstance(given, LinearSchedule):
         assert values == [given(progress) for progress in (1.0, 0.5, 0.0, -0.01)]

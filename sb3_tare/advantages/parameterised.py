@@ -11,7 +11,7 @@ from sb3_tare.advantages.generalised import generalised_advantages
 from sb3_tare.advantages.sums import DiscountedSums
 from sb3_tare.data.rollout import Baseline, Part
 from sb3_tare.settings import LearnerSettings
-from sb3_tare.utils.schedules import value_now
+from sb3_tare.utils.schedules import value_at
 
 EDIT_TOLERANCE = 1e-4
 """Largest difference between two estimates, relative to the largest advantage, that kernels may make and nobody has to."""
@@ -62,7 +62,7 @@ class Advantages:
 
     @property
     def _coefficient(self) -> float:
-        return value_now(self._reward_coef, self.host)
+        return value_at(self._reward_coef, self.host.progress)
 
     def check(self, part: Part) -> None:
         """Check that what others have made of the host's own estimates will reach the policy.

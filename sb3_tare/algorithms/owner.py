@@ -17,8 +17,8 @@ from sb3_tare.learning.saved import PART, WHOLE
 from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.arguments import accepted_arguments, unknown_argument
 from sb3_tare.utils.continuation import Continuable, is_behind_vec_normalize
-from sb3_tare.utils.formats import is_before
-from sb3_tare.utils.numbered import File, open_zip, stamp_in
+from sb3_tare.utils.formats import KEY, is_before
+from sb3_tare.utils.numbered import File, open_zip, written_in
 from sb3_tare.utils.words import described
 
 
@@ -66,7 +66,7 @@ class OwnsRewardLearner(Continuable):
         :raises ValueError: if the file is in a newer or unknown format, is of an algorithm of another package, or of a reward
             that was learned by return consistency
         """
-        if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_before(2, stamp_in(path)):
+        if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_before(2, written_in(path).get(KEY)):
             data, _, _ = load_from_zip_file(cls._readable(path), device="cpu", custom_objects=custom_objects)
             assert data is not None
             kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from pandas import DataFrame
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.utils import set_random_seed
@@ -90,29 +91,29 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     env.seed(arguments.seed)
     episodes = record(model, env, arguments.episodes, reward, arguments.deterministic, film=problem is None)
     env.close()
-    _write(episodes, env, arguments, say)
-    _show(episodes, arguments.env, console, say)
+    table = correlations(episodes)
+    _write(episodes, table, env, arguments, say)
+    _show(episodes, table, arguments.env, console, say)
 
 
 def _reward(arguments: argparse.Namespace, model: Any) -> tuple[RewardLearner | None, Path]:
     """The model's learner where it is in a file of its own, and the file that holds it."""
     beside = reward_path(arguments.model)
-    file = arguments.reward
-    if file is None and not hasattr(model, "reward_learner") and beside.exists():
-        file = beside
-    if file is None:
+    if arguments.reward is None and (hasattr(model, "reward_learner") or not beside.exists()):
         return None, arguments.model
-    learner = RewardLearner.load(file, device="cpu")
+    learner = RewardLearner.load(arguments.reward or arguments.model, device="cpu")
     learner.attach(model)
-    return learner, file
+    return learner, arguments.reward or beside
 
 
-def _write(episodes: Sequence[Episode], env: VecEnv, arguments: argparse.Namespace, say: Callable[[object], None]) -> None:
+def _write(
+    episodes: Sequence[Episode], table: DataFrame, env: VecEnv, arguments: argparse.Namespace, say: Callable[[object], None]
+) -> None:
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     write_figure(folder / "timeline.png", timeline(episodes[0], arguments.env), dpi=DPI)
     write_figure(folder / "histogram.png", histogram(episodes, env.action_space, arguments.env), dpi=DPI)
-    write_text(folder / "correlations.csv", correlations(episodes).to_csv(index=False))
+    write_text(folder / "correlations.csv", table.to_csv(index=False))
     written = ["timeline.png", "histogram.png", "correlations.csv"]
     if arguments.video != "none":
         name = f"episode.{arguments.video}"
@@ -127,8 +128,7 @@ def _write(episodes: Sequence[Episode], env: VecEnv, arguments: argparse.Namespa
         say(folder / name)
 
 
-def _show(episodes: Sequence[Episode], env_id: str, console: Console, say: Callable[[object], None]) -> None:
-    table = correlations(episodes)
+def _show(episodes: Sequence[Episode], table: DataFrame, env_id: str, console: Console, say: Callable[[object], None]) -> None:
     shown = Table(*table.columns, title=f"correlations over {len(episodes)} episodes of {env_id}")
     for row in table.itertuples(index=False):
         shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sb3_tare.data.cutting import cut_rollout
 from sb3_tare.data.episodes import Episodes
+from sb3_tare.data.replay import begun_rows
 from sb3_tare.utils.checks import Place, check_finite
 from sb3_tare.utils.nested import Observations
 
@@ -103,7 +104,7 @@ class PathMemory(ReplayBuffer):
             check_finite(array, f"number among the {name}", "the data holds", "leave such episodes out", _in_data)
             _copy(array, getattr(self, name))
         ended = self.dones.astype(bool)
-        goes_on = _rows_equal(self.next_observations, self.observations)
+        goes_on = ~begun_rows(self, np.arange(self.buffer_size), self.buffer_size)[1:]
         self.cuts = np.concatenate([~goes_on & ~ended[:-1], np.zeros((1, self.n_envs), dtype=bool)])
         steps = np.arange(1, self.buffer_size + 1)[:, None]
         begins = np.maximum.accumulate(np.where(ended | self.cuts, steps, 0))
@@ -194,13 +195,6 @@ def _copy(source: Any, target: Any) -> None:
             _copy(source[key], array)
     else:
         target[...] = np.asarray(source).reshape(target.shape)
-
-
-def _rows_equal(next_observations: Any, observations: Any) -> np.ndarray:
-    """Whether a step's next observation is the observation of the step behind it, ``[size - 1, n_envs]``."""
-    if isinstance(observations, dict):
-        return np.all([_rows_equal(next_observations[key], observations[key]) for key in observations], axis=0)
-    return (next_observations[:-1] == observations[1:]).reshape(*observations[1:].shape[:2], -1).all(axis=2)
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -91,6 +91,10 @@ class AnyHost(ABC, Generic[RecordT]):
         :raises ValueError: if they do not go together
         """
 
+    def undoing(self) -> AbstractContextManager[None]:
+        """Put its policy back where its own update leaves numbers that are not finite, unless it does so itself."""
+        return nullcontext()
+
     def updates_after(self) -> int:
         """The number of updates that the algorithm will count once its next ``train()`` is over."""
         return 0
@@ -205,10 +209,6 @@ class Host(AnyHost[RecordT]):
     @abstractmethod
     def baseline(self, part: Part, record: RecordT, critic: Critic) -> Baseline:
         """Values of ``critic`` along all steps that were read."""
-
-    def undoing(self) -> AbstractContextManager[None]:
-        """Put its policy back where its own update leaves numbers that are not finite, unless it does so itself."""
-        return nullcontext()
 
     @abstractmethod
     def lending(

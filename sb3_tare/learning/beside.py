@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback,
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_tare.utils.files import zip_path
+from sb3_tare.utils.files import found_zip
 from sb3_tare.utils.sums import parameter_sums
 
 BESIDE = "beside"
@@ -34,7 +34,7 @@ def check_beside(name: str, saved: Mapping[str, int] | None, model: str | Path) 
     """
     if saved and dict(saved) != parameter_sums(model):
         raise ValueError(
-            f"{name} was saved beside another {zip_path(model).name} than the one that is there now, as where a run was "
+            f"{name} was saved beside another {found_zip(model).name} than the one that is there now, as where a run was "
             "killed between the two: go on from an earlier pair, or load that reward by its own path"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ class Attached:
 
     def undoing(self) -> AbstractContextManager[None]:
         """Put the host's policy back where its own update leaves numbers that are not finite."""
-        return self.host.undoing() if isinstance(self.host, Host) else nullcontext()
+        return self.host.undoing()
 
     @property
     def trainer(self) -> Any:

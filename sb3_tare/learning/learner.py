@@ -232,7 +232,7 @@ class RewardLearner(BaseCallback):
 
     def _save_for(self, model: Path) -> None:
         path = reward_path(model)
-        self._write(path, parameter_sums(model))
+        self.save(path, model)
         if max(self.verbose, self.model.verbose) >= 1:
             print(f"Saved the learned reward of {model} to {path}")
 
@@ -284,15 +284,12 @@ class RewardLearner(BaseCallback):
         """Expect environments that are ``times`` steps into their episodes, if there are as many of them."""
         self._attached.host.go_on_from(np.array(times, dtype=np.int64))
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, model: str | Path | None = None) -> None:
         """Write settings and state to a zip file, whole or not at all.
 
+        :param model: the host's file that it is to lie beside; :meth:`load` refuses it beside another
         :raises RuntimeError: before the learner has a model
         """
-        self._write(path, {})
-
-    def _write(self, path: str | Path, beside: Mapping[str, int]) -> None:
-        """Save, with the checksums of the model that the file lies beside."""
         state = {LEARNER: self.state_dict()}
         data: dict[str, Any] = {
             KEY: stamp("RewardLearner"),
@@ -300,7 +297,7 @@ class RewardLearner(BaseCallback):
             "times": self.times,
             "spaces": spaces_of(self._attached.model),
             "vec_normalize": is_behind_vec_normalize(self._attached.model),
-            BESIDE: dict(beside),
+            BESIDE: {} if model is None else parameter_sums(model),
         }
         write_zip(path, lambda file: save_to_zip_file(file, data=data, params=state))
 

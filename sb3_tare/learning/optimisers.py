@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from stable_baselines3.common.utils import update_learning_rate
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
@@ -17,7 +18,7 @@ from sb3_tare.rewards.reward_model import RewardModel
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.last_good import last_good
 from sb3_tare.utils.optimisers import load_keeping_step_sizes
-from sb3_tare.utils.schedules import Run, value_at_start, value_now
+from sb3_tare.utils.schedules import value_at
 
 _MOVED = {"reward": "reward network", "critic": "reward's critic"}
 _REMEDY = "lower learning_rate or critic_learning_rate, or scale rewards and observations of very large size"
@@ -45,16 +46,15 @@ class Optimisers:
         self._rates = {"reward": settings.step.learning_rate, "critic": settings.critic.critic_learning_rate}
         moved: dict[str, list[Parameter]] = {"reward": reward, "critic": critic}
         self._by_name = {
-            name: Adam(parameters, lr=value_at_start(self._rates[name]), eps=settings.adam_eps, fused=True)
+            name: Adam(parameters, lr=value_at(self._rates[name], 1.0), eps=settings.adam_eps, fused=True)
             for name, parameters in moved.items()
             if parameters
         }
 
-    def follow(self, run: Run) -> None:
-        """Let step sizes that are schedules be those of now."""
+    def follow(self, progress: float) -> None:
+        """Let step sizes that are schedules be those of now, with the share ``progress`` of the run still to come."""
         for name, optimiser in self._by_name.items():
-            for group in optimiser.param_groups:
-                group["lr"] = value_now(self._rates[name], run)
+            update_learning_rate(optimiser, value_at(self._rates[name], progress))
 
     def step(self, name: str, loss: Tensor) -> float:
         """One clipped step of the named one on a ``loss``, a scalar.

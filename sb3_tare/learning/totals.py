@@ -83,7 +83,7 @@ class TotalsFit:
         :param beside: ``[p]`` of norm 1, a direction that they climb too
         :return: whether there was something to fit to
         """
-        self.fits.follow(self.host)
+        self.fits.follow(self.host.progress)
         loss = self.fits.fit(memory, self.generator, float(self.reward.action_cost), n_updates, beside)
         self.reward.unit.fill_(self.fits.unit)
         if loss is not None:

@@ -95,7 +95,7 @@ class RewardTrainer:
         :raises FloatingPointError: if the critic returns a value that is not finite
         """
         self.metrics.clear()
-        self.optimisers.follow(self.host)
+        self.optimisers.follow(self.host.progress)
         part = self.host.read(record)
         self.advantages.check(part)
         self.reward_model.observe(self.host.collected(part).reward.rewards)

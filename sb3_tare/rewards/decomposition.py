@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
+from stable_baselines3.common.utils import update_learning_rate
 from torch import Tensor, nn
 
 from sb3_tare.rewards.episode_memory import Draw
@@ -24,7 +25,7 @@ from sb3_tare.utils.checks import LOWER_RATES
 from sb3_tare.utils.last_good import last_good
 from sb3_tare.utils.nested import Observations
 from sb3_tare.utils.optimisers import load_keeping_step_sizes
-from sb3_tare.utils.schedules import Run, value_at_start, value_now
+from sb3_tare.utils.schedules import value_at
 
 RewardsOf = Callable[[Observations, Tensor], Tensor]
 """A map from states ``[k, ...]`` and encoded actions ``[k, action_dim]`` to rewards ``[k]``, differentiable."""
@@ -69,14 +70,13 @@ class Decomposition:
         self._rewards_of = rewards_of
         # By lists of tensors: the bits of a loop over tensors, in half of its time.
         self._optimizer = torch.optim.Adam(
-            self.parameters, lr=value_at_start(self.settings.decomposition_learning_rate), foreach=True
+            self.parameters, lr=value_at(self.settings.decomposition_learning_rate, 1.0), foreach=True
         )
         self._n_fits = 0
 
-    def follow(self, run: Run) -> None:
-        """Let a step size that is a schedule be that of now."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = value_now(self.settings.decomposition_learning_rate, run)
+    def follow(self, progress: float) -> None:
+        """Let a step size that is a schedule be that of now, with the share ``progress`` of the run still to come."""
+        update_learning_rate(self._optimizer, value_at(self.settings.decomposition_learning_rate, progress))
 
     def fit(
         self,

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from sb3_tare.utils.damage import taken_over
+from sb3_tare.utils.damage import parameters_of
 from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
 from sb3_tare.utils.numbered import File, named, readable_zip
@@ -147,7 +147,7 @@ class Continuable:
             self._set_all_parameters(load_path_or_dict, exact_match, device)
             return
         readable = with_own(readable_zip(load_path_or_dict), self.own_parameters)
-        with taken_over(named(load_path_or_dict)):
+        with parameters_of(named(load_path_or_dict)):
             _, parameters, _ = load_from_zip_file(readable, load_data=False, device=device)
             self._set_all_parameters(parameters, exact_match, device)
 

@@ -36,7 +36,7 @@ def damaged(name: str, part: str = "it") -> Iterator[None]:
 
 
 @contextmanager
-def taken_over(name: str) -> Iterator[None]:
+def parameters_of(name: str) -> Iterator[None]:
     """Tell an error inside, which is raised while a file's parameters are given to a model, in one sentence.
 
     :param name: of the file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from sb3_tare.utils.damage import DamagedFile, damaged
+from sb3_tare.utils.formats import KEY
 from sb3_tare.utils.known import KnownUnpickler, Unread
 from sb3_tare.utils.numbered import File, check_zip, open_zip
 from sb3_tare.utils.unnumbered import convert_unnumbered_learner_state, convert_unnumbered_settings
@@ -73,10 +73,11 @@ def entries_of(path: File, part: str, kind: str, remedy: str) -> Entries:
     :raises ValueError: if it is damaged, in a newer or unknown format, or lacks that part
     """
     with open_zip(path) as (archive, name):
-        found = check_zip(archive, name, part, kind, remedy)
+        data = check_zip(archive, name, part, kind, remedy)
         with damaged(name):
             parts = {each: archive.read(each) for each in archive.namelist()}
-            return Entries(name, json.loads(parts.pop("data")), parts, found is None)
+            del parts["data"]
+            return Entries(name, data, parts, KEY not in data)
 
 
 def _unpickled(value: Any, classes: Iterable[type]) -> tuple[Any, list[str]]:

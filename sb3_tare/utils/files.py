@@ -96,9 +96,14 @@ def zip_path(path: str | Path) -> Path:
     return with_suffix(path, ".zip")
 
 
+def found_zip(path: str | Path) -> Path:
+    """The file that SB3 reads for ``path``: itself, or with ``.zip`` behind it. If there is neither, what SB3 would write."""
+    return next((file for file in (Path(path), Path(f"{path}.zip")) if file.is_file()), zip_path(path))
+
+
 def reward_path(model: str | Path) -> Path:
     """The file of the learned reward that goes with a model's file: ``best_model.reward.zip`` with ``best_model.zip``."""
-    model = zip_path(model)
+    model = found_zip(model)
     return model.with_name(f"{model.name.removesuffix('.zip')}.reward.zip")
 
 

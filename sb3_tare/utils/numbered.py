@@ -17,7 +17,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import open_path
 
 from sb3_tare.utils.damage import DamagedFile, check_archive, damaged
-from sb3_tare.utils.files import with_suffix, write_atomically, zip_path
+from sb3_tare.utils.files import found_zip, with_suffix, write_atomically, zip_path
 from sb3_tare.utils.formats import KEY, check_stamp, holds_no, stamp
 from sb3_tare.utils.known import KnownUnpickler
 from sb3_tare.utils.sums import Summed, check_sums
@@ -32,11 +32,12 @@ SUMMED = "is_summed"
 
 def check_zip(
     archive: zipfile.ZipFile, name: str, part: str | None = None, kind: str = "model", remedy: str = ""
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Check that an archive is whole and holds what is looked for; arguments are those of :func:`readable_zip`.
 
     :param name: of the file
-    :return: kind, format and version that it tells; None if it has no number
+    :return: attributes that SB3 writes beside parameters, by name: plain data, and descriptions of what is pickled, not
+        unpickled. Under :data:`~sb3_tare.utils.formats.KEY` they tell kind, format and version, if the file has a number.
     :raises ValueError: if it is damaged, in a newer or unknown format, or lacks that part
     """
     check_archive(archive, name)
@@ -48,7 +49,7 @@ def check_zip(
     if part is not None and not (is_kind or part in names or part in data):
         raise holds_no(name, found, kind, remedy)
     check_sums(archive, name)
-    return found
+    return data
 
 
 def readable_zip(path: File, part: str | None = None, kind: str = "model", remedy: str = "") -> File:
@@ -64,26 +65,17 @@ def readable_zip(path: File, part: str | None = None, kind: str = "model", remed
     :raises ValueError: if it is no zip file, is in a newer or unknown format, or lacks that part
     """
     with open_zip(path) as (archive, name):
-        found = check_zip(archive, name, part, kind, remedy)
-        return path if found is not None else from_unnumbered_zip(archive)
+        has_number = KEY in check_zip(archive, name, part, kind, remedy)
+        return path if has_number else from_unnumbered_zip(archive)
 
 
 def holds_entry(path: str | Path, entry: str) -> bool:
     """Whether ``path``, with or without suffix, is a zip file that has ``entry``."""
-    path = zip_path(path)
+    path = found_zip(path)
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return entry in archive.namelist()
-
-
-def stamp_in(path: File) -> dict[str, Any] | None:
-    """Kind, format and version that a zip file tells; None if it has no number.
-
-    :raises ValueError: if it is no zip file, or is in a newer or unknown format
-    """
-    with open_zip(path) as (archive, name):
-        return check_zip(archive, name)
 
 
 def algorithm_in(path: File) -> str | None:
@@ -91,20 +83,17 @@ def algorithm_in(path: File) -> str | None:
 
     :raises ValueError: if it is no zip file, or is in a newer or unknown format
     """
-    with open_zip(path) as (archive, name):
-        check_zip(archive, name)
-        named = _data(archive, name).get("algorithm_class")
+    named = written_in(path).get("algorithm_class")
     return MOVED_ALGORITHMS.get(named, named) if isinstance(named, str) else None
 
 
 def written_in(path: File) -> dict[str, Any]:
-    """Attributes that SB3 writes beside parameters, by name: plain data, and descriptions of what is pickled, not unpickled.
+    """Attributes that SB3 writes beside parameters, as :func:`check_zip` returns them.
 
     :raises ValueError: if it is no zip file, or is in a newer or unknown format
     """
     with open_zip(path) as (archive, name):
-        check_zip(archive, name)
-        return _data(archive, name)
+        return check_zip(archive, name)
 
 
 def write_memory(path: File, memory: Any) -> None:
@@ -205,7 +194,7 @@ def named(path: File) -> str:
     """The name of a zip file, given with or without suffix, for errors."""
     if not isinstance(path, (str, Path)):
         return _name(path)
-    return str(path if Path(path).exists() else zip_path(path))
+    return str(found_zip(path))
 
 
 def _name(file: Any) -> str:

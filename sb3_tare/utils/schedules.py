@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
@@ -17,14 +17,6 @@ FORMS = (
     "'lin_0.001' falls to zero along the run, 'lin_0.001_0.0001' to 0.0001, and 'lin_0.001_0.0001_0.8' does so within its "
     "first 0.8; stable_baselines3.common.utils.LinearSchedule means the same"
 )
-
-
-class Run(Protocol):
-    """A run that schedules follow."""
-
-    @property
-    def progress(self) -> float:
-        """The share of the run that is still to come, from 1 to 0."""
 
 
 def written(name: str, value: Any, above: float | None = None, at_least: float = 0.0) -> Any:
@@ -75,21 +67,15 @@ def from_text(name: str, value: Any) -> Any:
     return linear(name, value) if isinstance(value, str) and value.startswith("lin_") else value
 
 
-def value_now(setting: Scheduled, run: Run) -> float:
-    """A setting as it is now, of a number or of text that :func:`written` has returned."""
+def value_at(setting: Scheduled, progress: float) -> float:
+    """A setting as it is at a point of a run, of a number or of text that :func:`written` has returned.
+
+    :param progress: the share of the run that is still to come, 1 where it begins
+    """
     if isinstance(setting, str):
-        return _linear(setting)(run.progress)
+        return _linear(setting)(progress)
     assert not callable(setting)
     return setting
-
-
-class _Start:
-    progress = 1.0
-
-
-def value_at_start(setting: Scheduled) -> float:
-    """A setting as it is where a run begins."""
-    return value_now(setting, _Start())
 
 
 @cache

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_tare.utils.damage import DamagedFile, damaged
-from sb3_tare.utils.files import write_atomically, zip_path
+from sb3_tare.utils.files import found_zip, write_atomically, zip_path
 
 SUMS = "checksums.json"
 """Entry of a zip file with the checksum of each other; files of Stable-Baselines3, and older ones, have none."""
@@ -64,7 +64,7 @@ def parameter_sums(path: str | Path) -> dict[str, int]:
 
     :param path: with or without suffix
     """
-    path = zip_path(path)
+    path = found_zip(path)
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:

@@ -1,15 +1,18 @@
-"""Files of the statistics that ``VecNormalize`` keeps, found where SB3 and rl-zoo3 put them."""
+"""Files of the statistics that ``VecNormalize`` keeps, found where SB3, rl-zoo3 and studies put them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from sb3_tare.utils.files import zip_path
+from sb3_tare.utils.files import found_zip
+
+OF_A_STUDY = ".vecnormalize.pkl"
+"""Suffix of the statistics that a study keeps, in place of the model's ``.zip``"""
 
 
 def find_statistics(model: str | Path, was_used: bool | None, remedy: str) -> Path | None:
-    """The file of ``VecNormalize``'s statistics that belongs to a model, where SB3 and rl-zoo3 put it.
+    """The file of ``VecNormalize``'s statistics that belongs to a model, where SB3, rl-zoo3 and studies put it.
 
     :param model: its file
     :param was_used: whether it was trained behind ``VecNormalize``, or None if nobody knows
@@ -19,9 +22,10 @@ def find_statistics(model: str | Path, was_used: bool | None, remedy: str) -> Pa
     """
     if was_used is False:
         return None
-    model = zip_path(model)
+    model = found_zip(model)
     folder, numbered = model.parent, re.sub(r"_(\d+_steps)$", r"_vecnormalize_\1", model.stem)
-    of_its_own = [folder / f"{numbered}.pkl", folder / model.stem / "vecnormalize.pkl", folder / "vecnormalize.pkl"]
+    names = (f"{model.stem}{OF_A_STUDY}", f"{numbered}.pkl", f"{model.stem}/vecnormalize.pkl", "vecnormalize.pkl")
+    of_its_own = [folder / name for name in names]
     found = next(([file] for file in of_its_own if file.exists()), sorted(folder.glob("*/vecnormalize.pkl")))
     if len(found) > 1:
         raise ValueError(f"name the statistics of {model} {remedy}; there are {', '.join(map(str, found))}")

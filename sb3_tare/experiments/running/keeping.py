@@ -11,9 +11,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from sb3_tare import RewardLearner
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.utils.files import reward_path, write_atomically
+from sb3_tare.utils.vec_normalize import OF_A_STUDY
 
-MODEL, NORMALISATION = ".zip", ".vecnormalize.pkl"
-"""Suffixes beside ``.json``; the reward's is that of :func:`~sb3_tare.utils.files.reward_path`."""
+MODEL = ".zip"
+"""Suffix beside ``.json``; the reward's is that of :func:`~sb3_tare.utils.files.reward_path`."""
 
 
 def files_of(model: BaseAlgorithm) -> dict[str, bytes]:
@@ -23,10 +24,10 @@ def files_of(model: BaseAlgorithm) -> dict[str, bytes]:
         path = Path(folder, f"model{MODEL}")
         model.save(path)
         if normalisation is not None:
-            normalisation.save(str(path.with_name(f"model{NORMALISATION}")))
+            normalisation.save(str(path.with_name(f"model{OF_A_STUDY}")))
         learner = getattr(model, "reward_learner", getattr(model, "learner", None))  # its own, or a callback's
         if isinstance(learner, RewardLearner):
-            learner.save(reward_path(path))
+            learner.save(reward_path(path), path)
         return {file.name.removeprefix("model"): file.read_bytes() for file in sorted(Path(folder).iterdir())}
 
 
