@@ -39,7 +39,7 @@ def killed_at(steps: int, job, checkpointing) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        training.train_model(job, report, checkpointing)
+        training.train(job, report, checkpointing)
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +56,9 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(name, tmp_path):
     kept = pickle.loads(checkpoint_path(tmp_path, job).read_bytes())
     assert 0 < kept["model"].num_timesteps < 290
     seen = []
-    trained = training.train_model(job, seen.append, checkpointing)
+    trained = training.train(job, seen.append, checkpointing)
     assert seen[0] == kept["model"].num_timesteps + 1
-    assert trained.result == train(job)
+    assert trained.result == train(job).result
     assert trained.made["cpu_seconds"] > kept["made"]["cpu_seconds"] > 0
 
 
@@ -67,12 +67,12 @@ def test_a_run_can_be_killed_again(tmp_path):
     checkpointing = Checkpointing(tmp_path, 64)
     for steps in (100, 200, 400):
         killed_at(steps, job, checkpointing)
-    assert training.train_model(job, checkpointing=checkpointing).result == train(job)
+    assert training.train(job, checkpointing=checkpointing).result == train(job).result
 
 
 def test_checkpoints_leave_no_trace_in_a_run(tmp_path):
     (job,) = tiny(variants=["tare_default"])
-    assert training.train_model(job, checkpointing=Checkpointing(tmp_path, 1)).result == train(job)
+    assert training.train(job, checkpointing=Checkpointing(tmp_path, 1)).result == train(job).result
 
 
 @pytest.mark.parametrize("other", ["settings", "versions", "commit"])
@@ -85,7 +85,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(other, tmp_path, monkeyp
     else:
         monkeypatch.setattr(f"sb3_tare.experiments.running.checkpoints.{other}", lambda: "another")
     with pytest.raises(ValueError, match=rf"ppo.seed0.checkpoint is of a run with other {other}; remove it"):
-        training.train_model(job, checkpointing=checkpointing)
+        training.train(job, checkpointing=checkpointing)
 
 
 def test_a_finished_run_leaves_no_checkpoint(tmp_path):
@@ -103,7 +103,7 @@ def test_a_process_that_is_killed_goes_on_in_the_next(tmp_path):
         next(updates)
     updates.close()  # which ends its process
     *_, done = local([job], 1, checkpointing=checkpointing)
-    assert {key: value for key, value in done.result.items() if key != "made"} == train(job)
+    assert {key: value for key, value in done.result.items() if key != "made"} == train(job).result
 
 
 @pytest.mark.parametrize(

@@ -42,4 +42,4 @@ def test_every_job_ends_once_with_the_local_result_though_a_node_dies_and_one_th
     done = [update for update in ended if isinstance(update, Done)]
     assert sorted(update.job.name for update in done) == ["ppo", "tare_mlpmul"]
     for update in done:
-        assert {key: value for key, value in update.result.items() if key != "made"} == train(update.job)
+        assert {key: value for key, value in update.result.items() if key != "made"} == train(update.job).result

@@ -25,7 +25,7 @@ from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.experiments.running.results import read, write
 from sb3_tare.experiments.running.runner import run
-from sb3_tare.experiments.running.training import Trained, train, train_model
+from sb3_tare.experiments.running.training import Trained, train
 from sb3_tare.experiments.studies import STUDIES, jobs_of
 from sb3_tare.experiments.variants import ALGORITHMS, TASKS, VARIANTS
 from sb3_tare.networks.multiplicative import LSTMbMul
@@ -180,14 +180,15 @@ def test_the_papers_awr_estimates_learned_advantages_by_the_hosts_td_lambda():
 
     def returns(**gae_lambda):
         reward_kwargs = {"preset": "paper", **gae_lambda}
-        return train(replace(job, variant=job.variant.changed({"reward_kwargs": reward_kwargs})))["evaluations"]["returns"]
+        changed = replace(job, variant=job.variant.changed({"reward_kwargs": reward_kwargs}))
+        return train(changed).result["evaluations"]["returns"]
 
-    assert train(job)["evaluations"]["returns"] == returns(gae_lambda=0.95) != returns()
+    assert train(job).result["evaluations"]["returns"] == returns(gae_lambda=0.95) != returns()
 
 
 def test_evaluations_and_measures_leave_no_trace_in_training():
-    rarely, often = (train(tiny("figure5", variants=["tare_mlpmul"], evaluations=n)[0]) for n in (1, 4))
-    without = train(replace(tiny("figure5", variants=["tare_mlpmul"])[0], measure=None))
+    rarely, often = (train(tiny("figure5", variants=["tare_mlpmul"], evaluations=n)[0]).result for n in (1, 4))
+    without = train(replace(tiny("figure5", variants=["tare_mlpmul"])[0], measure=None)).result
     assert len(without["episodes"]["returns"]) > 3
     assert without["episodes"] == rarely["episodes"] == often["episodes"]
     assert rarely["measured"][0] == often["measured"][0]
@@ -315,7 +316,7 @@ def test_a_job_whose_process_is_killed_fails_alone_and_the_next_has_the_result_t
     assert started == Steps(tiny()[0], 0)
     assert failed == Failed(tiny()[0], "its process ended with exit code -9")
     assert done.job == tiny()[1]
-    assert {key: value for key, value in done.result.items() if key != "made"} == train(tiny()[1])
+    assert {key: value for key, value in done.result.items() if key != "made"} == train(tiny()[1]).result
 
 
 def test_closing_an_engine_ends_its_processes():
@@ -330,9 +331,9 @@ def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_p
     def fail(job: Job, *_):
         if job.name == "ppo":
             raise RuntimeError("out of luck")
-        return train_model(job)
+        return train(job)
 
-    monkeypatch.setattr(engines, "train_model", fail)
+    monkeypatch.setattr(engines, "train", fail)
     monkeypatch.setattr("sb3_tare.experiments.run_command.local", lambda jobs, **_: Here(attempt)(jobs))
     assert main(small_run(tmp_path, "ppo", "tare_default")) == 1
     told = capsys.readouterr().out
@@ -345,7 +346,7 @@ def test_a_job_that_raises_is_told_with_its_traceback_and_the_others_go_on(tmp_p
 def test_a_return_that_is_not_finite_fails_its_job_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(
         engines,
-        "train_model",
+        "train",
         lambda job, *_: Trained({**pretend(job).result, "measured": [math.nan] * (job.name == "ppo")}, None, {}),
     )
     (failure,) = run(tiny(), tmp_path, Here(attempt), Console(quiet=True))

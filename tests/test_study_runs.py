@@ -19,7 +19,7 @@ from sb3_tare.experiments.run_command import jobs_from
 from sb3_tare.experiments.running import provenance
 from sb3_tare.experiments.running.engines import Done, attempt, local
 from sb3_tare.experiments.running.results import read
-from sb3_tare.experiments.running.training import train_model
+from sb3_tare.experiments.running.training import train
 from sb3_tare.experiments.studies import jobs_of
 from sb3_tare.experiments.variants import Variant
 
@@ -113,8 +113,8 @@ def test_a_kept_model_acts_as_the_trained_one_and_has_its_reward_beside_it(name,
     (job,) = tiny(variants=[name])
     done = attempt(job, keep_models=True)
     run_here([job], tmp_path, lambda _: done)
-    stem = tmp_path / job.filename.removesuffix(".json")
-    model = train_model(job).model
+    stem = tmp_path / job.stem
+    model = train(job).model
     env = VecNormalize.load(f"{stem}.vecnormalize.pkl", DummyVecEnv([lambda: gym.make(job.env)]))
     assert env.obs_rms.count == model.get_vec_normalize_env().obs_rms.count
     kept = (PPO if name == "ppo" else TAREPPO).load(f"{stem}.zip", env)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,8 @@ def _variant(where: str, name: str, entries: Any) -> Variant:
         raise ValueError(f"{where}: this package has a variant of that name; choose another")
     if not re.fullmatch(r"\w+", name):
         raise ValueError(f"{where}: a name must be of letters, digits and underscores, as it is part of file names")
-    needed = [field.name for field in fields(Variant) if field.default is field.default_factory is MISSING]
-    if not isinstance(entries, dict) or not set(needed) <= entries.keys() <= KINDS.keys():
-        raise ValueError(f"{where} must have {', '.join(needed)}, and may have {', '.join(KINDS)}, got {entries!r}")
+    if not isinstance(entries, dict) or not {"algorithm"} <= entries.keys() <= KINDS.keys():
+        raise ValueError(f"{where} must have algorithm, and may have {', '.join(KINDS)}, got {entries!r}")
     for entry, value in entries.items():
         if not isinstance(value, KINDS[entry]):
             raise ValueError(f"{where}: {entry} must be of type {KINDS[entry].__name__}, got {value!r}")

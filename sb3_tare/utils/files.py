@@ -81,9 +81,14 @@ def _lock(file: BinaryIO, wait: bool = True) -> bool:
     return True
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    write_atomically(path, lambda file: file.write(content))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write text as UTF-8, whole or not at all."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, data: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sb3_tare.analysis.drawing import Styles
 from sb3_tare.experiments.reporting import plots, statistics
 from sb3_tare.experiments.reporting.pictures import Picture
-from sb3_tare.experiments.reporting.scores import Runs, evaluation_curve, training_curve
+from sb3_tare.experiments.reporting.scores import Runs, evaluation_curve, results_of, training_curve
 from sb3_tare.experiments.running.results import Result
 
 BAND = "mean over seeds; shaded: its 95 % bootstrap interval, where there are two seeds or more."
@@ -19,7 +19,7 @@ YLABEL = "return (reward units)"
 
 def evaluations(runs: Runs, styles: Styles) -> tuple[Picture, list[Picture]]:
     """Curves of deterministic episodes: all environments in one picture, and a picture for each."""
-    episodes = _any(runs)["settings"]["evaluation_episodes"]
+    episodes = results_of(runs)[0]["settings"]["evaluation_episodes"]
     caption = f"Deterministic episodes, {episodes} in each evaluation, the first before any training: mean extrinsic return, "
     curves = _estimates(runs, evaluation_curve, first=0)
     together = _together("evaluation", "Evaluation", curves, styles, f"{caption}then the {BAND}")
@@ -48,12 +48,8 @@ def _alone(index: int, env: str, curves: Mapping[str, plots.Curve], styles: Styl
 
 def _estimates(runs: Runs, curve: Callable[[Result], NDArray[np.float64]], first: int) -> dict[str, dict[str, plots.Curve]]:
     """Curves by environment and variant, from the evaluation ``first`` on."""
-    steps = np.array(_any(runs)["evaluations"]["timesteps"])[first:]
+    steps = np.array(results_of(runs)[0]["evaluations"]["timesteps"])[first:]
     return {
         env: {name: (steps, statistics.mean(np.stack(list(map(curve, results))))) for name, results in by_name.items()}
         for env, by_name in runs.items()
     }
-
-
-def _any(runs: Runs) -> Result:
-    return next(iter(next(iter(runs.values())).values()))[0]

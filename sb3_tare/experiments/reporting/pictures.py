@@ -34,31 +34,31 @@ class Picture:
 
 def figure(picture: Picture) -> str:
     """A picture and its caption."""
-    return _captioned(embedded(picture.svg, picture.name, picture.alternative), picture.caption)
+    return _captioned(embedded(picture), picture.caption)
 
 
 def panels(pictures: Sequence[Picture], styles: Styles, caption: str) -> str:
     """Pictures side by side, or one below the other where the screen is narrow, with one legend and one caption."""
-    shown = "".join(embedded(picture.svg, picture.name, picture.alternative) for picture in pictures)
+    shown = "".join(map(embedded, pictures))
     return _captioned(f'<div class="panels">{shown}</div>{_legend(styles)}', caption)
 
 
-def embedded(svg: bytes, name: str, alternative: str) -> str:
-    """A picture as an element of the page; ``name`` keeps what it refers to apart from that of other pictures.
+def embedded(picture: Picture) -> str:
+    """A picture as an element of the page; its name keeps what it refers to apart from that of other pictures.
 
     Black is the colour of the page's text and white that of its background.
     """
-    text = svg.decode()
+    text = picture.svg.decode()
     head, inside = re.fullmatch(r".*?<svg ([^>]*)>(.*)</svg>\s*", text, re.DOTALL).groups()  # type: ignore[union-attr]
     width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', head).groups())  # type: ignore[union-attr]
     inside = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL)
     inside = re.sub(r'<g id="[^"]*">', "<g>", inside)
-    inside = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", inside)
+    inside = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{picture.name}-", inside)
     inside = inside.replace("#000000", "currentColor").replace("#ffffff", "none")
     size = f"max-width: {width * PIXELS:.0f}px; min-width: {width * PIXELS * SMALLEST:.0f}px"
-    label = escape(alternative)
-    picture = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" style="{size}">{inside}</svg>'
-    return scrolling(picture, alternative)
+    label = escape(picture.alternative)
+    element = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" style="{size}">{inside}</svg>'
+    return scrolling(element, picture.alternative)
 
 
 def scrolling(element: str, label: str) -> str:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from sb3_tare.experiments.reporting import page
-from sb3_tare.experiments.reporting.scores import Runs, variants_of
+from sb3_tare.experiments.reporting.scores import Runs, results_of, variants_of
 from sb3_tare.experiments.running.results import Result
 from sb3_tare.experiments.studies import STUDIES
 from sb3_tare.experiments.variants import VARIANTS, variant_on
@@ -18,13 +18,13 @@ from sb3_tare.experiments.variants import VARIANTS, variant_on
 def settings(runs: Runs) -> list[str]:
     """Blocks with the arguments of each variant, task by task where they differ."""
     told: dict[str, dict[str, list[str]]] = {}
-    for result in _results(runs):
+    for result in results_of(runs):
         variant = json.dumps(result["settings"]["variant"])
         envs = told.setdefault(result["settings"]["name"], {}).setdefault(variant, [])
         if result["settings"]["env"] not in envs:
             envs.append(result["settings"]["env"])
     lines = [
-        f"{name}{f' on {chr(44).join(envs)}' if len(by_variant) > 1 else ''}: {variant}"
+        f"{name}{' on ' + ','.join(envs) if len(by_variant) > 1 else ''}: {variant}"
         for name, by_variant in told.items()
         for variant, envs in by_variant.items()
     ]
@@ -35,22 +35,18 @@ def how_to_repeat(runs: Runs, reference: str) -> list[str]:
     """Blocks with the command that makes these runs again, and what they were made with."""
     command, notes = _command(runs)
     report = f"python -m sb3_tare.experiments report again --reference {shlex.quote(reference)}"
-    versions = dict.fromkeys(json.dumps(result["versions"]) for result in _results(runs))
-    made = ["\n".join(f"{name} {number}" for name, number in json.loads(each).items()) for each in versions]
+    versions = (result["versions"].items() for result in results_of(runs))
+    made = dict.fromkeys("\n".join(f"{name} {number}" for name, number in each) for each in versions)
     return [
         page.preformatted(f"{command}\n{report}", "Commands"),
-        *map(page.paragraph, [*notes, *_made(_results(runs))]),
+        *map(page.paragraph, [*notes, *_made(results_of(runs))]),
         *(page.preformatted(text, "Versions of packages") for text in made),
     ]
 
 
-def _results(runs: Runs) -> list[Result]:
-    return list(chain.from_iterable(results for by_name in runs.values() for results in by_name.values()))
-
-
 def _command(runs: Runs) -> tuple[str, list[str]]:
     """The command, and what it cannot say."""
-    results = _results(runs)
+    results = results_of(runs)
     told, names = results[0]["settings"], variants_of(runs)
     seeds = sorted({result["settings"]["seed"] for result in results})
     changes, others = _changes(results)

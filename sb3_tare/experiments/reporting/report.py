@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from sb3_tare.experiments.reporting.across import across_environments
 from sb3_tare.experiments.reporting.finals import EXPLANATION, as_csv, final_returns, readable
 from sb3_tare.experiments.reporting.measured import PICTURES
 from sb3_tare.experiments.reporting.pictures import Picture
-from sb3_tare.experiments.reporting.scores import Runs, sort_runs, variants_of
+from sb3_tare.experiments.reporting.scores import Runs, results_of, sort_runs, variants_of
 from sb3_tare.experiments.running.results import DamagedResult, Result, read_all
 from sb3_tare.experiments.studies import STUDIES
-from sb3_tare.utils.files import write_atomically
+from sb3_tare.utils.files import write_bytes
 
 NOT_ALWAYS = ("probability_of_improvement.svg", "interquartile_mean.svg", "performance_profile.svg")
 """Figures that not every study has: those of an earlier report are removed with it."""
@@ -37,7 +36,7 @@ def write_report(folder: Path, reference: str | None, console: Console) -> list[
     runs = sort_runs(_of_one_study(folder, list(results.values())))
     files = _files(runs, _reference(runs, reference, folder), damaged)
     for name, content in files.items():
-        write_atomically(folder / name, partial(_fill, content))
+        write_bytes(folder / name, content)
     for name in NOT_ALWAYS:
         if name not in files:
             (folder / name).unlink(missing_ok=True)
@@ -81,10 +80,6 @@ def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult]) -> dict
     }
 
 
-def _fill(content: bytes, file: Any) -> None:
-    file.write(content)
-
-
 def _reference(runs: Runs, given: str | None, folder: Path) -> str:
     names = variants_of(runs)
     reference = given or ("ppo" if "ppo" in names else names[0])
@@ -108,7 +103,7 @@ def _study(runs: Runs) -> str:
 
 
 def _settings(runs: Runs) -> dict[str, Any]:
-    return next(iter(next(iter(runs.values())).values()))[0]["settings"]
+    return results_of(runs)[0]["settings"]
 
 
 def _seeds(runs: Runs) -> dict[tuple[str, str], int]:

@@ -34,6 +34,11 @@ def sort_runs(results: list[Result]) -> Runs:
     return runs
 
 
+def results_of(runs: Runs) -> list[Result]:
+    """All results, in order."""
+    return [result for by_name in runs.values() for results in by_name.values() for result in results]
+
+
 def variants_of(runs: Runs) -> list[str]:
     """Names of all variants, in order."""
     names = dict.fromkeys(chain.from_iterable(runs.values()))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copyreg
 import inspect
-import io
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,14 +40,16 @@ class Checkpointing(NamedTuple):
 class Checkpoints(BaseCallback):
     """Writes a run down before a rollout, once so many steps have gone by.
 
-    :param path: of the file
-    :param every: steps between two of them, at least
-    :param run: all that the run's future depends on beside its model
+    :param checkpointing: where and how often
+    :param job: the run
+    :param making: tells what it has cost so far
+    :param run: all that its future depends on
     """
 
-    def __init__(self, path: Path, every: int, job: Job, making: Making, run: dict[str, Any]) -> None:
+    def __init__(self, checkpointing: Checkpointing, job: Job, making: Making, run: dict[str, Any]) -> None:
         super().__init__()
-        self.path, self.every, self.making, self.run = path, every, making, run
+        self.path, self.every = checkpoint_path(checkpointing.folder, job), checkpointing.every
+        self.making, self.run = making, run
         self.identity = _identity(job)  # of the code that runs, whatever becomes of its files
 
     def _on_training_start(self) -> None:
@@ -56,9 +58,8 @@ class Checkpoints(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.model.num_timesteps - self.last >= self.every:
             self.last = self.model.num_timesteps
-            state = {"model": self.model, "generators": generator_states(), "made": self.making.ended()}
-            content = contents({**self.identity, **self.run, **state})
-            write_atomically(self.path, lambda file: file.write(content))
+            run = {**self.run, **self.identity, "generators": generator_states(), "made": self.making.ended()}
+            write_atomically(self.path, partial(write_run, run))
 
     def _on_step(self) -> bool:
         return True
@@ -66,14 +67,16 @@ class Checkpoints(BaseCallback):
 
 def checkpoint_path(folder: Path, job: Job) -> Path:
     """The file of a job's checkpoint in a folder of results."""
-    return folder / f"{job.filename.removesuffix('.json')}.checkpoint"
+    return folder / f"{job.stem}.checkpoint"
 
 
-def restored(path: Path, job: Job) -> dict[str, Any] | None:
+def restored(folder: Path, job: Job) -> dict[str, Any] | None:
     """A run of this job as it was last written down, with the global generators put back; None if it never was.
 
+    :param folder: of results
     :raises ValueError: if that was with other settings, versions, or code
     """
+    path = checkpoint_path(folder, job)
     if not path.exists():
         return None
     run = pickle.loads(path.read_bytes())
@@ -83,14 +86,12 @@ def restored(path: Path, job: Job) -> dict[str, Any] | None:
     return run
 
 
-def contents(run: dict[str, Any]) -> bytes:
-    """Everything in a run, pickled.
+def write_run(run: dict[str, Any], file: Any) -> None:
+    """Pickle everything in a run to an open file.
 
-    :raises TypeError: if something in it cannot be
+    :raises TypeError: if something in it cannot be pickled
     """
-    file = io.BytesIO()
     _Whole(file).dump(run)
-    return file.getvalue()
 
 
 def can_be_kept(model: BaseAlgorithm) -> bool:

@@ -17,7 +17,7 @@ from sb3_tare.experiments.running.checkpoints import Checkpointing
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.keeping import files_of
 from sb3_tare.experiments.running.results import Result
-from sb3_tare.experiments.running.training import train_model
+from sb3_tare.experiments.running.training import train
 
 
 class Steps(NamedTuple):
@@ -108,7 +108,7 @@ def attempt(
 ) -> Done | Failed:
     """Run a job; what it raises becomes data. Beside what training gives, the result tells how it was ``made``."""
     try:
-        trained = train_model(job, report, checkpointing)
+        trained = train(job, report, checkpointing)
         result = {**trained.result, "made": trained.made}
         json.dumps(result, allow_nan=False)  # a return that is not finite is this job's failure and not the study's
         return Done(job, result, files_of(trained.model) if keep_models else None)

@@ -48,10 +48,15 @@ class Job:
         return f"{self.name} on {self.env}, seed {self.seed}"
 
     @property
-    def filename(self) -> str:
-        """Name of its result's file: readable, and allowed everywhere, though ids of environments hold slashes."""
+    def stem(self) -> str:
+        """Beginning of its files' names: readable, and allowed everywhere, though ids of environments hold slashes."""
         env = re.sub(r"[^\w.-]", "_", self.env.replace("/", "__"))
-        return f"{env}.{self.name}.seed{self.seed}.json"
+        return f"{env}.{self.name}.seed{self.seed}"
+
+    @property
+    def filename(self) -> str:
+        """Name of its result's file."""
+        return f"{self.stem}.json"
 
     @property
     def settings(self) -> dict[str, Any]:

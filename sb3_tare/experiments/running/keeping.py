@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_tare import RewardLearner
 from sb3_tare.experiments.running.jobs import Job
-from sb3_tare.utils.files import reward_path, write_atomically
+from sb3_tare.utils.files import reward_path, write_bytes
 from sb3_tare.utils.vec_normalize import OF_A_STUDY
 
 MODEL = ".zip"
@@ -34,18 +34,9 @@ def files_of(model: BaseAlgorithm) -> dict[str, bytes]:
 def write_files(folder: Path, job: Job, files: Mapping[str, bytes]) -> None:
     """Write them beside the job's result."""
     for suffix, content in files.items():
-        write_atomically(path_of(folder, job, suffix), _filling(content))
+        write_bytes(folder / f"{job.stem}{suffix}", content)
 
 
 def without_model(folder: Path, jobs: list[Job]) -> list[Job]:
     """Those of the jobs that have left no model."""
-    return [job for job in jobs if not path_of(folder, job, MODEL).exists()]
-
-
-def path_of(folder: Path, job: Job, suffix: str) -> Path:
-    """The file with this suffix of a job."""
-    return folder / f"{job.filename.removesuffix('.json')}{suffix}"
-
-
-def _filling(content: bytes) -> Callable[..., None]:
-    return lambda file: file.write(content)
+    return [job for job in jobs if not (folder / f"{job.stem}{MODEL}").exists()]

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sb3_tare.experiments.running.jobs import Job
-from sb3_tare.utils.files import write_atomically
+from sb3_tare.utils.files import write_text
 from sb3_tare.utils.formats import KEY, check_stamp, stamp
 from sb3_tare.utils.unnumbered import from_unnumbered_result
 
 Result = dict[str, Any]
-"""Plain data that :func:`sb3_tare.experiments.running.training.train` returns."""
+"""Plain data, the ``result`` that :func:`sb3_tare.experiments.running.training.train` returns and how it was ``made``."""
 
 
 class DamagedResult(ValueError):
@@ -36,7 +36,7 @@ def write(folder: Path, job: Job, result: Result) -> None:
     signed = _signed({KEY: stamp("result"), **result})
     lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in signed.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line for each key: short files, and their differences can be read
-    write_atomically(folder / job.filename, lambda file: file.write(text.encode()))
+    write_text(folder / job.filename, text)
 
 
 def read(path: Path) -> Result:

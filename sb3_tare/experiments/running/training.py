@@ -21,7 +21,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, sync_envs_normalization
 
 from sb3_tare.experiments.baselines.capacity import NORMALISED_KEYS, History
-from sb3_tare.experiments.running.checkpoints import Checkpointing, Checkpoints, checkpoint_path, restored
+from sb3_tare.experiments.running.checkpoints import Checkpointing, Checkpoints, restored
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.measures import MEASURES, Measure
 from sb3_tare.experiments.running.provenance import Making, versions
@@ -51,14 +51,7 @@ class Trained(NamedTuple):
     made: dict[str, Any]
 
 
-def train(job: Job) -> dict[str, Any]:
-    """Run a job from its beginning, for its result."""
-    return train_model(job).result
-
-
-def train_model(
-    job: Job, report: Callable[[int], None] = lambda steps: None, checkpointing: Checkpointing | None = None
-) -> Trained:
+def train(job: Job, report: Callable[[int], None] = lambda steps: None, checkpointing: Checkpointing | None = None) -> Trained:
     """Run a job on one thread of the CPU.
 
     :param job: the run
@@ -67,14 +60,12 @@ def train_model(
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    path = None if checkpointing is None else checkpoint_path(checkpointing.folder, job)
-    run = (restored(path, job) if path else None) or _begun(job)
+    run = (checkpointing and restored(checkpointing.folder, job)) or _begun(job)
     making, episodes, evaluations, model = Making(run["made"]), run["episodes"], run["evaluations"], run["model"]
     episodes.report = report
     callbacks = [episodes, evaluations]
-    if checkpointing is not None and path is not None:
-        recorded = {"episodes": episodes, "evaluations": evaluations}
-        callbacks.append(Checkpoints(path, checkpointing.every, job, making, recorded))
+    if checkpointing is not None:
+        callbacks.append(Checkpoints(checkpointing, job, making, run))
     try:
         model.learn(job.steps - model.num_timesteps, callback=callbacks, reset_num_timesteps=model.num_timesteps == 0)
     finally:
