@@ -76,6 +76,11 @@ STUDIES: dict[str, Study] = {
         ("ppo", "tare_paper", "tare_next_rollout_add", "tare_default", "lirpg"),
         ("sb3_tare/DelayedHopper-v5", "sb3_tare/DelayedHalfCheetah-v5", "sb3_tare/DelayedWalker2d-v5"),
     ),
+    "noisy": Study(
+        "Rewards to each of which Gaussian noise of standard deviation 3 is added",
+        ("ppo", "tare_decomposed"),
+        ("sb3_tare/NoisyHalfCheetah-v5", "sb3_tare/NoisyHopper-v5", "sb3_tare/NoisyWalker2d-v5"),
+    ),
     "depth": Study(
         "One LSTM or two in the learned reward",
         ("tare_implicit", "tare_implicit_two_layers", "tare_implicit_two_narrow_layers"),
