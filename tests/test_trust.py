@@ -28,7 +28,7 @@ def drawn(n, slope, seed=0, level=0.0):
 
 
 def guarded(env=None, **settings):
-    return tare(episodic(horizon=8) if env is None else env, **{**FAST, "guard_correlation": 0.3, **settings})
+    return tare(episodic(horizon=8) if env is None else env, **{**FAST, "trust_slope": 0.3, **settings})
 
 
 # Trust
@@ -104,14 +104,14 @@ def test_where_nothing_is_foreseen_the_policy_is_trained_as_on_the_extrinsic_rew
 
 def test_where_all_is_foreseen_it_changes_nothing(monkeypatch):
     monkeypatch.setattr(Trust, "correlation", 1.0)
-    assert not differences(policy_of(guarded().learn(N_STEPS)), policy_of(guarded(guard_correlation=0.0).learn(N_STEPS)))
+    assert not differences(policy_of(guarded().learn(N_STEPS)), policy_of(guarded(trust_slope=0.0).learn(N_STEPS)))
 
 
 def test_what_is_logged_tells_how_far_the_reward_is_trusted():
     values = logged(guarded().learn(N_STEPS))
     assert values.keys() >= {"decomposition_correlation", "decomposition_trust"}
     assert 0.0 <= values["decomposition_trust"] <= 1.0
-    assert "decomposition_trust" not in logged(guarded(guard_correlation=0.0).learn(N_STEPS))
+    assert "decomposition_trust" not in logged(guarded(trust_slope=0.0).learn(N_STEPS))
 
 
 def test_a_guarded_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
@@ -130,14 +130,14 @@ def test_a_guarded_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
     assert not math.isnan(whole.reward_learner.trainer.decomposer.guard.trust.correlation)
 
 
-@pytest.mark.parametrize("name", ["guard_correlation", "decomposition_recent"])
+@pytest.mark.parametrize("name", ["trust_slope", "decomposition_recent"])
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_shares_outside_of_zero_to_one_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be"):
         RewardLearner(preset="decomposition", **{name: value})
 
 
-@pytest.mark.parametrize("name", ["guard_correlation", "decomposition_recent"])
+@pytest.mark.parametrize("name", ["trust_slope", "decomposition_recent"])
 def test_awr_refuses_what_needs_rollouts(name):
     with pytest.raises(ValueError, match=f"{name}=0.5 needs a host that collects rollouts, which AWR does not"):
         tare_awr(preset="decomposition", **{name: 0.5})

@@ -147,9 +147,12 @@ class PathDecomposer(Decomposer):
             self._compare(rewards, metrics)
         return rewards
 
+    def _new_guard(self) -> None:
+        """None: what AWR's memory holds was collected by many policies."""
+
     def _new_memory(self) -> PathEpisodes:
-        for name in ("guard_correlation", "decomposition_recent"):
-            if (value := getattr(self.settings, name)) > 0.0:
+        for name in ("trust_slope", "decomposition_recent"):
+            if value := getattr(self.settings, name):
                 raise ValueError(
                     f"{name}={value} needs a host that collects rollouts, which AWR does not: leave it out, or take TAREPPO"
                 )
