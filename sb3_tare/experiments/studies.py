@@ -119,7 +119,7 @@ STUDIES: dict[str, Study] = {
     ),
     "safety": Study(
         "Small tasks on which a reward decomposed from totals may turn against its task, and what guards it",
-        ("ppo", "tare_trial", "tare_trial_recent", "tare_trial_guarded", "tare_trial_both"),
+        ("ppo", "tare_trial", "tare_trial_unguarded", "tare_trial_recent"),
         (*(f"sb3_tare/{name}-v0" for name in TRIALS), "CartPole-v1"),
         steps=8_192,
     ),

@@ -55,7 +55,7 @@ class Decomposer(TotalsFit):
         super().__init__(settings, host, model, generator)
         self.memory = self._new_memory()
         self.scale = RunningScale(host.model.n_envs, host.gamma)
-        self.guard = self._new_guard()
+        self.guard = self._new_guard(host)
         self.fit_every = fit_every
         self._not_fitted = 0
         """Steps collected since the last fit"""
@@ -144,11 +144,11 @@ class Decomposer(TotalsFit):
         if self.guard is not None and guard is not None:
             self.guard.load_state_dict(guard)
 
-    def _new_guard(self) -> Guard | None:
+    def _new_guard(self, host: Host[Any]) -> Guard | None:
         """The guard, unless the reward is trusted at once."""
         slope = self.settings.trust_slope
         full = TRUSTED_SLOPE if slope is None else slope
-        return Guard(full, self.host) if full > 0.0 else None
+        return Guard(full, host) if full > 0.0 else None
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""

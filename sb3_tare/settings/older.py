@@ -62,10 +62,11 @@ def from_format_3(settings: Mapping[str, Any]) -> dict[str, Any]:
     :raises ValueError: if a guard compared totals of episodes, which it does not any more
     """
     kept = {name: value for name, value in settings.items() if name != "guard_correlation"}
-    kept.setdefault("trust_slope", 0.0)
+    if kept.get("return_decomposition", kept.get("preset", "decomposition") == "decomposition"):
+        kept.setdefault("trust_slope", 0.0)
     if settings.get("guard_correlation", 0.0) > 0:
         raise ValueError(
-            f"this was saved with guard_correlation={settings['guard_correlation']}, in whose place there is trust_slope: load "
-            f"it with custom_objects={{'reward_kwargs': {kept}}} to go on without a guard"
+            f"this was saved with guard_correlation={settings['guard_correlation']}, in whose place there is trust_slope: "
+            f"load it with custom_objects={{'reward_kwargs': {kept}}} to go on without a guard"
         )
     return kept
