@@ -5,6 +5,7 @@ import random
 import shutil
 from pathlib import Path
 
+import gymnasium as gym
 import huggingface_hub
 import numpy as np
 import pytest
@@ -13,19 +14,20 @@ import torch
 import yaml
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import RemoteEntryNotFoundError
+from matplotlib.figure import Figure
 from PIL import Image
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import IMPLICIT, ITERATION, SMALL, SMALL_AWR, TINY_NET, implicit_learner, vec_env
 
-import gymnasium as gym
-
 from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO, RewardLearner
 from sb3_tare.__main__ import main
-from sb3_tare.analysis import load_model, make_env
-from sb3_tare.hub import load_from_hub, package, push_to_hub
-from sb3_tare.hub.naming import OWN, algorithm_and_env, model_name
+from sb3_tare.analysis import command, load_model, make_env
+from sb3_tare.analysis.loading import trained_behind_vec_normalize
+from sb3_tare.hub import load_from_hub, package, packing, push_to_hub
+from sb3_tare.hub.naming import algorithm_and_env, model_name
+from sb3_tare.utils.vec_normalize import find_statistics
 from sb3_tare.zoo import main as zoo
 from sb3_tare.zoo import register
 
@@ -33,13 +35,9 @@ CHAIN, REPO = "sb3_tare/Chain-v0", "me/tare_ppo-sb3_tare-Chain-v0"
 ALWAYS = {"README.md", "config.json", "results.json", "args.yml", "config.yml", "env_kwargs.yml", "train_eval_metrics.zip"}
 
 
-def chain(model_class=TAREPPO, **kwargs):
-    return model_class("MlpPolicy", CHAIN, **{"reward_kwargs": IMPLICIT, **SMALL, **kwargs}).learn(ITERATION)
-
-
 @pytest.fixture(scope="module")
 def model():
-    return chain()
+    return TAREPPO("MlpPolicy", CHAIN, reward_kwargs=IMPLICIT, **SMALL).learn(ITERATION)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +52,12 @@ def behind_statistics(tmp_path_factory):
     env = VecNormalize(vec_env(1, lambda: gym.make("CartPole-v1")))
     model = TAREPPO("MlpPolicy", env, reward_kwargs=IMPLICIT, **SMALL).learn(ITERATION)
     return package(model, tmp_path_factory.mktemp("hub") / "cart", "me/tare_ppo-CartPole-v1", "CartPole-v1", n_eval_episodes=1)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures with nothing in them, for tests that look at other files."""
+    monkeypatch.setattr(packing, "timeline", lambda *_: Figure())
 
 
 @pytest.fixture
@@ -144,7 +148,7 @@ def test_the_configuration_is_the_models_own_and_the_systems(model, packed):
     assert config["system_info"]["PyTorch"] == torch.__version__
 
 
-def test_packing_leaves_no_trace_in_training(model, tmp_path):
+def test_packing_leaves_no_trace_in_training(model, undrawn, tmp_path):
     def drawn():
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
 
@@ -155,12 +159,13 @@ def test_packing_leaves_no_trace_in_training(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model_class", "kwargs"), [(LIRPG, {"reward_kwargs": {}}), (TAREAWR, {**SMALL_AWR, "n_steps": None})], ids=["LIRPG", "TAREAWR"]
+    ("model_class", "arguments"),
+    [(LIRPG, {**SMALL, "reward_kwargs": {}}), (TAREAWR, {**SMALL_AWR, "reward_kwargs": IMPLICIT})],
+    ids=["LIRPG", "TAREAWR"],
 )
-def test_the_other_algorithms_that_learn_a_reward_go_there_too(model_class, kwargs, tmp_path):
-    arguments = {"reward_kwargs": IMPLICIT, **(SMALL_AWR if model_class is TAREAWR else SMALL)}
-    trained = model_class("MlpPolicy", CHAIN, **{**arguments, **({"reward_kwargs": {}} if model_class is LIRPG else {})})
-    file = package(trained.learn(ITERATION), tmp_path / "folder", REPO, n_eval_episodes=1)
+def test_the_other_algorithms_that_learn_a_reward_go_there_too(model_class, arguments, undrawn, tmp_path):
+    trained = model_class("MlpPolicy", CHAIN, **arguments).learn(ITERATION)
+    file = package(trained, tmp_path / "folder", REPO, n_eval_episodes=1)
     assert isinstance(load_model(file), model_class)
     assert (file.parent / "timeline.png").exists()
 
@@ -174,7 +179,7 @@ def test_awr_has_no_learned_reward_and_its_card_tells_of_none(tmp_path):
     assert "learned" not in card.partition("## Versions")[0].replace("reward-learning", "")
 
 
-def test_the_reward_of_a_plain_model_goes_beside_it(tmp_path):
+def test_the_reward_of_a_plain_model_goes_beside_it(undrawn, tmp_path):
     learner = implicit_learner(zero_head=False)
     trained = PPO("MlpPolicy", CHAIN, **SMALL).learn(ITERATION, callback=learner)
     file = package(trained, tmp_path / "folder", "me/ppo-Chain", learner=learner, n_eval_episodes=1)
@@ -189,17 +194,19 @@ def test_the_reward_of_a_plain_model_goes_beside_it(tmp_path):
 
 def test_the_reward_of_an_off_policy_model_is_drawn_too(tmp_path):
     learner = RewardLearner()
-    trained = SAC("MlpPolicy", "Pendulum-v1", learning_starts=400, seed=0, policy_kwargs=TINY_NET).learn(410, callback=learner)
+    trained = SAC("MlpPolicy", "Pendulum-v1", learning_starts=400, seed=0, policy_kwargs=dict(TINY_NET)).learn(
+        410, callback=learner
+    )
     file = package(trained, tmp_path / "folder", "me/sac", learner=learner, n_eval_episodes=1)
     assert {"timeline.png", "sac-Pendulum-v1.reward.zip"} <= {each.name for each in file.parent.iterdir()}
 
 
 def test_statistics_go_along_and_are_found_again(behind_statistics):
-    assert (behind_statistics.parent / "vec_normalize.pkl").exists()
-    arguments = ("--env", "CartPole-v1", "--episodes", "1", "--video", "none", "--out", str(behind_statistics.parent / "seen"))
-    assert main(["analysis", str(behind_statistics), *arguments]) == 0
-    shutil.rmtree(behind_statistics.parent / "seen")
-    assert "`VecNormalize`" in (behind_statistics.parent / "README.md").read_text()
+    folder = behind_statistics.parent
+    was_used = trained_behind_vec_normalize(behind_statistics)
+    assert find_statistics(behind_statistics, was_used, "by name") == folder / "vec_normalize.pkl"
+    assert "`VecNormalize`" in (folder / "README.md").read_text()
+    assert yaml.safe_load((folder / "config.yml").read_text())["normalize"] is True
 
 
 def test_a_model_that_was_trained_behind_statistics_is_not_packed_without_them(behind_statistics, tmp_path):
@@ -209,7 +216,7 @@ def test_a_model_that_was_trained_behind_statistics_is_not_packed_without_them(b
 
 
 def test_arguments_that_cannot_work_are_named(model, packed, tmp_path):
-    with pytest.raises(ValueError, match="repo_id must be the owner and a name, such as .* got 'mine'"):
+    with pytest.raises(ValueError, match=r"repo_id must be the owner and a name, such as .* got 'mine'"):
         package(model, tmp_path / "folder", "mine")
     with pytest.raises(ValueError, match="alphanumeric"):
         push_to_hub(model, "me/my model")
@@ -224,7 +231,7 @@ def test_arguments_that_cannot_work_are_named(model, packed, tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
-def test_pushing_is_one_upload_which_takes_away_what_was_there_of_another_model(model, sent):
+def test_pushing_is_one_upload_which_takes_away_what_was_there_of_another_model(model, sent, undrawn):
     assert push_to_hub(model, REPO, commit_message="Better", token="secret", n_eval_episodes=1) == f"https://hub.test/{REPO}"
     (upload,) = sent
     assert (upload["repo_id"], upload["commit_message"], upload["token"]) == (REPO, "Better", "secret")
@@ -274,6 +281,8 @@ def test_a_loaded_folder_is_a_run_that_enjoy_runs_and_analysis_looks_at(behind_s
         assert capsys.readouterr().out.strip() == f"logs/tare_ppo/CartPole-v1_{number}/CartPole-v1.zip"
     main(["enjoy", "--algo", "tare_ppo", "--env", "CartPole-v1", "-f", "logs", "--no-render", "-n", "20"])
     assert "Loading running average" in capsys.readouterr().out
+    for picture in ("timeline", "histogram"):
+        monkeypatch.setattr(command, picture, lambda *_: Figure())
     arguments = ("--env", "CartPole-v1", "--episodes", "1", "--video", "none", "--out", "seen")
     assert main(["analysis", "logs/tare_ppo/CartPole-v1_1/CartPole-v1.zip", *arguments]) == 0
     assert "VecNormalize as in" in capsys.readouterr().out
@@ -292,7 +301,7 @@ def test_rl_zoo3_loads_it_too(has_statistics, packed, behind_statistics, hub, tm
     assert ("No normalization file" in capsys.readouterr().out) != has_statistics
 
 
-def test_rl_zoo3_pushes_a_model_with_the_reward_that_a_callback_learned(sent, hub, tmp_path, monkeypatch):
+def test_rl_zoo3_pushes_a_model_with_the_reward_that_a_callback_learned(sent, hub, undrawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: f"https://hub.test/{repo_id}")
     monkeypatch.setattr(HfApi, "snapshot_download", lambda self, repo_id, local_dir: local_dir.mkdir(parents=True))
@@ -311,7 +320,7 @@ def test_rl_zoo3_pushes_a_model_with_the_reward_that_a_callback_learned(sent, hu
     assert yaml.unsafe_load((ours / "config.yml").read_text())["n_steps"] == 64
 
 
-def test_push_writes_a_folder_and_sends_nothing_where_one_is_named(packed, sent, tmp_path, capsys):
+def test_push_writes_a_folder_and_sends_nothing_where_one_is_named(packed, sent, undrawn, tmp_path, capsys):
     folder = tmp_path / "folder"
     arguments = ("--env", CHAIN, "--repo", REPO, "--episodes", "1", "--folder", str(folder))
     assert main(["push", str(packed), *arguments]) == 0
@@ -330,8 +339,10 @@ def test_the_commands_answer_wrong_arguments_in_one_sentence(packed, hub, tmp_pa
     assert "repo_id must be the owner and a name" in refused(capsys, "load", "--repo", "mine", "--out", "logs")
 
 
-def test_algorithms_are_named_as_in_rl_zoo3s_tables():
+@pytest.mark.parametrize(
+    "name", ["tare_ppo", "tare_awr", "lirpg", "awr", "ppo", "a2c", "sac", "td3", "ddpg", "dqn", "trpo", "tqc"]
+)
+def test_algorithms_are_named_as_in_rl_zoo3s_tables(name):
     register()
-    for name, algorithm in rl_zoo3.ALGOS.items():
-        if name in {*OWN.values(), "lirpg", "awr", "ppo", "a2c", "sac", "td3", "ddpg", "dqn", "trpo", "tqc", "crossq", "qrdqn"}:
-            assert model_name(algorithm.__new__(algorithm), CHAIN) == f"{name}-sb3_tare-Chain-v0"
+    algorithm = rl_zoo3.ALGOS[name]
+    assert model_name(algorithm.__new__(algorithm), CHAIN) == f"{name}-sb3_tare-Chain-v0"

@@ -34,8 +34,8 @@ An episode of this policy: what the environment paid for each step, and what the
 {% endif %}
 ## How to load it
 
-SB3's format holds pickles, which can run anything when they are loaded. **Load models only from people whom you trust**, and say
-so by the environment variable `TRUST_REMOTE_CODE=True`.
+SB3's format holds pickles, which can run anything when they are loaded. **Load models only from people whom you trust**,
+and say so by the environment variable `TRUST_REMOTE_CODE=True`.
 
 ```python
 from {{ module }} import {{ algorithm }}

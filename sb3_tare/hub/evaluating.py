@@ -46,6 +46,6 @@ def evaluate(model: Any, env: VecEnv, n_episodes: int, deterministic: bool) -> R
 
     :param env: as the model saw it in training, its copies in ``Monitor``, which adds up what the environment paid
     """
-    by_host = evaluate_masked if isinstance(model, MaskablePPO) else evaluate_policy
+    by_host: Any = evaluate_masked if isinstance(model, MaskablePPO) else evaluate_policy
     mean, std = by_host(model, env, n_episodes, deterministic)
     return Results(float(mean), float(std), n_episodes, deterministic)

@@ -28,8 +28,8 @@ def load_from_hub(repo_id: str, folder: str | Path | None = None, filename: str 
     statistics beside it.
 
     :param repo_id: ``"me/tare_ppo-Hopper-v5"``
-    :param folder: of rl-zoo3's logs, in which a new run is made of it: ``logs/tare_ppo/Hopper-v5_1/Hopper-v5.zip``; None leaves
-        all in the hub's cache
+    :param folder: of rl-zoo3's logs, in which a new run is made of it: ``logs/tare_ppo/Hopper-v5_1/Hopper-v5.zip``; None
+        leaves all in the hub's cache
     :param filename: of the model in the repository; None: the one of the repository's name, or the only one
     :return: the model's file
     :raises ValueError: if the environment variable ``TRUST_REMOTE_CODE`` does not say that its pickles are trusted, the

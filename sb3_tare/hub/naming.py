@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # which is in no __all__
 from huggingface_sb3 import EnvironmentName, ModelName
 
 from sb3_tare.utils.vec_normalize import OF_THE_HUB

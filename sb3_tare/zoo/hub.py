@@ -23,7 +23,7 @@ PUSHING: Any = importlib.import_module("huggingface_sb3.push_to_hub")  # its pac
 
 @contextmanager
 def todays_hub() -> Iterator[None]:
-    """Let rl-zoo3's ``push_to_hub`` find ``generate_metadata``, and its ``load_from_hub`` the error of a file that is not there.
+    """Let rl-zoo3's ``push_to_hub`` find ``generate_metadata``, and its ``load_from_hub`` know a file that is not there.
 
     A reward that was learned by a callback goes to the hub beside its model.
     """
