@@ -13,7 +13,7 @@ import rl_zoo3
 import torch
 import yaml
 from huggingface_hub import HfApi, ModelCard
-from huggingface_hub.errors import RemoteEntryNotFoundError
+from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError
 from matplotlib.figure import Figure
 from PIL import Image
 from stable_baselines3 import PPO, SAC
@@ -235,7 +235,7 @@ def test_pushing_is_one_upload_which_takes_away_what_was_there_of_another_model(
     assert push_to_hub(model, REPO, commit_message="Better", token="secret", n_eval_episodes=1) == f"https://hub.test/{REPO}"
     (upload,) = sent
     assert (upload["repo_id"], upload["commit_message"], upload["token"]) == (REPO, "Better", "secret")
-    assert {"vec_normalize.pkl", "*.reward.zip"} <= set(upload["delete_patterns"])
+    assert {"vec_normalize.pkl", "tare_ppo-sb3_tare-Chain-v0.reward.zip"} <= set(upload["delete_patterns"])
     assert (upload["kept"] / "tare_ppo-sb3_tare-Chain-v0.zip").exists()
 
 
@@ -339,9 +339,18 @@ def test_the_commands_answer_wrong_arguments_in_one_sentence(packed, hub, tmp_pa
     assert "repo_id must be the owner and a name" in refused(capsys, "load", "--repo", "mine", "--out", "logs")
 
 
-@pytest.mark.parametrize(
-    "name", ["tare_ppo", "tare_awr", "lirpg", "awr", "ppo", "a2c", "sac", "td3", "ddpg", "dqn", "trpo", "tqc"]
-)
+def test_a_hub_that_does_not_answer_is_one_sentence_too(monkeypatch, capsys):
+    def unreachable(*_):
+        raise HTTPError("Name or service not known")
+
+    monkeypatch.setattr(HfApi, "list_repo_files", unreachable)
+    assert refused(capsys, "load", "--repo", REPO, "--out", "logs").endswith("error: Name or service not known\n")
+
+
+NAMES = ("tare_ppo", "tare_awr", "lirpg", "awr", "ppo", "a2c", "sac", "td3", "ddpg", "dqn", "trpo", "tqc")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_algorithms_are_named_as_in_rl_zoo3s_tables(name):
     register()
     algorithm = rl_zoo3.ALGOS[name]

@@ -15,6 +15,7 @@ from sb3_tare.analysis.loading import load_model, load_reward, trained_behind_ve
 from sb3_tare.hub.loading import load_from_hub
 from sb3_tare.hub.packing import package
 from sb3_tare.hub.pushing import MESSAGE, push_to_hub
+from sb3_tare.hub.zoo_files import run_of
 from sb3_tare.utils.vec_normalize import find_statistics
 
 
@@ -82,7 +83,7 @@ def _push(parsed: argparse.Namespace) -> None:
         "n_eval_episodes": parsed.episodes,
         "deterministic": not parsed.stochastic,
         "seed": parsed.seed,
-        "run": parsed.model.parent,
+        "run": run_of(parsed.model, parsed.env),
     }
     if parsed.folder is not None:
         print(package(model, parsed.folder, parsed.repo, parsed.env, learner, **details))

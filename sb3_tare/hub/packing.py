@@ -75,13 +75,12 @@ def package(
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary, model_name(model, env_id).filename)
         statistics = _save(model, file, learner, vec_normalize)
-        write_json(
-            file.with_name(CONFIG), {**written_in(file), "system_info": stable_baselines3.get_system_info(print_info=False)[0]}
-        )
         env = make_env(env_id, model, statistics)
         with _seeded(env, seed):
             results = evaluate(model, env, n_eval_episodes, deterministic)
         write_json(file.with_name(RESULTS), results.as_written())
+        system, _ = stable_baselines3.get_system_info(print_info=False)
+        write_json(file.with_name(CONFIG), {**written_in(file), "system_info": system})
         if learner is not None:
             with _seeded(env, seed):  # so that the first of these episodes is drawn
                 (episode,) = record(model, env, 1, learner, deterministic)

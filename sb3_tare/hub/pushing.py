@@ -11,6 +11,7 @@ from huggingface_hub import HfApi
 from sb3_tare import RewardLearner
 from sb3_tare.hub.naming import SOME_HAVE
 from sb3_tare.hub.packing import package
+from sb3_tare.utils.files import reward_path
 
 MESSAGE = "Upload a model with sb3-tare"
 
@@ -59,6 +60,6 @@ def upload(
         repo_id=repo_id,
         folder_path=folder,
         commit_message=commit_message,
-        delete_patterns=["*.reward.zip", *SOME_HAVE],
+        delete_patterns=[*(reward_path(model).name for model in Path(folder).glob("*.zip")), *SOME_HAVE],
     )
     return str(url)

@@ -13,6 +13,11 @@ from sb3_tare.hub.naming import ARGUMENTS, CURVES, ENV_KWARGS, HYPERPARAMETERS, 
 from sb3_tare.utils.files import write_text
 
 
+def run_of(model: Path, env_id: str) -> Path | None:
+    """The folder of the run of rl-zoo3 that a model's file lies in; None if it is of none."""
+    return model.parent if (model.parent / EnvironmentName(env_id) / HYPERPARAMETERS).exists() else None
+
+
 def write_zoo_files(model: Path, env_id: str, normalized: bool, run: Path | None) -> None:
     """Write a run's settings and curves beside its model: rl-zoo3's own, or what it needs to let the model act.
 
