@@ -272,6 +272,12 @@ def test_the_only_model_of_a_repository_of_another_name_is_found_and_of_several_
         load_from_hub("me/mine", tmp_path / "logs", "best.zip")
 
 
+@pytest.mark.parametrize("file", ["..-Chain.zip", "ppo-...zip", "ppo.zip", "ppo-.zip", "ppo-Chain.pkl"])
+def test_no_folder_is_made_of_names_that_lead_elsewhere(file):
+    with pytest.raises(ValueError, match="is not named after an algorithm and an environment"):
+        algorithm_and_env(file)
+
+
 def test_a_loaded_folder_is_a_run_that_enjoy_runs_and_analysis_looks_at(behind_statistics, hub, tmp_path, monkeypatch, capsys):
     repo = "me/tare_ppo-CartPole-v1"
     hub[repo] = behind_statistics.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 from typing import Any
 
@@ -35,10 +36,10 @@ def algorithm_and_env(file: str) -> tuple[str, str]:
     :param file: ``tare_ppo-Hopper-v5.zip``
     :raises ValueError: if it is not named so
     """
-    algorithm, _, env = PurePath(file).name.removesuffix(".zip").partition("-")
-    if not (algorithm and env and file.endswith(".zip")):
+    named = re.fullmatch(r"(\w+)-(\w[\w.-]*)\.zip", PurePath(file).name)  # no "..", as folders are made of the two
+    if named is None:
         raise ValueError(f"{file} is not named after an algorithm and an environment, as tare_ppo-Hopper-v5.zip is")
-    return algorithm, env
+    return named[1], named[2]
 
 
 def check_repo_id(repo_id: str) -> None:
