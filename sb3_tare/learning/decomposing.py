@@ -79,9 +79,8 @@ class Decomposer(TotalsFit):
         self.scale.discount = self.host.gamma
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
-        if self.guard is not None and self.fits.unit > 0.0:
-            with torch.no_grad():
-                self.guard.judge(self.model(steps), steps, environments, metrics)
+        if self.guard is not None:
+            self.guard.observe(steps, environments, self._foretold(steps), self.host.gamma, metrics)
         kept = self._kept_states(steps.states, record.original_observations)
         finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
         self._fit(finished, steps.episodes.n_steps, metrics, beside)
@@ -89,8 +88,6 @@ class Decomposer(TotalsFit):
             rewards = self.model(steps)
         self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
-        if self.guard is not None:
-            self.guard.observe(steps, environments, self.host.gamma)
         metrics.note(decomposition_scale=self.scale.scale)
         metrics.note_correlation(
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
@@ -169,6 +166,11 @@ class Decomposer(TotalsFit):
         if is_due and self.fit(self.memory, self.settings.decomposition_updates, metrics, beside):
             self._not_fitted = 0
         metrics.note(decomposition_episodes=len(self.memory))
+
+    @torch.no_grad()
+    def _foretold(self, steps: RewardSteps) -> Tensor | None:
+        """Rewards ``[n]`` of steps that the reward has not been fitted to; None before its first fit."""
+        return self.model(steps) if self.fits.unit > 0.0 else None
 
     def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:
         """States ``[n, ...]`` as the memory keeps them, of all steps of a rollout in the order of its rows."""

@@ -27,18 +27,20 @@ class Guard:
         self.payments = Payments(host.model.n_envs)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
 
-    def observe(self, steps: RewardSteps, environments: Tensor, discount: float) -> None:
-        """Measure the size of a rollout's extrinsic rewards.
+    def observe(
+        self, steps: RewardSteps, environments: Tensor, foretold: Tensor | None, discount: float, metrics: Metrics
+    ) -> None:
+        """Compare what a rollout paid with what was foretold of it, and measure the size of its extrinsic rewards.
 
         :param environments: ``[E]``, where each piece of an episode comes from
+        :param foretold: ``[n]`` rewards by what was learned before this rollout, None if that was nothing
         :param discount: the host's
+        :param metrics: for the log
         """
+        if foretold is not None:
+            self.trust.add(*self.payments.add(foretold, steps.original_rewards, steps.episodes, environments))
         self.scale.discount = discount
         self.scale.update(steps.original_rewards, steps.episodes, environments)
-
-    def judge(self, foretold: Tensor, steps: RewardSteps, environments: Tensor, metrics: Metrics) -> None:
-        """Compare the rewards ``[n]`` that were foretold of a rollout, before a fit to it, with what it paid."""
-        self.trust.add(*self.payments.add(foretold, steps.original_rewards, steps.episodes, environments))
         metrics.note_finite(decomposition_slope=self.trust.slope)
         metrics.note(decomposition_trust=self.trust.weight)
 
@@ -53,7 +55,7 @@ class Guard:
         return weight * learned + (1.0 - weight) * (extrinsic / self.scale.scale).clamp(-clip, clip)
 
     def state_dict(self) -> dict[str, Any]:
-        """Both states."""
+        """The states of all three."""
         return {name: getattr(self, name).state_dict() for name in ("trust", "payments", "scale")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
