@@ -1,4 +1,4 @@
-"""What an environment paid, beside what a reward foretold for the steps since the payment before."""
+"""Payments of an environment, beside what a reward foretold for the steps since the payment before."""
 
 from __future__ import annotations
 
