@@ -17,7 +17,9 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import sb3_tare
+from sb3_tare import RewardLearner
 from sb3_tare.utils.entries import entries_of
+from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.numbered import algorithm_in
 
 
@@ -47,6 +49,24 @@ def _algorithm(name: str) -> type[BaseAlgorithm]:
     if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
         raise ValueError(f"there is no algorithm {name!r}: give a name such as TAREPPO or PPO, or module:Class")
     return found
+
+
+def load_learner(
+    model: BaseAlgorithm, path: str | Path, reward: str | Path | None = None
+) -> tuple[RewardLearner | None, str | Path]:
+    """The learner of a model's reward where it is in a file of its own, which looks at that model from then on.
+
+    :param model: loaded from ``path``
+    :param path: of the model's file
+    :param reward: file that ``RewardLearner.save`` wrote; None: the one beside a model that has no learner itself
+    :return: the learner, None if it is the model's own or there is none; and the file that holds the model's learner, if any
+    """
+    beside = reward_path(path)
+    if reward is None and (hasattr(model, "reward_learner") or not beside.exists()):
+        return None, path
+    learner = RewardLearner.load(reward or path, device="cpu")
+    learner.attach(model)
+    return learner, reward or beside
 
 
 def trained_behind_vec_normalize(path: str | Path) -> bool | None:
