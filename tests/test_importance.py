@@ -42,7 +42,7 @@ def remembering(observations, actions, rewards, episodes):
 
 
 def steps_of(n: int = 400, scale=(1.0, 1.0, 2.0), n_episodes: int = 4, **others) -> Trajectories:
-    """Steps whose entries do not correlate at all: columns of an orthogonal matrix, of standard deviation 1 before they are scaled."""
+    """Steps whose entries do not correlate at all, of standard deviation 1 before they are scaled."""
     columns, _ = torch.linalg.qr(torch.cat([torch.ones(n, 1, dtype=torch.float64), normal(n, 6, seed=0)], dim=1))
     columns = columns[:, 1:] * n**0.5
     entries = {
