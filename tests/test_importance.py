@@ -104,6 +104,13 @@ def test_memory_of_earlier_steps_counts():
     assert set(shares.values()) == {0.0}
 
 
+def test_a_discrete_observation_is_one_entry():
+    states = torch.arange(400) % 5
+    reward = Reward(lambda states, *_: states * 1.0, observation_space=spaces.Discrete(5))
+    shares = importances(reward, steps_of(observations=states), n_shuffles=30)
+    assert shares["observation"] == pytest.approx(1.0, abs=0.05)
+
+
 def test_a_discrete_action_is_one_entry_and_the_extrinsic_reward_another():
     steps = steps_of(actions=torch.arange(400) % 3)
     reward = Reward(lambda o, actions, rewards, e: (actions == 1) * 2.0 + 0 * rewards, action_space=spaces.Discrete(3))
@@ -123,7 +130,7 @@ def test_equal_seeds_give_equal_numbers():
     ("reward", "told"),
     [
         (Reward(linear, observation_space=spaces.Box(0, 255, (8, 8, 3), np.uint8)), "a Box of one dimension"),
-        (Reward(linear, observation_space=spaces.Discrete(3)), "observations are of Discrete"),
+        (Reward(linear, observation_space=spaces.MultiDiscrete([3, 3])), "observations are of Multi"),
         (Reward(linear, action_space=spaces.MultiBinary(2)), "actions are of MultiBinary"),
         (Reward(lambda observations, *_: 0 * observations[:, 0]), "the same at all steps"),
     ],
@@ -140,15 +147,15 @@ def test_too_few_names_are_refused():
 
 def test_entries_of_mujoco_have_the_names_of_joints():
     with gym.make("sb3_tare/EpisodicHopper-v5") as env:
-        names = observation_names(env.unwrapped, 11)
-        assert names[0] == "position of rootz"
-        assert names[5] == "velocity of rootx"
-        assert observation_names(env.unwrapped, 12)[11] == "observation 11"  # a wrapper has put something beside
+        names = observation_names(env.unwrapped, env.observation_space)
+        assert len(names) == 11
+        assert (names[0], names[5]) == ("position of rootz", "velocity of rootx")
+        assert observation_names(env.unwrapped, spaces.Box(-1, 1, (12,))) == []  # a wrapper has put something beside
     with gym.make("Ant-v5") as env:
-        names = observation_names(env.unwrapped, 105)
+        names = observation_names(env.unwrapped, env.observation_space)
         assert len(set(names)) == 105
         assert (names[0], names[-1]) == ("position of root, 2", "cfrc_ext 77")
-    assert observation_names(Toy(), 3) == ["observation 0", "observation 1", "observation 2"]
+    assert observation_names(Toy(), OBSERVATION) == []
 
 
 def test_bars_show_the_most_important_entries_and_tell_of_the_others():

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
 import sb3_tare.envs  # noqa: F401, registers environments
 from sb3_tare.analysis.correlating import FEWEST_EPISODES, correlations, scales
@@ -129,8 +128,7 @@ def _explain(recording: Recording, env: VecEnv, arguments: argparse.Namespace, s
     if problem is not None:
         say(f"there is no picture of importances ({problem})")
         return
-    assert isinstance(recording.steps.observations, Tensor)
-    names = observation_names(env.get_attr("unwrapped")[0], recording.steps.observations.shape[1])
+    names = observation_names(env.get_attr("unwrapped")[0], env.observation_space)
     measured = importances(recording.reward, recording.steps, names, seed=arguments.seed)
     write_figure(arguments.out / "importance.png", importance_bars(measured, arguments.env), dpi=DPI)
     say(arguments.out / "importance.png")

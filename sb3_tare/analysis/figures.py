@@ -46,7 +46,7 @@ def timeline(episode: Episode, title: str = "", width: float = 9.0) -> Figure:
     strip = 0.0
     if episode.frames:
         height_of_one, width_of_one, _ = episode.frames[shown[0]].shape
-        strip = width / len(shown) * height_of_one / width_of_one + 0.7
+        strip = width / len(shown) * height_of_one / width_of_one + (0.7 if title else 0.4)
     figure = Figure(figsize=(width, PANELS_HEIGHT + strip), layout="constrained")
     if not episode.frames:
         figure.suptitle(title)

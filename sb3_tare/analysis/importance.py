@@ -40,21 +40,17 @@ def importances(
 
     :param reward: what was learned
     :param steps: n of them, at least two
-    :param names: of the observation's entries (:func:`~sb3_tare.analysis.naming.observation_names`); none: by number
+    :param names: of an observation's entries (:func:`~sb3_tare.analysis.naming.observation_names`); none: by number
     :param n_shuffles: of each entry, the same ones for all entries
     :param seed: of the shuffles
-    :return: shares of the learned reward's variance, by name: those of the observation, of the action, and of
-        ``"extrinsic reward"``
-    :raises ValueError: if observations are not vectors, actions neither vectors nor one of several, the learned rewards of
-        the steps do not vary, or there is another number of names
+    :return: shares of the learned reward's variance by name: of the observation's entries, ``"action 0"`` and so on, and
+        ``"extrinsic reward"``; one of several, a ``Discrete``, is a single entry
+    :raises ValueError: if observations or actions are neither vectors nor one of several, the learned rewards of the steps do
+        not vary, or there is another number of names
     """
     problem = why_not_explained(reward, steps)
     if problem is not None:
         raise ValueError(problem)
-    assert isinstance(steps.observations, Tensor)
-    n_entries = steps.observations.shape[1]
-    if len(names) not in (0, n_entries):
-        raise ValueError(f"names must be of all {n_entries} entries of an observation, or none, got {len(names)}")
     # All shuffles at once: a network that goes through episodes step by step takes hardly longer for more of them.
     many = _repeated(steps, n_shuffles)
     n, generator = len(steps.rewards), torch.Generator().manual_seed(seed)
@@ -63,54 +59,54 @@ def importances(
     variance = original[:n].var(correction=0)
     return {
         name: float((learned_rewards(reward, shuffled).double() - original).square().mean() / (2.0 * variance))
-        for name, shuffled in _shuffled(many, rows, names or [f"observation {entry}" for entry in range(n_entries)])
+        for name, shuffled in _shuffled(many, rows, names)
     }
 
 
 def why_not_explained(reward: LearnedReward, steps: Trajectories) -> str | None:
     """Why nothing can be said of what a learned reward looks at, or None if it can."""
-    observations, actions = reward.observation_space, reward.action_space
-    if not _is_vector(observations):
-        return f"importances are of entries of a vector, a Box of one dimension, and observations are of {observations}"
-    if not (_is_vector(actions) or isinstance(actions, spaces.Discrete)):
-        return f"importances need actions of a Discrete or a Box of one dimension, and actions are of {actions}"
+    for kind, space in (("observations", reward.observation_space), ("actions", reward.action_space)):
+        if not (isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and len(space.shape) == 1)):
+            return f"importances are of a Box of one dimension, entry by entry, or a Discrete, and {kind} are of {space}"
     learned = learned_rewards(reward, steps)
     return "the learned reward is the same at all steps" if learned.max() == learned.min() else None
 
 
-def _is_vector(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and len(space.shape) == 1
-
-
 def _repeated(steps: Trajectories, times: int) -> Trajectories:
     """The same episodes several times over."""
-    assert isinstance(steps.observations, Tensor)
     each = steps.episodes
     return replace(
         steps,
-        observations=steps.observations.repeat(times, 1),
+        observations=torch.cat([_table(steps)] * times),
         actions=torch.cat([steps.actions] * times),
-        rewards=steps.rewards.repeat(times),
+        rewards=torch.cat([steps.rewards] * times),
         episodes=Episodes(each.lengths.repeat(times), each.first_times.repeat(times), each.ends.repeat(times)),
     )
 
 
 def _shuffled(steps: Trajectories, rows: Tensor, names: Sequence[str]) -> Iterator[tuple[str, Trajectories]]:
     """The steps with one entry each taken from other ``rows`` ``[n]``, by that entry's name."""
-    observations, actions = steps.observations, steps.actions
-    assert isinstance(observations, Tensor)
-    for entry, name in enumerate(names):
-        yield name, replace(steps, observations=_with_column(observations, entry, rows))
-    if actions.dim() == 1:
-        yield "action", replace(steps, actions=actions[rows])
-    else:
-        for entry in range(actions.shape[1]):
-            yield f"action {entry}", replace(steps, actions=_with_column(actions, entry, rows))
+    for name, observations in _with_entries_of(rows, _table(steps), "observation", names):
+        yield name, replace(steps, observations=observations)
+    for name, actions in _with_entries_of(rows, steps.actions, "action"):
+        yield name, replace(steps, actions=actions)
     yield "extrinsic reward", replace(steps, rewards=steps.rewards[rows])
 
 
-def _with_column(table: Tensor, entry: int, rows: Tensor) -> Tensor:
-    """A copy of ``[n, entries]`` whose column ``entry`` has the values of other rows."""
-    changed = table.clone()
-    changed[:, entry] = table[rows, entry]
-    return changed
+def _with_entries_of(rows: Tensor, table: Tensor, kind: str, names: Sequence[str] = ()) -> Iterator[tuple[str, Tensor]]:
+    """Copies of ``[n, entries]``, or of ``[n]``, with one column each taken from other rows, by name."""
+    if table.dim() == 1:
+        yield kind, table[rows]
+        return
+    n_entries = table.shape[1]
+    if len(names) not in (0, n_entries):
+        raise ValueError(f"names must be of all {n_entries} entries of an {kind}, or none, got {len(names)}")
+    for entry, name in enumerate(names or [f"{kind} {entry}" for entry in range(n_entries)]):
+        changed = table.clone()
+        changed[:, entry] = table[rows, entry]
+        yield name, changed
+
+
+def _table(steps: Trajectories) -> Tensor:
+    assert isinstance(steps.observations, Tensor)
+    return steps.observations

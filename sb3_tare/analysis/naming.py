@@ -6,15 +6,20 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from gymnasium import spaces
 
-def observation_names(env: Any, n_entries: int) -> list[str]:
-    """Names of an observation's entries: by joint for MuJoCo's positions and velocities, else by number.
 
-    :param env: unwrapped. MuJoCo's, from version 5 on, tell of what their observations consist (``observation_structure``).
-    :param n_entries: of the observation; where the environment tells of another number, wrappers have changed it
+def observation_names(env: Any, space: spaces.Space[Any]) -> list[str]:
+    """Names of an observation's entries, or none where the environment does not tell them.
+
+    MuJoCo's environments, from version 5 on, tell of what their observations consist (``observation_structure``): positions
+    and velocities get the names of their joints.
+
+    :param env: unwrapped
+    :param space: of its observations, as wrappers leave them; where they have changed their number, there are no names
     """
     told = list(_told(env)) if hasattr(env, "observation_structure") else []
-    return told if len(told) == n_entries else [f"observation {entry}" for entry in range(n_entries)]
+    return told if space.shape == (len(told),) else []
 
 
 def _told(env: Any) -> Iterator[str]:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.utils import set_random_seed
-from torch import Tensor
 
 from sb3_tare.analysis.correlating import pearson, true_rewards
 from sb3_tare.analysis.figures import agreement, importance_bars, shown_of, timeline
@@ -70,7 +69,9 @@ def gallery(kept: list[Kept], say: Callable[[str], None]) -> tuple[list[str], li
         try:
             with undisturbed_generators():
                 exhibit, notes = _exhibit(f"gallery{index}", each, filmed(each.settings["env"]))
-        except Exception as error:  # environments, drivers and classes of one's own can fail in many ways, and all else is shown
+        except (
+            Exception
+        ) as error:  # environments, drivers and classes of one's own can fail in many ways, and all else is shown
             exhibit, notes = [], [f"There is no picture of {each.model.name}: {type(error).__name__}: {error}"]
             say(notes[0])
         blocks += [*map(pictures.figure, exhibit), *map(page.paragraph, notes)]
@@ -99,7 +100,7 @@ def _exhibit(name: str, kept: Kept, film: bool) -> tuple[list[Picture], list[str
 
 
 def _recorded(kept: Kept, film: bool) -> tuple[Episode, Recording, list[str]]:
-    """A deterministic episode, several with exploration, and names of an observation's entries, where these are numbers."""
+    """A deterministic episode, several with exploration, and names of an observation's entries, as far as they are told."""
     env_id, path = kept.settings["env"], kept.model
     model = load_model(path, HOSTS.get(kept.settings["variant"]["algorithm"]))
     learner, holder = load_learner(model, path)
@@ -116,9 +117,7 @@ def _recorded(kept: Kept, film: bool) -> tuple[Episode, Recording, list[str]]:
         if film:  # the same once more: frames take far longer than steps, and which ones are shown depends on its length
             (episode,) = again(1, deterministic=True, frames=shown_of(len(episode.learned))).episodes()
         recording = again(EPISODES, deterministic=False)
-        observations = recording.steps.observations
-        is_vector = isinstance(observations, Tensor) and observations.dim() == 2
-        names = observation_names(env.get_attr("unwrapped")[0], observations.shape[1]) if is_vector else []
+        names = observation_names(env.get_attr("unwrapped")[0], env.observation_space)
     finally:
         env.close()
     return episode, recording, names
@@ -137,7 +136,7 @@ def _timeline(name: str, kept: Kept, episode: Episode) -> Picture:
 
 def _agreement(name: str, kept: Kept, episodes: list[Episode]) -> Picture:
     kind, true = true_rewards(episodes)
-    correlation = page.number(pearson(np.concatenate([episode.learned for episode in episodes]), true))
+    correlation = f"{pearson(np.concatenate([episode.learned for episode in episodes]), true):.2f}"
     against = "what it earned before delay or noise" if kind == "undistorted" else "the extrinsic reward that it was paid"
     return Picture(
         plots.svg(agreement(episodes)),
@@ -148,11 +147,10 @@ def _agreement(name: str, kept: Kept, episodes: list[Episode]) -> Picture:
 
 
 def _importance(name: str, kept: Kept, measured: Mapping[str, float]) -> Picture:
-    first = sorted(measured, key=lambda entry: -measured[entry])[:3]
-    told = ", ".join(f"{entry} {measured[entry]:.2g}" for entry in first)
+    told = ", ".join(f"{entry} {measured[entry]:.2g}" for entry in sorted(measured, key=lambda entry: -measured[entry])[:3])
     return Picture(
         plots.svg(importance_bars(measured)),
         name,
-        f"Importance of what the learned reward of {_title(kept)} looks at, first {told}",
-        f"What the learned reward looks at, first {told}.",
+        f"Importance of what the learned reward of {_title(kept)} looks at, most of all {told}",
+        f"What the learned reward looks at: most of all {told}.",
     )

@@ -26,7 +26,7 @@ NOT_ALWAYS = (
     "probability_of_improvement.svg",
     "interquartile_mean.svg",
     "performance_profile.svg",
-    "logged.svg",
+    "logged_*.svg",
     "gallery*.svg",
 )
 """Patterns of figures that not every study has: those of an earlier report are removed with it."""
@@ -83,7 +83,7 @@ def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult], gallery
     forest = [answer.forest(compared, reference, styles)] if compared else []
     evaluation, by_env = curves.evaluations(runs, styles)
     training = curves.training(runs, styles)
-    measured = [*PICTURES[_settings(runs)["measure"]](runs), *logged(runs)]
+    measured = [*PICTURES[_settings(runs)["measure"]](runs), *logged(runs, styles)]
     across = across_environments(runs, reference, styles)
     caption = " ".join([*(picture.caption for picture in forest), evaluation.caption])
     beginning = [
