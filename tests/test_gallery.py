@@ -164,10 +164,10 @@ def test_results_of_before_that_logged_nothing_are_read_beside_others(tmp_path):
     assert "Over training, " not in report(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["ppo", "tare_decomposed"])
+@pytest.mark.parametrize("name", ["ppo", "tare_trial"])
 def test_results_keep_what_the_learner_had_logged_at_each_evaluation(name):
     steps = 16 * ITERATION
-    (job,) = jobs_of("figure6", 1, [name], [CHAIN], steps, {"n_steps": ITERATION, "batch_size": 32}, evaluations=4)
+    (job,) = jobs_of("safety", 1, [name], [CHAIN], steps, {"n_steps": ITERATION, "batch_size": 32}, evaluations=4)
     logged = train(job).result["logged"]
     if name == "ppo":
         assert logged == []

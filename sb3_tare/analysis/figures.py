@@ -116,7 +116,8 @@ def agreement(episodes: Sequence[Episode], title: str = "") -> Figure:
         cmap=FEW_TO_MANY,
         rasterized=True,  # thousands of cells are a small picture and a large drawing
     )
-    figure.colorbar(cells, label="steps").solids.set_rasterized(True)
+    scale = figure.colorbar(cells, label="steps")
+    scale.solids.set_rasterized(True)  # type: ignore[union-attr]
     ax.set_title(f"{title}\ncorrelation {pearson(learned, true):.3f}".strip(), fontsize="medium")
     ax.set_xlabel(f"reward of a step, {LABELS[name]}")
     ax.set_ylabel("learned reward of a step")
