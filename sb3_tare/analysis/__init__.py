@@ -1,4 +1,4 @@
-"""Looking at a learned reward: episodes step by step, as pictures and videos; its distribution; its correlations.
+"""Looking at a learned reward: episodes step by step, as pictures and videos; what it looks at, and goes with.
 
 ``python -m sb3_tare.analysis MODEL.zip --env ID`` writes all of it. Needs the extra ``plots``.
 """

@@ -35,7 +35,7 @@ def correlations(episodes: Sequence[Episode]) -> pd.DataFrame:
 
 
 def true_rewards(episodes: Sequence[Episode]) -> tuple[str, NDArray[np.float64]]:
-    """What all steps truly earned ``[n]``, as far as their task tells it, and which kind of reward that is.
+    """True rewards ``[n]`` of all steps, as far as their task tells them, and of which kind these are.
 
     :return: ``"undistorted"`` rewards where all episodes tell them, ``"extrinsic"`` ones elsewhere
     """

@@ -60,7 +60,7 @@ Shown = tuple[list[str], list[Picture]]
 
 
 def _gallery(folder: Path, runs: Runs, console: Console) -> Shown:
-    """What the first seed of each task and variant learned, of those that have left a model with its reward."""
+    """Pictures of the first seed of each task and variant, of those that have left a model with its reward."""
     kept = [
         next(((model, result["settings"]) for result in results if (model := with_reward(folder, result["settings"]))), None)
         for by_name in runs.values()
