@@ -69,9 +69,7 @@ def gallery(kept: list[Kept], say: Callable[[str], None]) -> tuple[list[str], li
         try:
             with undisturbed_generators():
                 exhibit, notes = _exhibit(f"gallery{index}", each, filmed(each.settings["env"]))
-        except (
-            Exception
-        ) as error:  # environments, drivers and classes of one's own can fail in many ways, and all else is shown
+        except Exception as error:  # drivers and code of one's own can fail in many ways, and all else is shown
             exhibit, notes = [], [f"There is no picture of {each.model.name}: {type(error).__name__}: {error}"]
             say(notes[0])
         blocks += [*map(pictures.figure, exhibit), *map(page.paragraph, notes)]
@@ -136,7 +134,7 @@ def _timeline(name: str, kept: Kept, episode: Episode) -> Picture:
 
 def _agreement(name: str, kept: Kept, episodes: list[Episode]) -> Picture:
     kind, true = true_rewards(episodes)
-    correlation = f"{pearson(np.concatenate([episode.learned for episode in episodes]), true):.2f}"
+    correlation = page.number(round(pearson(np.concatenate([episode.learned for episode in episodes]), true), 2))
     against = "what it earned before delay or noise" if kind == "undistorted" else "the extrinsic reward that it was paid"
     return Picture(
         plots.svg(agreement(episodes)),
