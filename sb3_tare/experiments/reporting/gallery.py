@@ -41,7 +41,8 @@ INTRODUCTION = (
     f"episode, then over {EPISODES} episodes with the policy's exploration. The importance of an entry is the share of the "
     "learned reward's variance that is lost when the entry is shuffled among all steps: half the mean square of what that "
     "changes, over the variance (Breiman 2001; Fisher, Rudin and Dominici 2019; Jansen 1999). It is 0 for what is not used; "
-    "shares sum to 1 where entries have nothing to do with each other and rewards are sums over them, and may exceed 1 elsewhere."
+    "shares sum to 1 where entries have nothing to do with each other and rewards are sums over them, and to more or less "
+    "elsewhere."
 )
 
 
