@@ -20,7 +20,7 @@ from sb3_tare.analysis.drawing import write_figure
 from sb3_tare.analysis.figures import agreement, histogram, importance_bars, timeline
 from sb3_tare.analysis.headless import choose_backend
 from sb3_tare.analysis.importance import importances, why_not_explained
-from sb3_tare.analysis.loading import load_learner, load_model, make_env, trained_behind_vec_normalize, why_not_filmed
+from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
 from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
 from sb3_tare.analysis.video import write_video
@@ -74,7 +74,7 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
 
     set_random_seed(arguments.seed)
     model: Any = load_model(arguments.model, arguments.algorithm)
-    learner, holder = load_learner(model, arguments.model, arguments.reward)
+    learner, holder = load_reward(arguments.model, model, arguments.reward)
     statistics = arguments.vecnormalize or find_statistics(
         arguments.model, trained_behind_vec_normalize(holder), "with --vecnormalize"
     )

@@ -51,22 +51,21 @@ def _algorithm(name: str) -> type[BaseAlgorithm]:
     return found
 
 
-def load_learner(
-    model: BaseAlgorithm, path: str | Path, reward: str | Path | None = None
-) -> tuple[RewardLearner | None, str | Path]:
-    """The learner of a model's reward where it is in a file of its own, which looks at that model from then on.
+def load_reward(path: str | Path, model: BaseAlgorithm, reward: str | Path | None = None) -> tuple[RewardLearner | None, Path]:
+    """The learner of a model's reward where it is in a file of its own, and the file that holds it.
 
-    :param model: loaded from ``path``
     :param path: of the model's file
-    :param reward: file that ``RewardLearner.save`` wrote; None: the one beside a model that has no learner itself
-    :return: the learner, None if it is the model's own or there is none; and the file that holds the model's learner, if any
+    :param model: loaded from it
+    :param reward: file of the learner; None: the one beside the model, if there is one
+    :return: no learner, and the model's file, where the model has its own or none
+    :raises ValueError: if the reward is not one of this model
     """
     beside = reward_path(path)
     if reward is None and (hasattr(model, "reward_learner") or not beside.exists()):
-        return None, path
+        return None, Path(path)
     learner = RewardLearner.load(reward or path, device="cpu")
     learner.attach(model)
-    return learner, reward or beside
+    return learner, Path(reward or beside)
 
 
 def trained_behind_vec_normalize(path: str | Path) -> bool | None:

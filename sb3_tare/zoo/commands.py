@@ -8,7 +8,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -18,6 +18,7 @@ from huggingface_sb3 import EnvironmentName
 
 from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
 from sb3_tare.zoo.checkpoints import Experiment
+from sb3_tare.zoo.hub import todays_hub
 
 COMMANDS = (
     "train",
@@ -33,6 +34,7 @@ COMMANDS = (
     "hyperparams",
 )
 """Modules of rl-zoo3 that are commands, and one of our own."""
+OF_THE_HUB = ("push_to_hub", "load_from_hub")
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
@@ -94,7 +96,8 @@ def _run(command: str, arguments: list[str]) -> None:
     module = importlib.util.find_spec(f"rl_zoo3.{command}")
     assert module is not None
     assert module.origin is not None
-    with mock.patch.object(sys, "argv", [module.origin, *arguments]), _own_processes(), _ids_as_folders():
+    hub = todays_hub if command in OF_THE_HUB else nullcontext
+    with mock.patch.object(sys, "argv", [module.origin, *arguments]), _own_processes(), _ids_as_folders(), hub():
         runpy.run_path(module.origin, run_name="__main__")
 
 

@@ -17,7 +17,7 @@ from sb3_tare.analysis.correlating import pearson, true_rewards
 from sb3_tare.analysis.figures import agreement, importance_bars, shown_of, timeline
 from sb3_tare.analysis.headless import choose_backend
 from sb3_tare.analysis.importance import importances, why_not_explained
-from sb3_tare.analysis.loading import load_learner, load_model, make_env, trained_behind_vec_normalize, why_not_filmed
+from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
 from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
 from sb3_tare.experiments.reporting import page, pictures, plots
@@ -102,7 +102,7 @@ def _recorded(kept: Kept, film: bool) -> tuple[Episode, Recording, list[str]]:
     """A deterministic episode, several with exploration, and names of an observation's entries, as far as they are told."""
     env_id, path = kept.settings["env"], kept.model
     model = load_model(path, HOSTS.get(kept.settings["variant"]["algorithm"]))
-    learner, holder = load_learner(model, path)
+    learner, holder = load_reward(path, model)
     statistics = find_statistics(path, trained_behind_vec_normalize(holder), "as the study left it")
     env = make_env(env_id, model, statistics, film)
 
