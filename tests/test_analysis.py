@@ -53,7 +53,7 @@ def saved(tmp_path_factory):
 
 
 def an_episode(n_frames=0, **rewards):
-    frames = tuple(np.full((20, 31, 3), 7 * step, dtype=np.uint8) for step in range(n_frames))
+    frames = {step: np.full((20, 31, 3), 7 * step, dtype=np.uint8) for step in range(n_frames)}
     return Episode(**{"extrinsic": STEPS, "learned": STEPS**2, "actions": STEPS % 2, "frames": frames, **rewards})
 
 
@@ -81,7 +81,7 @@ def test_a_model_fresh_from_training_is_watched_behind_its_own_statistics_which_
 def test_frames_show_what_an_action_was_chosen_in(saved):
     model = load_model(saved)
     (episode,) = record(model, make_env(CHAIN, model, film=True), film=True)
-    blue = [float((frame == (0, 114, 178)).all(axis=-1).nonzero()[1].mean()) for frame in episode.frames]
+    blue = [float((frame == (0, 114, 178)).all(axis=-1).nonzero()[1].mean()) for frame in episode.frames.values()]
     assert blue[0] == pytest.approx(159.5, abs=1)
     np.testing.assert_array_equal(np.diff(blue) > 0, episode.actions[:-1] == 1)
 
@@ -242,7 +242,7 @@ def test_a_file_tells_of_which_algorithm_it_is(saved, tmp_path):
 def test_the_command_writes_everything(saved, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert main([str(saved), "--env", CHAIN, "--out", str(out), "--episodes", "3"]) == 0
-    names = {"timeline.png", "histogram.png", "correlations.csv", "episode.gif"}
+    names = {"timeline.png", "histogram.png", "agreement.png", "importance.png", "correlations.csv", "episode.gif"}
     assert {path.name for path in out.iterdir()} == names
     assert all(path.stat().st_size > 0 for path in out.iterdir())
     printed = capsys.readouterr().out
@@ -366,7 +366,13 @@ def test_the_command_says_that_an_environment_cannot_be_rendered(saved, tmp_path
     monkeypatch.setattr(Chain, "render", lambda self: 1 / 0)
     main([str(saved), "--env", CHAIN, "--out", str(tmp_path), "--episodes", "1", "--video", "none"])
     assert "cannot be rendered, so that there are no frames (ZeroDivisionError" in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {"timeline.png", "histogram.png", "correlations.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "timeline.png",
+        "histogram.png",
+        "agreement.png",
+        "importance.png",
+        "correlations.csv",
+    }
 
 
 def test_the_command_explains_mistakes(saved, tmp_path, capsys):

@@ -17,10 +17,12 @@ from stable_baselines3.common.vec_env import VecEnv
 import sb3_tare.envs  # noqa: F401, registers environments
 from sb3_tare.analysis.correlating import FEWEST_EPISODES, correlations, scales
 from sb3_tare.analysis.drawing import write_figure
-from sb3_tare.analysis.figures import histogram, timeline
+from sb3_tare.analysis.figures import agreement, histogram, importance_bars, timeline
 from sb3_tare.analysis.headless import choose_backend
+from sb3_tare.analysis.importance import importances, why_not_explained
 from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
-from sb3_tare.analysis.recording import Episode, record
+from sb3_tare.analysis.naming import observation_names
+from sb3_tare.analysis.recording import Episode, Recording, watch
 from sb3_tare.analysis.video import write_video
 from sb3_tare.utils.extras import what_to_install
 from sb3_tare.utils.files import write_text
@@ -72,7 +74,7 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
 
     set_random_seed(arguments.seed)
     model: Any = load_model(arguments.model, arguments.algorithm)
-    reward, holder = load_reward(arguments.model, model, arguments.reward)
+    learner, holder = load_reward(arguments.model, model, arguments.reward)
     statistics = arguments.vecnormalize or find_statistics(
         arguments.model, trained_behind_vec_normalize(holder), "with --vecnormalize"
     )
@@ -88,10 +90,12 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
         )
     env = make_env(arguments.env, model, statistics, film=problem is None)
     env.seed(arguments.seed)
-    episodes = record(model, env, arguments.episodes, reward, arguments.deterministic, film=problem is None)
+    recording = watch(model, env, arguments.episodes, learner, arguments.deterministic, film=problem is None)
     env.close()
+    episodes = recording.episodes()
     table = correlations(episodes)
     _write(episodes, table, env, arguments, say)
+    _explain(recording, env, arguments, say)
     _show(episodes, table, arguments.env, console, say)
 
 
@@ -102,8 +106,9 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     write_figure(folder / "timeline.png", timeline(episodes[0], arguments.env), dpi=DPI)
     write_figure(folder / "histogram.png", histogram(episodes, env.action_space, arguments.env), dpi=DPI)
+    write_figure(folder / "agreement.png", agreement(episodes, arguments.env), dpi=DPI)
     write_text(folder / "correlations.csv", table.to_csv(index=False))
-    written = ["timeline.png", "histogram.png", "correlations.csv"]
+    written = ["timeline.png", "histogram.png", "agreement.png", "correlations.csv"]
     if arguments.video != "none":
         name = f"episode.{arguments.video}"
         metadata: dict[str, Any] = env.metadata
@@ -115,6 +120,18 @@ def _write(
             written.append(name)
     for name in written:
         say(folder / name)
+
+
+def _explain(recording: Recording, env: VecEnv, arguments: argparse.Namespace, say: Callable[[object], None]) -> None:
+    """Write what the reward looks at."""
+    problem = why_not_explained(recording.reward, recording.steps)
+    if problem is not None:
+        say(f"there is no picture of importances ({problem})")
+        return
+    names = observation_names(env.get_attr("unwrapped")[0], env.observation_space)
+    measured = importances(recording.reward, recording.steps, names, seed=arguments.seed)
+    write_figure(arguments.out / "importance.png", importance_bars(measured, arguments.env), dpi=DPI)
+    say(arguments.out / "importance.png")
 
 
 def _show(episodes: Sequence[Episode], table: DataFrame, env_id: str, console: Console, say: Callable[[object], None]) -> None:

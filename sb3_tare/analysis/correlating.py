@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sb3_tare.analysis.recording import Episode
 
@@ -32,6 +32,21 @@ def correlations(episodes: Sequence[Episode]) -> pd.DataFrame:
         if other != "learned"
     ]
     return pd.DataFrame(rows)
+
+
+def true_rewards(episodes: Sequence[Episode]) -> tuple[str, NDArray[np.float64]]:
+    """True rewards ``[n]`` of all steps, as far as their task tells them, and of which kind these are.
+
+    :return: ``"undistorted"`` rewards where all episodes tell them, ``"extrinsic"`` ones elsewhere
+    """
+    told = all(episode.undistorted is not None for episode in episodes)
+    name = "undistorted" if told else "extrinsic"
+    return name, np.concatenate([episode.rewards()[name] for episode in episodes])
+
+
+def pearson(learned: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Pearson's correlation of two kinds of rewards ``[n]`` of the same steps; NaN where one of them never varies."""
+    return _both(learned, other, fewest=2)["pearson"]
 
 
 def slope(learned: ArrayLike, part: ArrayLike) -> float:

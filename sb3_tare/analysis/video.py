@@ -28,9 +28,11 @@ def write_video(episode: Episode, path: str | Path, fps: float = 30.0) -> None:
     :param path: its suffix says what is written: ``.gif`` needs nothing but Pillow, ``.mp4`` imageio-ffmpeg, which comes with
         the extra ``zoo``
     :param fps: frames a second, at most 50
-    :raises ValueError: for another suffix
+    :raises ValueError: for another suffix, or an episode with frames of some steps alone
     """
     path = Path(path)
+    if 0 < len(episode.frames) < len(episode.learned):
+        raise ValueError(f"a video needs a frame of all {len(episode.learned)} steps or of none, got {len(episode.frames)}")
     if path.suffix not in (".gif", ".mp4"):
         raise ValueError(f"a video's file must end in .gif or .mp4, got {path.name!r}")
     write = _write_gif if path.suffix == ".gif" else _write_mp4
@@ -67,7 +69,7 @@ def _write_mp4(images: Iterator[Image.Image], path: Path, fps: float) -> None:
 def _images(episode: Episode) -> Iterator[Image.Image]:
     """One a step. The timeline is drawn once; drawing it anew for each step would take minutes."""
     timeline, columns, (first_row, last_row) = _drawn_timeline(episode)
-    height = max((frame.shape[0] for frame in episode.frames), default=0)
+    height = max((frame.shape[0] for frame in episode.frames.values()), default=0)
     for step, column in enumerate(columns):
         image = Image.new("RGB", (WIDTH, height + height % 2 + TEXT_HEIGHT + TIMELINE_HEIGHT), "white")
         if episode.frames:

@@ -61,6 +61,7 @@ def _add_report(commands: Any) -> None:
     parser = commands.add_parser("report", help="turn a folder of results into figures, a table and a page")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--reference", metavar="NAME", help="variant that scores are relative to (default: ppo, or the first)")
+    parser.add_argument("--no-gallery", action="store_true", help="do not show what the rewards of kept models have learned")
     parser.set_defaults(command=_report)
 
 
@@ -71,7 +72,7 @@ def _add_list(commands: Any) -> None:
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     from sb3_tare.experiments.reporting.report import write_report  # needs an extra
 
-    for path in write_report(arguments.folder, arguments.reference, console):
+    for path in write_report(arguments.folder, arguments.reference, console, not arguments.no_gallery):
         console.print(path, highlight=False, soft_wrap=True)
     return 0
 

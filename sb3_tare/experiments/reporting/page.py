@@ -40,6 +40,11 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
+def subheading(text: str) -> str:
+    """A heading within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
 def paragraph(text: str, kind: str | None = None) -> str:
     """A paragraph of plain text.
 

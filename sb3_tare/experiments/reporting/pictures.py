@@ -53,6 +53,7 @@ def embedded(picture: Picture) -> str:
     width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', head).groups())  # type: ignore[union-attr]
     inside = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL)
     inside = re.sub(r'<g id="[^"]*">', "<g>", inside)
+    inside = re.sub(r' id="image[0-9a-f]+"', "", inside)  # equal images have equal ones, and nothing refers to them
     inside = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{picture.name}-", inside)
     inside = inside.replace("#000000", "currentColor").replace("#ffffff", "none")
     size = f"max-width: {width * PIXELS:.0f}px; min-width: {width * PIXELS * SMALLEST:.0f}px"

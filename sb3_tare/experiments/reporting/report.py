@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,30 @@ from sb3_tare.analysis import drawing
 from sb3_tare.experiments.reporting import answer, curves, page, pictures, repeating
 from sb3_tare.experiments.reporting.across import across_environments
 from sb3_tare.experiments.reporting.finals import EXPLANATION, as_csv, final_returns, readable
+from sb3_tare.experiments.reporting.logged import logged
 from sb3_tare.experiments.reporting.measured import PICTURES
 from sb3_tare.experiments.reporting.pictures import Picture
 from sb3_tare.experiments.reporting.scores import Runs, results_of, sort_runs, variants_of
+from sb3_tare.experiments.running.keeping import with_reward
 from sb3_tare.experiments.running.results import DamagedResult, Result, read_all
 from sb3_tare.experiments.studies import STUDIES
 from sb3_tare.utils.files import write_bytes
 
-NOT_ALWAYS = ("probability_of_improvement.svg", "interquartile_mean.svg", "performance_profile.svg")
-"""Figures that not every study has: those of an earlier report are removed with it."""
+NOT_ALWAYS = (
+    "probability_of_improvement.svg",
+    "interquartile_mean.svg",
+    "performance_profile.svg",
+    "logged_*.svg",
+    "gallery*.svg",
+)
+"""Patterns of figures that not every study has: those of an earlier report are removed with it."""
 
 
-def write_report(folder: Path, reference: str | None, console: Console) -> list[Path]:
+def write_report(folder: Path, reference: str | None, console: Console, with_gallery: bool = True) -> list[Path]:
     """Write ``report.html``, ``table.csv`` and the figures as SVG into ``folder``.
 
     :param reference: variant whose final return is a score of 1; None takes ``ppo``, or the first if there is none
+    :param with_gallery: whether rewards of kept models are shown, which lets their policies act
     :return: the written files
     :raises ValueError: if the folder holds no results, or results of several studies, or the reference is not among them
     """
@@ -34,23 +44,46 @@ def write_report(folder: Path, reference: str | None, console: Console) -> list[
     for error in damaged:
         console.print(f"{error}; it is left out", style="yellow", highlight=False, markup=False, soft_wrap=True)
     runs = sort_runs(_of_one_study(folder, list(results.values())))
-    files = _files(runs, _reference(runs, reference, folder), damaged)
+    reference = _reference(runs, reference, folder)
+    shown = _gallery(folder, runs, console) if with_gallery else ([], [])
+    files = _files(runs, reference, damaged, shown)
     for name, content in files.items():
         write_bytes(folder / name, content)
-    for name in NOT_ALWAYS:
-        if name not in files:
-            (folder / name).unlink(missing_ok=True)
+    for path in chain.from_iterable(map(folder.glob, NOT_ALWAYS)):
+        if path.name not in files:
+            path.unlink(missing_ok=True)
     return [folder / name for name in files]
 
 
-def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult]) -> dict[str, bytes]:
+Shown = tuple[list[str], list[Picture]]
+"""Blocks of the page, and the pictures in them."""
+
+
+def _gallery(folder: Path, runs: Runs, console: Console) -> Shown:
+    """Pictures of the first seed of each task and variant, of those that have left a model with its reward."""
+    kept = [
+        next(((model, result["settings"]) for result in results if (model := with_reward(folder, result["settings"]))), None)
+        for by_name in runs.values()
+        for results in by_name.values()
+    ]
+    if not any(kept):
+        return [], []
+    from sb3_tare.experiments.reporting import gallery  # models and rendering, which other reports need not wait for
+
+    def say(text: str) -> None:
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    return gallery.gallery([gallery.Kept(*each) for each in kept if each is not None], say)
+
+
+def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult], gallery: Shown) -> dict[str, bytes]:
     """Contents of all files, the page last."""
     styles, rows = drawing.styles_of(variants_of(runs)), final_returns(runs)
     compared = answer.compare(runs, reference)
     forest = [answer.forest(compared, reference, styles)] if compared else []
     evaluation, by_env = curves.evaluations(runs, styles)
     training = curves.training(runs, styles)
-    measured = PICTURES[_settings(runs)["measure"]](runs)
+    measured = [*PICTURES[_settings(runs)["measure"]](runs), *logged(runs, styles)]
     across = across_environments(runs, reference, styles)
     caption = " ".join([*(picture.caption for picture in forest), evaluation.caption])
     beginning = [
@@ -66,12 +99,13 @@ def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult]) -> dict
         ],
         "Training": [pictures.figure(training)],
         "Measured along training": list(map(pictures.figure, measured)),
+        "Gallery": gallery[0],
         "Across environments": [pictures.figure(b) if isinstance(b, Picture) else b for b in across],
         "Settings": repeating.settings(runs),
         "How to repeat it": repeating.how_to_repeat(runs, reference),
     }
     about = STUDIES[_study(runs)].about if _study(runs) in STUDIES else _study(runs)
-    drawn = [training, evaluation, *forest, *measured, *(block for block in across if isinstance(block, Picture))]
+    drawn = [training, evaluation, *forest, *measured, *gallery[1], *(block for block in across if isinstance(block, Picture))]
     text = page.page(_study(runs), about, beginning, {title: blocks for title, blocks in sections.items() if blocks})
     return {
         **{f"{picture.name}.svg": picture.svg for picture in drawn},

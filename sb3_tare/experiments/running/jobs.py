@@ -50,8 +50,7 @@ class Job:
     @property
     def stem(self) -> str:
         """Beginning of its files' names: readable, and allowed everywhere, though ids of environments hold slashes."""
-        env = re.sub(r"[^\w.-]", "_", self.env.replace("/", "__"))
-        return f"{env}.{self.name}.seed{self.seed}"
+        return stem_of(self.env, self.name, self.seed)
 
     @property
     def filename(self) -> str:
@@ -67,3 +66,9 @@ class Job:
     def evaluation_steps(self) -> list[int]:
         """Steps after which the policy is evaluated."""
         return [self.steps * index // self.evaluations for index in range(self.evaluations + 1)]
+
+
+def stem_of(env: str, name: str, seed: int) -> str:
+    """Beginning of the files' names of a job on ``env``, of the variant ``name``."""
+    readable = re.sub(r"[^\w.-]", "_", env.replace("/", "__"))
+    return f"{readable}.{name}.seed{seed}"

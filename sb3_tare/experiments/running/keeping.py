@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_tare import RewardLearner
-from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.experiments.running.jobs import Job, stem_of
 from sb3_tare.utils.files import reward_path, write_bytes
 from sb3_tare.utils.vec_normalize import OF_A_STUDY
 
@@ -40,3 +41,12 @@ def write_files(folder: Path, job: Job, files: Mapping[str, bytes]) -> None:
 def without_model(folder: Path, jobs: list[Job]) -> list[Job]:
     """Those of the jobs that have left no model."""
     return [job for job in jobs if not (folder / f"{job.stem}{MODEL}").exists()]
+
+
+def with_reward(folder: Path, settings: Mapping[str, Any]) -> Path | None:
+    """The file of the model that a run has left with a learned reward beside it, or None.
+
+    :param settings: of the run, as its result holds them
+    """
+    model = folder / f"{stem_of(settings['env'], settings['name'], settings['seed'])}{MODEL}"
+    return model if model.exists() and reward_path(model).exists() else None

@@ -30,6 +30,9 @@ from sb3_tare.utils.generators import generator_states, restore_generators
 EVALUATION_SEED = 1_000_000
 """Added to a job's seed for its evaluations' environment."""
 
+LOGGED = ("correlation", "correlation_undistorted", "decomposition_r2")
+"""Numbers of the learner's log, ``reward/...``, that results keep: they cost nothing, as training has computed them."""
+
 REPORT_EVERY = 500
 """Steps between two reports of progress."""
 
@@ -41,7 +44,8 @@ class Trained(NamedTuple):
         ``settings`` and ``versions``;
         ``episodes``: ``timesteps`` at which training episodes ended and their extrinsic ``returns``;
         ``evaluations``: ``timesteps`` and, for each, the ``returns`` of all its episodes;
-        ``measured``: what the job's measure said at each evaluation (empty without one)
+        ``measured``: what the job's measure said at each evaluation (empty without one);
+        ``logged``: what the reward's learner had logged last at each evaluation, by name (empty without a learner)
     :param model: the trained model, whose environment is closed
     :param made: commit and seconds, which differ between equal runs
     """
@@ -78,6 +82,7 @@ def train(job: Job, report: Callable[[int], None] = lambda steps: None, checkpoi
         "episodes": {"timesteps": episodes.timesteps, "returns": episodes.returns},
         "evaluations": {"timesteps": job.evaluation_steps, "returns": evaluations.returns},
         "measured": evaluations.measured,
+        "logged": evaluations.logged if any(evaluations.logged) else [],
     }
     return Trained(result, model, making.ended())
 
@@ -134,10 +139,17 @@ class Evaluations(BaseCallback):
         self.job, self.env = job, env
         self.returns: list[list[float]] = []
         self.measured: list[dict[str, Any]] = []
+        self.logged: list[dict[str, float]] = []
+        self._newest: dict[str, float] = {}
 
     def _on_training_start(self) -> None:
         if not self.returns:  # else the run goes on
             self._evaluate()
+
+    def _on_rollout_start(self) -> None:
+        # What the update before has logged; when a rollout has ended, the logger may have let go of it.
+        values = self.logger.name_to_value
+        self._newest |= {name: float(values[key]) for name in LOGGED if (key := f"reward/{name}") in values}
 
     def _on_step(self) -> bool:
         due = self.job.evaluation_steps
@@ -154,6 +166,7 @@ class Evaluations(BaseCallback):
                 self.model, self.env, self.job.evaluation_episodes, deterministic=True, return_episode_rewards=True
             )
             self.returns.append([float(value) for value in returns])  # type: ignore[union-attr]
+            self.logged.append(dict(self._newest))
             if self.job.measure is not None:
                 self.measured.append(self._measure(MEASURES[self.job.measure]))
 
