@@ -24,7 +24,8 @@ from sb3_tare.analysis.loading import load_model, make_env, trained_behind_vec_n
 from sb3_tare.analysis.recording import Episode, record
 from sb3_tare.analysis.video import write_video
 from sb3_tare.utils.extras import what_to_install
-from sb3_tare.utils.files import reward_path, write_text
+from sb3_tare.utils.files import check_folder, reward_path, write_text
+from sb3_tare.utils.ids import check_id
 from sb3_tare.utils.vec_normalize import find_statistics
 
 DPI = 150
@@ -71,6 +72,7 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     def say(text: object) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    check_id(arguments.env)
     set_random_seed(arguments.seed)
     model: Any = load_model(arguments.model, arguments.algorithm)
     reward, holder = _reward(arguments, model)
@@ -79,6 +81,7 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     )
     if statistics is not None:
         say(f"VecNormalize as in {statistics}")
+    check_folder("--out", arguments.out)
     backend = choose_backend(arguments.env)
     if backend is not None:
         say(f"there is no screen: rendering with MUJOCO_GL={backend}")
@@ -100,6 +103,11 @@ def _reward(arguments: argparse.Namespace, model: Any) -> tuple[RewardLearner | 
     """The model's learner where it is in a file of its own, and the file that holds it."""
     beside = reward_path(arguments.model)
     if arguments.reward is None and (hasattr(model, "reward_learner") or not beside.exists()):
+        if not hasattr(model, "reward_learner"):
+            raise ValueError(
+                f"{arguments.model} holds no learned reward, and there is no {beside}: name the file that RewardLearner.save "
+                "wrote with --reward"
+            )
         return None, arguments.model
     learner = RewardLearner.load(arguments.reward or arguments.model, device="cpu")
     learner.attach(model)
@@ -110,7 +118,6 @@ def _write(
     episodes: Sequence[Episode], table: DataFrame, env: VecEnv, arguments: argparse.Namespace, say: Callable[[object], None]
 ) -> None:
     folder: Path = arguments.out
-    folder.mkdir(parents=True, exist_ok=True)
     write_figure(folder / "timeline.png", timeline(episodes[0], arguments.env), dpi=DPI)
     write_figure(folder / "histogram.png", histogram(episodes, env.action_space, arguments.env), dpi=DPI)
     write_text(folder / "correlations.csv", table.to_csv(index=False))

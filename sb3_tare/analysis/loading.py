@@ -32,7 +32,10 @@ def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
     if algorithm is None:
         algorithm = algorithm_in(path)
         if algorithm is None:
-            raise ValueError(f"{path} does not tell of which algorithm it is: name that, such as PPO, TAREPPO or module:Class")
+            raise ValueError(
+                f"{path} does not tell of which algorithm it is: name that, such as PPO or module:Class, by algorithm=, or "
+                "--algorithm in a command"
+            )
     return _algorithm(algorithm).load(path, device="cpu")
 
 
@@ -73,7 +76,10 @@ def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None
     env: VecEnv = DummyVecEnv([lambda: Monitor(gym.make(env_id, render_mode="rgb_array" if film else None))])
     trained_in = model.get_vec_normalize_env()
     if vec_normalize is not None:
-        env = VecNormalize.load(str(vec_normalize), env)
+        try:
+            env = VecNormalize.load(str(vec_normalize), env)
+        except AssertionError as error:
+            raise ValueError(f"{vec_normalize} has statistics of another environment than {env_id}: {error}") from error
         env.training = False
     elif trained_in is not None:
         statistics = deepcopy(trained_in)  # without the environment, which is neither copied nor pickled
