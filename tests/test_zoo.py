@@ -212,6 +212,20 @@ def test_every_command_explains_itself(command, capsys):
     assert "usage" in capsys.readouterr().out
 
 
+def test_enjoy_says_what_works_where_there_is_no_screen(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match=r"there is no screen .* --no-render .* record_video"):
+        main("enjoy", [*HOPPER, "-f", "logs"])
+
+
+def test_an_error_that_is_not_of_rl_zoo3s_arguments_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match="did you mean 'n_steps'"):
+        main("train", [*HOPPER, "--eval-freq", "-1", "-n", "64", "-params", "n_step:64"])
+
+
 def test_an_unknown_command_lists_those_that_exist(capsys):
     with pytest.raises(SystemExit):
         main(arguments=["trian"])

@@ -66,8 +66,8 @@ class OwnsRewardLearner(Continuable):
     ) -> Self:
         """Load what :meth:`save` wrote; arguments are those of SB3. Settings of older files keep their meaning.
 
-        :raises ValueError: if the file is in a newer or unknown format, is of an algorithm of another package, of a reward that
-            was learned by return consistency, or of one that other ``reward_kwargs`` do not fit
+        :raises ValueError: if the file is in a newer or unknown format, is of an algorithm of another package, of a reward
+            that was learned by return consistency, or of one that other ``reward_kwargs`` do not fit
         """
         given = kwargs.get("reward_kwargs")
         if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_before(2, written_in(path).get(KEY)):
@@ -80,8 +80,8 @@ class OwnsRewardLearner(Continuable):
             if not given:
                 raise
             raise ValueError(
-                f"{named(path)} holds a reward that does not fit reward_kwargs={given}: leave out what makes another network of "
-                "it, or start a new model"
+                f"{named(path)} holds a reward that does not fit reward_kwargs={given}: leave out what makes another network "
+                "of it, or start a new model"
             ) from error
 
     @classmethod
@@ -162,8 +162,8 @@ class LearnsReward(OwnsRewardLearner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not isinstance(self, OnPolicyAlgorithm):
             raise TypeError(
-                f"LearnsReward is for on-policy algorithms, and {type(self).__name__} is none: pass a RewardLearner as callback "
-                "to SAC and its like"
+                f"LearnsReward is for on-policy algorithms, and {type(self).__name__} is none: pass a RewardLearner as "
+                "callback to SAC and its like"
             )
         super().__init__(*args, **kwargs)
 

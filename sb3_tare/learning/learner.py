@@ -187,7 +187,9 @@ class RewardLearner(BaseCallback):
     def _on_training_start(self) -> None:
         self._check_parent()
         if any(isinstance(each, RewardLearner) and each is not self for each in callbacks_in(self.locals["callback"])):
-            raise ValueError("there is another RewardLearner in the list of callbacks, and a policy is paid one reward: pass one")
+            raise ValueError(
+                "there is another RewardLearner in the list of callbacks, and a policy is paid one reward: pass one"
+            )
         self._in_rollout = False
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()

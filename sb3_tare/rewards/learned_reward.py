@@ -260,7 +260,9 @@ class LearnedReward:
             are neither known nor given
         """
         if not isinstance(path, (str, Path)):
-            raise TypeError(f"a learned reward is a LearnedReward or the path of one, got {path!r}: LearnedReward.of makes one")
+            raise TypeError(
+                f"a learned reward is a LearnedReward or the path of one, got {path!r}: LearnedReward.of makes one"
+            )
         remedy = "LearnedReward.of(model_or_reward_learner).save(path) writes one"
         entries = entries_of(path, "network.pth", "LearnedReward", remedy)
         data: dict[str, Any] = {}

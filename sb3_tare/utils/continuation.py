@@ -80,7 +80,8 @@ class Continuable:
         if self.env is None:  # type: ignore[attr-defined]
             name = type(self).__name__
             raise ValueError(
-                f"this {name} has no environment to learn in: {name}.load(path, env=...) gives it one, as does model.set_env(env)"
+                f"this {name} has no environment to learn in: {name}.load(path, env=...) gives it one, as does "
+                "model.set_env(env)"
             )
         prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)  # type: ignore[misc]
         if self._continuation is not None and not reset_num_timesteps:
@@ -130,8 +131,8 @@ class Continuable:
     def load(cls, path: File, *args: Any, **kwargs: Any) -> Self:
         """Load what :meth:`save` wrote; arguments are those of SB3.
 
-        :raises TypeError: if ``env`` is an id, for an argument that neither SB3 nor the model has, or if the file is of another
-            algorithm of this package
+        :raises TypeError: if ``env`` is an id, for an argument that neither SB3 nor the model has, or if the file is of
+            another algorithm of this package
         :raises ValueError: if the file is in a newer or unknown format, or is of an algorithm of another package
         """
         cls._check_changes(path, *args, **kwargs)
@@ -158,9 +159,10 @@ class Continuable:
         """Check that a file is not of an algorithm of this package which is no relative of this one, if this is one too."""
         module, _, name = (algorithm_in(path) or "").rpartition(":")
         saved = getattr(sys.modules.get(module), name, None)
-        if isinstance(saved, type) and all(each.__module__.startswith("sb3_tare.") for each in (saved, cls)):
-            if not issubclass(saved, cls) and not issubclass(cls, saved):
-                raise TypeError(f"{named(path)} holds a {name}, which {cls.__name__} cannot load: use {name}.load")
+        if not isinstance(saved, type) or not all(each.__module__.startswith("sb3_tare.") for each in (saved, cls)):
+            return
+        if not issubclass(saved, cls) and not issubclass(cls, saved):
+            raise TypeError(f"{named(path)} holds a {name}, which {cls.__name__} cannot load: use {name}.load")
 
     @classmethod
     def _readable(cls, path: File) -> File:

@@ -109,8 +109,8 @@ def _complaints_as_sentences(command: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, AssertionError, FileNotFoundError) as error:
-        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-        if Path(raised_in).parent != Path(rl_zoo3.utils.__file__).parent or not str(error):
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if Path(rl_zoo3.utils.__file__).parent not in raised_in.parents or not str(error):
             raise
         raise SystemExit(f"{command}: error: {error}") from error
 

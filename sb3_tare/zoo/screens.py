@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,22 +45,24 @@ def figures_kept(command: str) -> Iterator[None]:
     :param command: of rl-zoo3; files are named after it, in the current folder
     :raises SystemExit: if there is nothing in them
     """
-    show = plt.show
+    show, name = plt.show, command.rpartition(".")[2]
+    paths = (Path(f"{name}{end}.png") for end in itertools.chain([""], map("_{}".format, itertools.count(2))))
 
     def show_or_write() -> None:
         figures = [plt.figure(number) for number in plt.get_fignums()]
-        if not any(axes.has_data() for figure in figures for axes in figure.axes):
+        if figures and not any(axes.has_data() for figure in figures for axes in figure.axes):
             raise SystemExit(
-                f"{command}: error: there is nothing to draw: no run in that folder is of that algorithm and task and has as many "
-                "episodes as the window of plot_train's means, which -w sets (100)"
+                f"{command}: error: there is nothing to draw: no run in that folder is of that algorithm and task and has as "
+                "many episodes as the window of plot_train's means, which -w sets (100)"
             )
         if plt.get_backend().lower() != "agg":
             show()
             return
-        for number, figure in enumerate(figures, start=1):
-            path = Path(f"{command.rpartition('.')[2]}{'' if number == 1 else f'_{number}'}.png")
+        for figure, path in zip(figures, paths, strict=False):
             figure.savefig(path)
+            plt.close(figure)  # as one that was looked at
             print(f"there is no screen: {path}")
 
-    with mock.patch.object(plt, "show", show_or_write):
+    with mock.patch.object(plt, "show", show_or_write), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No artists with labels")  # said above, with what it comes from
         yield
