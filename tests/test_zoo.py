@@ -180,7 +180,7 @@ def test_evaluations_are_gathered_and_plotted(in_trained, tmp_path, monkeypatch)
     main("plots.all_plots", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs", "-o", "gathered", "--no-display"])
     with plt.ioff():
         main("plots.plot_from_file", ["-i", "gathered.pkl", "--skip-timesteps", "-o", "figure", "--format", "png"])
-        main("plots.plot_train", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs"])
+        main("plots.plot_train", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs", "-w", "5"])
     plt.close("all")
     gathered = pickle.loads(Path("gathered.pkl").read_bytes())
     assert gathered["Hopper-v5"]["TARE_PPO-logs"]["timesteps"].tolist() == [256, 512, 768]
@@ -237,7 +237,7 @@ def test_an_unknown_command_lists_those_that_exist(capsys):
 def test_an_unknown_algorithm_lists_those_that_exist(capsys):
     for command in ("train", "enjoy", "record_video"):
         with pytest.raises(SystemExit):
-            main(command, ["--algo", "tare_dqn"])
+            main(command, ["--algo", "tare_dqn", *(["--no-render"] if command == "enjoy" else [])])
         assert "'ppo', 'sac'" in (error := capsys.readouterr().err)
         assert "'tare_ppo'" in error
     with pytest.raises(SystemExit):

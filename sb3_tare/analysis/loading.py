@@ -76,10 +76,7 @@ def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None
     env: VecEnv = DummyVecEnv([lambda: Monitor(gym.make(env_id, render_mode="rgb_array" if film else None))])
     trained_in = model.get_vec_normalize_env()
     if vec_normalize is not None:
-        try:
-            env = VecNormalize.load(str(vec_normalize), env)
-        except AssertionError as error:
-            raise ValueError(f"{vec_normalize} has statistics of another environment than {env_id}: {error}") from error
+        env = _behind(vec_normalize, env, env_id)
         env.training = False
     elif trained_in is not None:
         statistics = deepcopy(trained_in)  # without the environment, which is neither copied nor pickled
@@ -89,6 +86,19 @@ def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None
     env = BaseAlgorithm._wrap_env(env, verbose=0, monitor_wrapper=False)  # images channel first, as SB3 does it
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     return env
+
+
+def _behind(statistics: str | Path, env: VecEnv, env_id: str) -> VecNormalize:
+    """An environment behind saved statistics, whose spaces would stand in front of its own."""
+    try:
+        normalised = VecNormalize.load(str(statistics), env)
+    except AssertionError as error:  # of another shape
+        raise ValueError(f"{statistics} has statistics of another environment than {env_id}: {error}") from error
+    for name in ("observation_space", "action_space"):
+        saved, own = getattr(normalised, name), getattr(env, name)
+        if type(saved) is not type(own) or saved.shape != own.shape:
+            raise ValueError(f"{statistics} has statistics of another environment than {env_id}: {name} {saved}, not {own}")
+    return normalised
 
 
 def why_not_filmed(env_id: str) -> str | None:

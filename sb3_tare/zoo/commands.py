@@ -105,7 +105,7 @@ def _run(command: str, arguments: list[str]) -> None:
 
 @contextmanager
 def _complaints_as_sentences(command: str) -> Iterator[None]:
-    """What rl-zoo3 itself says of its arguments ends the command with one sentence; all other errors keep their traceback."""
+    """End the command with one sentence where rl-zoo3 complains of its arguments; other errors keep their traceback."""
     try:
         yield
     except (ValueError, AssertionError, FileNotFoundError) as error:
