@@ -13,7 +13,7 @@ types:
 	mypy
 
 tests:
-	pytest
+	pytest -n auto
 
 slow:
 	pytest -m slow

@@ -21,6 +21,8 @@ COMMANDS = {
     "enjoy": "watch it: enjoy --algo tare_ppo --env Hopper-v5 -f logs",
     "optimize": "search hyperparameters: optimize --algo tare_ppo --env Hopper-v5",
     "plot": "draw training curves of rl-zoo3's runs: plot -a tare_ppo -e Hopper -f logs",
+    "push": "send a model to the Hugging Face hub: push model.zip --env Hopper-v5 --repo me/tare_ppo-Hopper-v5",
+    "load": "download one: load --repo me/tare_ppo-Hopper-v5 --out logs",
     "analysis": "show what a reward has learned: analysis model.zip --env Hopper-v5",
     "experiments": "run studies: experiments list",
     "report": "turn a study's results into a page: report examples/results/episodic",
@@ -56,6 +58,10 @@ def _run(command: str, arguments: list[str]) -> int:
         from sb3_tare.analysis.command import main as analysis
 
         return analysis(arguments)
+    if command in ("push", "load"):
+        from sb3_tare.hub import command as hub
+
+        return hub.push(arguments) if command == "push" else hub.load(arguments)
     if command in ("experiments", "report"):
         from sb3_tare.experiments.__main__ import main as experiments
 

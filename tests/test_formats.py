@@ -7,6 +7,7 @@ import pickle
 import re
 import zipfile
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,11 +157,14 @@ def test_a_network_that_was_pickled_where_it_was_is_found_where_it_is(tmp_path):
 # files of format 1, where the implicit gradient was what no preset meant
 
 
-def as_format_1(path: Path, reward_kwargs: dict[str, object]) -> Path:
+def in_format(number: int, path: Path, reward_kwargs: dict[str, object]) -> Path:
     """The file as it was written when its settings were these."""
     kind = told(path)["kind"]
-    edited(path, path, reward_kwargs=reward_kwargs, **{KEY: {"kind": kind, "format": 1, "version": "0.1.0"}})
+    edited(path, path, reward_kwargs=reward_kwargs, **{KEY: {"kind": kind, "format": number, "version": "0.1.0"}})
     return path
+
+
+as_format_1 = partial(in_format, 1)
 
 
 @pytest.mark.parametrize("settings", [{}, {"preset": None, "validation": "next_rollout"}, {"preset": "paper"}], ids=str)
@@ -180,7 +184,7 @@ def test_a_model_that_decomposes_returns_goes_on_with_it(tmp_path):
     settings = {"preset": "decomposition", "decomposition_updates": 1}
     tare(**settings).save(tmp_path / "model.zip")
     loaded = TAREPPO.load(as_format_1(tmp_path / "model.zip", settings))
-    assert loaded.reward_learner.settings == RewardSettings(**settings, curvature="fisher", reward_every=0)
+    assert loaded.reward_learner.settings == RewardSettings(**settings, curvature="fisher", reward_every=0, trust_slope=0.0)
 
 
 def test_a_baseline_without_presets_is_given_none(tmp_path):
@@ -194,6 +198,38 @@ def test_a_reward_learner_goes_on_with_the_settings_that_it_was_saved_with(tmp_p
     flat = RewardLearner.load(tmp_path / "learner.zip").settings.flat()
     path = as_format_1(tmp_path / "learner.zip", {**flat, "preset": None, "return_consistency": 0.0})
     assert RewardLearner.load(path).settings == RewardSettings(preset="implicit", reward_every=0)
+
+
+# files of format 3, when no guard was the default
+
+
+@pytest.mark.parametrize("settings", [{}, {"guard_correlation": 0.0}, {"return_decomposition": True}], ids=str)
+def test_a_reward_that_was_trusted_at_once_still_is(settings, tmp_path):
+    meant = {"preset": "decomposition", "decomposition_updates": 1}
+    tare(**meant).save(tmp_path / "model.zip")
+    path = in_format(3, tmp_path / "model.zip", {**meant, **settings})
+    for loaded in (TAREPPO.load(path).reward_learner, RewardLearner.load(path)):
+        assert loaded.settings == RewardSettings(**meant, trust_slope=0.0)
+
+
+def test_one_by_the_implicit_gradient_has_nothing_to_do_with_guards(tmp_path):
+    tare(preset="implicit").save(tmp_path / "model.zip")
+    settings = {**RewardSettings(preset="implicit").flat(), "guard_correlation": 0.0}
+    del settings["trust_slope"]
+    loaded = RewardLearner.load(in_format(3, tmp_path / "model.zip", settings))
+    assert loaded.settings == RewardSettings(preset="implicit")
+
+
+def test_a_guard_that_compared_totals_is_refused_with_the_settings_to_go_on_without(tmp_path):
+    settings = {"preset": "decomposition"}
+    tare(**settings).save(tmp_path / "model.zip")
+    path = in_format(3, tmp_path / "model.zip", {**settings, "guard_correlation": 0.3})
+    with pytest.raises(ValueError, match=r"guard_correlation=0.3, in whose place there is trust_slope") as error:
+        TAREPPO.load(path)
+    (printed,) = re.findall(r"custom_objects=(\{.*\}) to go on without", str(error.value))
+    assert (
+        TAREPPO.load(path, custom_objects=ast.literal_eval(printed)).reward_learner.settings.decomposition.trust_slope == 0.0
+    )
 
 
 @pytest.mark.parametrize("load", [TAREPPO.load, RewardLearner.load, load_model])
@@ -327,11 +363,11 @@ def test_what_tells_no_format_at_all_is_refused_as_well(found, tmp_path):
 def test_a_newer_file_is_refused_before_anything_in_it_is_unpickled(tmp_path):
     save_model(tmp_path / "file.zip")
     broken = {":type:": "", ":serialized:": b64encode(b"csb3_tare.of_tomorrow\nThing\n.").decode()}
-    newer = {KEY: {"kind": "model", "format": 4, "version": "0.2.0"}}
+    newer = {KEY: {"kind": "model", "format": FORMATS["model"] + 1, "version": "0.2.0"}}
     edited(tmp_path / "file.zip", tmp_path / "file.zip", policy_class=broken, **newer)
     with pytest.raises(ModuleNotFoundError):
         load_from_zip_file(tmp_path / "file.zip")
-    with pytest.raises(ValueError, match="in format 4"):
+    with pytest.raises(ValueError, match=f"in format {FORMATS['model'] + 1}"):
         TAREPPO.load(tmp_path / "file")
     with (tmp_path / "memory.pkl").open("wb") as file:
         pickle.dump({KEY: {"kind": "replay memory", "format": 2, "version": "0.2.0"}}, file)
@@ -357,20 +393,20 @@ def test_a_study_stops_at_a_newer_result_and_leaves_it_as_it_is(tmp_path):
         (
             lambda path: ppo().save(path),
             TAREPPO.load,
-            "no model: it carries no format number, .* 3; load it with the class",
+            "no model: it carries no format number, .* 4; load it with the class",
         ),
         (
             lambda path: ppo().save(path),
             RewardLearner.load,
-            "no RewardLearner: it carries no format number, .* 3; give",
+            "no RewardLearner: it carries no format number, .* 4; give",
         ),
-        (save_awr, RewardLearner.load, "no RewardLearner: it is a model in format 3, .* in format 3; give"),
-        (save_reward, RewardLearner.load, "no RewardLearner: it is a LearnedReward in format 1, .* in format 3; give"),
-        (save_learner, TAREPPO.load, "no model: it is a RewardLearner in format 3, .* format 3; load"),
+        (save_awr, RewardLearner.load, "no RewardLearner: it is a model in format 4, .* in format 4; give"),
+        (save_reward, RewardLearner.load, "no RewardLearner: it is a LearnedReward in format 1, .* in format 4; give"),
+        (save_learner, TAREPPO.load, "no model: it is a RewardLearner in format 4, .* format 4; load"),
         (
             save_learner,
             LearnedReward.load,
-            "no LearnedReward: it is a RewardLearner in format 3, .* 1; LearnedReward.of",
+            "no LearnedReward: it is a RewardLearner in format 4, .* 1; LearnedReward.of",
         ),
     ],
 )

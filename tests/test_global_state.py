@@ -192,7 +192,7 @@ def settings():
 
 before = settings()
 import pkgutil, importlib, sb3_tare
-apart = ("experiments", "analysis", "zoo", "minigrid", "__main__")  # which import what extras bring
+apart = ("experiments", "analysis", "zoo", "hub", "minigrid", "__main__")  # which import what extras bring
 names = [each.name for each in pkgutil.walk_packages(sb3_tare.__path__, "sb3_tare.") if not any(n in each.name for n in apart)]
 for name in names:
     importlib.import_module(name)

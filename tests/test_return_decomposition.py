@@ -192,13 +192,13 @@ def test_what_is_logged_tells_how_far_it_is():
 # Whole episodes
 
 
-def test_rewards_of_a_rollout_are_computed_once(monkeypatch):
+def test_rewards_of_a_rollout_are_computed_before_a_fit_and_after_it_and_no_third_time(monkeypatch):
     model = tare(episodic(), **FAST)
     network, rollouts = model.reward_learner.trainer.decomposer.reward, []
     forward = network.forward
     monkeypatch.setattr(network, "forward", lambda inputs: (rollouts.append(len(inputs.rewards)), forward(inputs))[1])
     model.learn(3 * 2 * ITERATION)
-    assert rollouts == [2 * ITERATION] * 3
+    assert rollouts == [2 * ITERATION] * (1 + 2 + 2)  # before the first fit it foretells nothing
 
 
 def test_every_episode_that_ends_enters_with_its_length_and_its_total():

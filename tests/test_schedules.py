@@ -46,7 +46,7 @@ def test_a_schedule_is_written_as_text_that_says_the_same(given, expected):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (lambda progress: 1e-3 * progress, "cannot be written to a file.*'lin_0.001' falls to zero"),
+        pytest.param(lambda _: 1e-3, "cannot be written to a file.*'lin_0.001' falls to zero", id="a function"),
         ("lin_fast", "='lin_fast' is no schedule: 'lin_0.001'"),
         ("lin_1_2_3_4", "is no schedule"),
         ("lin_-1", "where it starts, must be a number"),

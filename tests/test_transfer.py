@@ -244,7 +244,7 @@ def test_other_mistakes_are_clear_errors(tmp_path):
     with pytest.raises(ValueError, match="lengths sum to 3"):
         reward.relabel(np.zeros((2, 3)), np.zeros((2, 2)), np.zeros(2), [3])
     tare().save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"model.zip holds no LearnedReward: it is a model in format 3, .* LearnedReward.of"):
+    with pytest.raises(ValueError, match=r"model.zip holds no LearnedReward: it is a model in format 4, .* LearnedReward.of"):
         LearnedReward.load(tmp_path / "model")
 
 

@@ -1,4 +1,4 @@
-"""Trust in a reward that is fitted to totals, and a guard that pays the extrinsic one where there is none."""
+"""Trust in a learned reward by what is paid where it foretells more, and a guard that pays the extrinsic one elsewhere."""
 
 import math
 
@@ -14,104 +14,116 @@ from sb3_tare.rewards.trust import LEAST, REMEMBERED, Trust
 
 
 def after(rollouts, full=0.5):
-    """Trust that has seen rollouts, pairs of predicted and paid totals."""
+    """Trust that has seen rollouts, pairs of foretold and paid."""
     trust = Trust(full)
-    for predicted, totals in rollouts:
-        trust.add(torch.as_tensor(predicted, dtype=torch.float64), torch.as_tensor(totals, dtype=torch.float64))
+    for foretold, paid in rollouts:
+        trust.add(torch.as_tensor(foretold, dtype=torch.float64), torch.as_tensor(paid, dtype=torch.float64))
     return trust
 
 
-def drawn(n, slope, seed=0, level=0.0):
-    """A rollout's predictions, and totals that go with them by ``slope``, with noise of size one."""
-    predicted, noise = torch.randn(2, n, dtype=torch.float64, generator=generator(seed))
-    return predicted, slope * predicted + noise + level
+def drawn(n, slope, seed=0, noise=1.0):
+    """What is foretold of a rollout's payments, and payments that go with it by ``slope``, with noise."""
+    foretold, errors = torch.randn(2, n, dtype=torch.float64, generator=generator(seed))
+    return foretold, slope * foretold + noise * errors
 
 
 def guarded(env=None, **settings):
-    return tare(episodic(horizon=8) if env is None else env, **{**FAST, "guard_correlation": 0.3, **settings})
+    return tare(episodic(horizon=8) if env is None else env, **{**FAST, **settings})
 
 
 # Trust
 
 
-def test_of_one_rollout_it_is_the_correlation():
-    predicted, totals = drawn(30, slope=0.7)
-    expected = np.corrcoef(predicted, totals)[0, 1]
-    assert after([(predicted, totals)]).correlation == pytest.approx(expected)
+def test_of_one_rollout_it_is_the_slope_of_least_squares_with_its_error():
+    foretold, paid = (each.numpy() for each in drawn(30, slope=0.7))
+    trust = after([(foretold, paid)])
+    coefficients, covariance = np.polyfit(foretold, paid, 1, cov=True)
+    assert trust.slope == pytest.approx(coefficients[0])
+    assert trust.error == pytest.approx(math.sqrt(covariance[0, 0]))
 
 
 @pytest.mark.parametrize(("slope", "weight"), [(-1.0, 0.0), (3.0, 1.0)])
-def test_what_foresees_the_wrong_episodes_is_not_trusted_and_what_foresees_the_right_ones_is(slope, weight):
+def test_what_foretells_the_wrong_payments_is_not_trusted_and_what_foretells_the_right_ones_is(slope, weight):
     assert after([drawn(40, slope)]).weight == weight
 
 
-def test_between_none_and_full_it_grows_with_the_correlation():
-    trust = after([drawn(40, slope=0.2)])
+def test_between_none_and_full_it_grows_with_the_slope_less_an_error():
+    trust = after([drawn(400, slope=0.3)])
     assert 0.0 < trust.weight < 1.0
-    assert trust.weight == pytest.approx(trust.correlation / 0.5)
+    assert trust.weight == pytest.approx((trust.slope - trust.error) / 0.5)
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0, 10.0])
+def test_noise_of_payments_is_not_taken_for_error(noise):
+    """Noise of ten times the size of rewards leaves a correlation of 0.1."""
+    assert after([drawn(2000, slope=1.0, noise=noise)]).weight == 1.0
+
+
+def test_a_reward_that_foretells_nothing_is_not_trusted_for_a_slope_within_its_error():
+    weights = [after([drawn(40, slope=0.0, seed=seed)]).weight for seed in range(200)]
+    assert np.mean(np.array(weights) == 0.0) > 0.8
+    assert np.mean(weights) < 0.05
 
 
 def test_policies_that_get_better_are_no_evidence():
-    """Between rollouts totals rise with predictions; within each they fall."""
+    """Between rollouts payments rise with what is foretold; within each they fall."""
     rollouts = []
     for level in range(10):
-        predicted, totals = drawn(5, slope=-2.0, seed=level)
-        rollouts.append((predicted + 100 * level, totals + 100 * level))
-    assert np.corrcoef(*(np.concatenate([each[i] for each in rollouts]) for i in (0, 1)))[0, 1] > 0.9
-    assert after(rollouts).correlation < -0.5
+        foretold, paid = drawn(5, slope=-2.0, seed=level)
+        rollouts.append((foretold + 100 * level, paid + 100 * level))
+    assert np.polyfit(*(np.concatenate([each[i] for each in rollouts]) for i in (0, 1)), 1)[0] > 0.9
+    assert after(rollouts).slope < -1.0
 
 
-def test_neither_levels_nor_units_matter():
+def test_levels_do_not_matter():
     rollouts = [drawn(6, slope=1.0, seed=seed) for seed in range(4)]
-    moved = [(7.0 * predicted - 50.0, 0.1 * totals + 3.0 * seed) for seed, (predicted, totals) in enumerate(rollouts)]
-    assert after(moved).correlation == pytest.approx(after(rollouts).correlation)
+    moved = [(foretold - 50.0, paid + 3.0 * seed) for seed, (foretold, paid) in enumerate(rollouts)]
+    assert after(moved).slope == pytest.approx(after(rollouts).slope)
 
 
-def test_totals_that_are_all_the_same_say_nothing():
+def test_payments_that_are_all_the_same_say_nothing():
     before = [drawn(20, slope=2.0)]
     constant = [(torch.randn(20, generator=generator(1)), np.full(20, 500.0))] * 50
-    assert after([*before, *constant]).correlation == after(before).correlation
+    assert after([*before, *constant]).slope == after(before).slope
 
 
-def test_a_few_episodes_say_nothing_and_are_not_trusted():
+def test_a_few_payments_say_nothing_and_are_not_trusted():
     trust = after([([0.0, 1.0], [0.0, 1.0])] * int(LEAST - 1))
-    assert math.isnan(trust.correlation)
+    assert math.isnan(trust.slope)
     assert trust.weight == 0.0
     assert after([([0.0, 1.0], [0.0, 1.0])] * int(LEAST + 1)).weight == 1.0
 
 
-def test_what_is_long_past_is_forgotten():
-    assert after([drawn(20, slope=3.0, seed=seed) for seed in range(20)]).weight == 1.0
-    n_turned = 4 * REMEMBERED // 20
-    turned = [drawn(20, slope=-3.0, seed=seed) for seed in range(n_turned)]
-    assert after([*(drawn(20, slope=3.0, seed=seed) for seed in range(20)), *turned]).correlation < -0.8
-
-
-def test_more_episodes_in_a_rollout_than_are_remembered_stand_alone():
-    rollout = drawn(2 * REMEMBERED, slope=-1.0)
-    assert after([drawn(30, slope=3.0), rollout]).correlation == pytest.approx(after([rollout]).correlation)
+@pytest.mark.parametrize("n", [REMEMBERED // 10, 2 * REMEMBERED])
+def test_what_is_long_past_is_forgotten(n):
+    n_turned = max(8, 4 * REMEMBERED // n)
+    right = [drawn(n, slope=3.0, seed=seed) for seed in range(20)]
+    assert after(right).weight == 1.0
+    assert after([*right, *(drawn(n, slope=-3.0, seed=seed) for seed in range(n_turned))]).slope < -2.0
 
 
 # The guard
 
 
-def test_where_nothing_is_foreseen_the_policy_is_trained_as_on_the_extrinsic_reward(monkeypatch):
+def test_where_nothing_is_foretold_the_policy_is_trained_as_on_the_extrinsic_reward(monkeypatch):
     """Two environments in which the same is paid, and rewards that are learned in different ways, make the same policy."""
-    monkeypatch.setattr(Trust, "correlation", -1.0)
+    monkeypatch.setattr(Trust, "slope", -1.0)
+    monkeypatch.setattr(Trust, "error", 0.0)
     policies = [policy_of(guarded(seed=seed).learn(N_STEPS)) for seed in (0, 1)]
     assert not differences(*policies)
 
 
-def test_where_all_is_foreseen_it_changes_nothing(monkeypatch):
-    monkeypatch.setattr(Trust, "correlation", 1.0)
-    assert not differences(policy_of(guarded().learn(N_STEPS)), policy_of(guarded(guard_correlation=0.0).learn(N_STEPS)))
+def test_where_all_is_foretold_it_changes_nothing(monkeypatch):
+    monkeypatch.setattr(Trust, "slope", 1.0)
+    monkeypatch.setattr(Trust, "error", 0.0)
+    assert not differences(policy_of(guarded().learn(N_STEPS)), policy_of(guarded(trust_slope=0.0).learn(N_STEPS)))
 
 
 def test_what_is_logged_tells_how_far_the_reward_is_trusted():
     values = logged(guarded().learn(N_STEPS))
-    assert values.keys() >= {"decomposition_correlation", "decomposition_trust"}
+    assert values.keys() >= {"decomposition_slope", "decomposition_trust"}
     assert 0.0 <= values["decomposition_trust"] <= 1.0
-    assert "decomposition_trust" not in logged(guarded(guard_correlation=0.0).learn(N_STEPS))
+    assert "decomposition_trust" not in logged(guarded(trust_slope=0.0).learn(N_STEPS))
 
 
 def test_a_guarded_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
@@ -127,17 +139,18 @@ def test_a_guarded_run_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
     second = TAREPPO.load(tmp_path / "model", env=vec, force_reset=False)
     second.learn(4 * ITERATION, reset_num_timesteps=False)
     assert not differences(all_of(whole), all_of(second))
-    assert not math.isnan(whole.reward_learner.trainer.decomposer.guard.trust.correlation)
+    assert not math.isnan(whole.reward_learner.trainer.decomposer.guard.trust.slope)
 
 
-@pytest.mark.parametrize("name", ["guard_correlation", "decomposition_recent"])
-@pytest.mark.parametrize("value", [-0.1, 1.5])
-def test_shares_outside_of_zero_to_one_are_refused(name, value):
+@pytest.mark.parametrize(
+    ("name", "value"), [("trust_slope", -0.1), ("decomposition_recent", -0.1), ("decomposition_recent", 1.5)]
+)
+def test_numbers_out_of_their_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be"):
         RewardLearner(preset="decomposition", **{name: value})
 
 
-@pytest.mark.parametrize("name", ["guard_correlation", "decomposition_recent"])
+@pytest.mark.parametrize("name", ["trust_slope", "decomposition_recent"])
 def test_awr_refuses_what_needs_rollouts(name):
     with pytest.raises(ValueError, match=f"{name}=0.5 needs a host that collects rollouts, which AWR does not"):
         tare_awr(preset="decomposition", **{name: 0.5})

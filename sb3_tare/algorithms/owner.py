@@ -70,7 +70,7 @@ class OwnsRewardLearner(Continuable):
             that was learned by return consistency, or of one that other ``reward_kwargs`` do not fit
         """
         given = kwargs.get("reward_kwargs")
-        if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_before(2, written_in(path).get(KEY)):
+        if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_before(4, written_in(path).get(KEY)):
             data, _, _ = load_from_zip_file(cls._readable(path), device="cpu", custom_objects=custom_objects)
             assert data is not None
             kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))

@@ -15,16 +15,15 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_tare.envs  # noqa: F401, registers environments
-from sb3_tare import RewardLearner
 from sb3_tare.analysis.correlating import FEWEST_EPISODES, correlations, scales
 from sb3_tare.analysis.drawing import write_figure
 from sb3_tare.analysis.figures import histogram, timeline
 from sb3_tare.analysis.headless import choose_backend
-from sb3_tare.analysis.loading import load_model, make_env, trained_behind_vec_normalize, why_not_filmed
+from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
 from sb3_tare.analysis.recording import Episode, record
 from sb3_tare.analysis.video import write_video
 from sb3_tare.utils.extras import what_to_install
-from sb3_tare.utils.files import check_folder, reward_path, write_text
+from sb3_tare.utils.files import check_folder, write_text
 from sb3_tare.utils.ids import check_id
 from sb3_tare.utils.vec_normalize import find_statistics
 
@@ -75,7 +74,12 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     check_id(arguments.env)
     set_random_seed(arguments.seed)
     model: Any = load_model(arguments.model, arguments.algorithm)
-    reward, holder = _reward(arguments, model)
+    reward, holder = load_reward(arguments.model, model, arguments.reward)
+    if reward is None and not hasattr(model, "reward_learner"):
+        raise ValueError(
+            f"{arguments.model} holds no learned reward, and none lies beside it: name the file that RewardLearner.save wrote "
+            "with --reward"
+        )
     statistics = arguments.vecnormalize or find_statistics(
         arguments.model, trained_behind_vec_normalize(holder), "with --vecnormalize"
     )
@@ -97,21 +101,6 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     table = correlations(episodes)
     _write(episodes, table, env, arguments, say)
     _show(episodes, table, arguments.env, console, say)
-
-
-def _reward(arguments: argparse.Namespace, model: Any) -> tuple[RewardLearner | None, Path]:
-    """The model's learner where it is in a file of its own, and the file that holds it."""
-    beside = reward_path(arguments.model)
-    if arguments.reward is None and (hasattr(model, "reward_learner") or not beside.exists()):
-        if not hasattr(model, "reward_learner"):
-            raise ValueError(
-                f"{arguments.model} holds no learned reward, and there is no {beside}: name the file that RewardLearner.save "
-                "wrote with --reward"
-            )
-        return None, arguments.model
-    learner = RewardLearner.load(arguments.reward or arguments.model, device="cpu")
-    learner.attach(model)
-    return learner, arguments.reward or beside
 
 
 def _write(

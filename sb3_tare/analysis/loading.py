@@ -17,7 +17,9 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import sb3_tare
+from sb3_tare import RewardLearner
 from sb3_tare.utils.entries import entries_of
+from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.numbered import algorithm_in
 
 
@@ -50,6 +52,23 @@ def _algorithm(name: str) -> type[BaseAlgorithm]:
     if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
         raise ValueError(f"there is no algorithm {name!r}: give a name such as TAREPPO or PPO, or module:Class")
     return found
+
+
+def load_reward(path: str | Path, model: BaseAlgorithm, reward: str | Path | None = None) -> tuple[RewardLearner | None, Path]:
+    """The learner of a model's reward where it is in a file of its own, and the file that holds it.
+
+    :param path: of the model's file
+    :param model: loaded from it
+    :param reward: file of the learner; None: the one beside the model, if there is one
+    :return: no learner, and the model's file, where the model has its own or none
+    :raises ValueError: if the reward is not one of this model
+    """
+    beside = reward_path(path)
+    if reward is None and (hasattr(model, "reward_learner") or not beside.exists()):
+        return None, Path(path)
+    learner = RewardLearner.load(reward or path, device="cpu")
+    learner.attach(model)
+    return learner, Path(reward or beside)
 
 
 def trained_behind_vec_normalize(path: str | Path) -> bool | None:

@@ -51,7 +51,7 @@ def collect(
 ) -> Trajectories:
     """Let the policy act in a single environment.
 
-    :param model: an algorithm whose policy is an actor-critic policy of SB3
+    :param model: an algorithm of SB3, on-policy or off-policy
     :param env: of one copy; normalised as in training
     :param deterministic: leave the policy's exploration out
     :param before_step: is told before each step to which episode it belongs, from 0
@@ -66,7 +66,7 @@ def collect(
         before_step(sum(dones))
         observed, _ = model.policy.obs_to_tensor(observation)
         masks = {"action_masks": get_action_masks(env)} if isinstance(model, MaskablePPO) else {}
-        action = model.policy(observed, deterministic=deterministic, **masks)[0]
+        action = model.policy._predict(observed, deterministic=deterministic, **masks)
         observations.append(observed)
         actions.append(action)
         observation, reward, done, infos = env.step(_to_environment(action, model.policy))

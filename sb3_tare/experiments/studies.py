@@ -119,9 +119,15 @@ STUDIES: dict[str, Study] = {
     ),
     "safety": Study(
         "Small tasks on which a reward decomposed from totals may turn against its task, and what guards it",
-        ("ppo", "tare_trial", "tare_trial_recent", "tare_trial_guarded", "tare_trial_both"),
+        ("ppo", "tare_trial", "tare_trial_unguarded", "tare_trial_recent"),
         (*(f"sb3_tare/{name}-v0" for name in TRIALS), "CartPole-v1"),
         steps=8_192,
+    ),
+    "small": Study(
+        "Tasks of Gymnasium that take minutes, with the reward of each step",
+        ("ppo", "tare_decomposed"),
+        ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCarContinuous-v0"),
+        steps=100_000,
     ),
     # Beside it, in the same folder, the dense reward: --variants sac --envs HalfCheetah-v5 Hopper-v5 Walker2d-v5
     "off_policy": Study(

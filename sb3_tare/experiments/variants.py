@@ -122,14 +122,13 @@ VARIANTS: dict[str, Variant] = {
         preset="implicit", architecture_kwargs={"lstm_layers": 2, "lstm_hidden_size": 23}
     ),
     "tare_decomposed": _tare(preset="decomposition"),
-    # Half of the episodes of a mini-batch are recent; the extrinsic reward has a share where new totals are not foreseen.
+    # The reward is trusted from the first fit on; half of the episodes of a mini-batch are recent.
+    "tare_decomposed_unguarded": _tare(preset="decomposition", trust_slope=0.0),
     "tare_decomposed_recent": _tare(preset="decomposition", decomposition_recent=0.5),
-    "tare_decomposed_guarded": _tare(preset="decomposition", guard_correlation=0.3),
     # The same for tasks of seconds, in rewards of half the width and mini-batches of half the size.
     "tare_trial": _tare(**_TRIAL),
     "tare_trial_recent": _tare(**_TRIAL, decomposition_recent=0.5),
-    "tare_trial_guarded": _tare(**_TRIAL, guard_correlation=0.3),
-    "tare_trial_both": _tare(**_TRIAL, decomposition_recent=0.5, guard_correlation=0.3),
+    "tare_trial_unguarded": _tare(**_TRIAL, trust_slope=0.0),
     "tare_decomposed_without_cost": _tare(preset="decomposition", action_cost=False),
     # Fewer steps of each episode shrink rewards more. All of these draw 2,048 steps a mini-batch.
     "tare_decomposed_16_steps": _tare(preset="decomposition", decomposition_steps=16, decomposition_episodes=128),

@@ -33,7 +33,6 @@ IDLE = {
     "gae_lambda": "advantage",
     "center": "advantage",
     "decomposition_memory": "decomposition",  # the replay buffer is the memory
-    "guard_correlation": "decomposition",
     "hypergradient_share": "decomposition",
 }
 """Further ones that nothing off-policy reads, by their group."""
@@ -180,8 +179,9 @@ def _idle_settings(settings: LearnerSettings) -> dict[str, tuple[Any, Any]]:
     """Settings that nothing off-policy reads, with the values that say nothing."""
     silent = type(settings)(preset="decomposition")
     named = {each.name: group for group in IDLE_GROUPS for each in fields(getattr(settings, group))}
-    return {
+    idle = {
         name: (getattr(getattr(settings, group), name), getattr(getattr(silent, group), name))
         for name, group in (named | IDLE).items()
         if name not in BUSY
     }
+    return {**idle, "trust_slope": (settings.decomposition.trust_slope or None, None)}  # 0: no guard, and there is none

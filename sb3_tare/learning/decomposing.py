@@ -24,6 +24,9 @@ from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.settings.groups import DecompositionSettings
 from sb3_tare.utils.nested import Observations, on_cpu
 
+TRUSTED_SLOPE = 0.5
+"""Slope of payments on what was foretold of them that a reward needs to be paid alone: for half of what it foretells, half was
+paid. Chosen on the tasks of ``examples/results/safety``."""
 PAID_CLIP = 10.0
 """Size at which scaled rewards are clipped before the policy is trained on them, as by ``VecNormalize``."""
 
@@ -52,7 +55,7 @@ class Decomposer(TotalsFit):
         super().__init__(settings, host, model, generator)
         self.memory = self._new_memory()
         self.scale = RunningScale(host.model.n_envs, host.gamma)
-        self.guard = Guard(settings.guard_correlation, host) if settings.guard_correlation > 0 else None
+        self.guard = self._new_guard(host)
         self.fit_every = fit_every
         self._not_fitted = 0
         """Steps collected since the last fit"""
@@ -76,6 +79,8 @@ class Decomposer(TotalsFit):
         self.scale.discount = self.host.gamma
         environments = self._environments(steps)
         actions = self.reward.executed(steps.encoded_actions)
+        if self.guard is not None:
+            self.guard.observe(steps, environments, self._foretold(steps), self.host.gamma, metrics)
         kept = self._kept_states(steps.states, record.original_observations)
         finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
         self._fit(finished, steps.episodes.n_steps, metrics, beside)
@@ -83,20 +88,10 @@ class Decomposer(TotalsFit):
             rewards = self.model(steps)
         self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
-        if self.guard is not None:
-            self.guard.observe(steps, environments, self.host.gamma)
-            metrics.note(decomposition_trust=self.guard.trust.weight)
         metrics.note(decomposition_scale=self.scale.scale)
         metrics.note_correlation(
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
         )
-
-    def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> Tensor | None:
-        """Predict totals ``[E]`` of new episodes before the reward is fitted to them, and let the guard see how well."""
-        predicted = super().judge(finished, metrics)
-        if predicted is not None and self.guard is not None:
-            self.guard.judge(predicted, finished.totals, metrics)
-        return predicted
 
     def is_due(self, n_new: int) -> bool:
         """Whether a fit follows once ``n_new`` further steps have been collected."""
@@ -146,6 +141,12 @@ class Decomposer(TotalsFit):
         if self.guard is not None and guard is not None:
             self.guard.load_state_dict(guard)
 
+    def _new_guard(self, host: Host[Any]) -> Guard | None:
+        """The guard, unless the reward is trusted at once."""
+        slope = self.settings.trust_slope
+        full = TRUSTED_SLOPE if slope is None else slope
+        return Guard(full, host) if full > 0.0 else None
+
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
         return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
@@ -165,6 +166,11 @@ class Decomposer(TotalsFit):
         if is_due and self.fit(self.memory, self.settings.decomposition_updates, metrics, beside):
             self._not_fitted = 0
         metrics.note(decomposition_episodes=len(self.memory))
+
+    @torch.no_grad()
+    def _foretold(self, steps: RewardSteps) -> Tensor | None:
+        """Rewards ``[n]`` of steps that the reward has not been fitted to; None before its first fit."""
+        return self.model(steps) if self.fits.unit > 0.0 else None
 
     def _kept_states(self, states: Observations, original: np.ndarray | None) -> Observations:
         """States ``[n, ...]`` as the memory keeps them, of all steps of a rollout in the order of its rows."""

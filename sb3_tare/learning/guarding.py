@@ -10,6 +10,7 @@ from torch import Tensor
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
 from sb3_tare.learning.metrics import Metrics
+from sb3_tare.rewards.payments import Payments
 from sb3_tare.rewards.running_scale import RunningScale
 from sb3_tare.rewards.trust import Trust
 
@@ -17,27 +18,31 @@ from sb3_tare.rewards.trust import Trust
 class Guard:
     """Trust in the learned reward, and the extrinsic one in the scale of its own discounted returns.
 
-    :param full: correlation with the totals of new episodes from which on the learned reward is paid alone
+    :param full: slope of payments on what the reward foretells of them from which on it is paid alone
     :param host: gives the discount and the number of environments
     """
 
     def __init__(self, full: float, host: Host[Any]) -> None:
         self.trust = Trust(full)
+        self.payments = Payments(host.model.n_envs)
         self.scale = RunningScale(host.model.n_envs, host.gamma)
 
-    def observe(self, steps: RewardSteps, environments: Tensor, discount: float) -> None:
-        """Measure the size of a rollout's extrinsic rewards.
+    def observe(
+        self, steps: RewardSteps, environments: Tensor, foretold: Tensor | None, discount: float, metrics: Metrics
+    ) -> None:
+        """Compare what a rollout paid with what was foretold of it, and measure the size of its extrinsic rewards.
 
         :param environments: ``[E]``, where each piece of an episode comes from
+        :param foretold: ``[n]`` rewards by what was learned before this rollout, None if that was nothing
         :param discount: the host's
+        :param metrics: for the log
         """
+        if foretold is not None:
+            self.trust.add(*self.payments.add(foretold, steps.original_rewards, steps.episodes, environments))
         self.scale.discount = discount
         self.scale.update(steps.original_rewards, steps.episodes, environments)
-
-    def judge(self, predicted: Tensor, totals: Tensor, metrics: Metrics) -> None:
-        """Learn from ``predicted`` and paid ``totals`` ``[E]`` of episodes that the reward has not been fitted to."""
-        self.trust.add(predicted, totals)
-        metrics.note_finite(decomposition_correlation=self.trust.correlation)
+        metrics.note_finite(decomposition_slope=self.trust.slope)
+        metrics.note(decomposition_trust=self.trust.weight)
 
     def mixed(self, learned: Tensor, extrinsic: Tensor, clip: float) -> Tensor:
         """Rewards ``[n]`` to be paid.
@@ -50,10 +55,10 @@ class Guard:
         return weight * learned + (1.0 - weight) * (extrinsic / self.scale.scale).clamp(-clip, clip)
 
     def state_dict(self) -> dict[str, Any]:
-        """Both states."""
-        return {"trust": self.trust.state_dict(), "scale": self.scale.state_dict()}
+        """The states of all three."""
+        return {name: getattr(self, name).state_dict() for name in ("trust", "payments", "scale")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over."""
-        self.trust.load_state_dict(state["trust"])
-        self.scale.load_state_dict(state["scale"])
+        for name in ("trust", "payments", "scale"):
+            getattr(self, name).load_state_dict(state[name])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sb3_tare.data.episodes import End, Episodes
 from sb3_tare.hosts.awr import AWRHost
+from sb3_tare.hosts.host import Host
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -147,9 +148,12 @@ class PathDecomposer(Decomposer):
             self._compare(rewards, metrics)
         return rewards
 
+    def _new_guard(self, host: Host[Any]) -> None:
+        """None: what AWR's memory holds was collected by many policies."""
+
     def _new_memory(self) -> PathEpisodes:
-        for name in ("guard_correlation", "decomposition_recent"):
-            if (value := getattr(self.settings, name)) > 0.0:
+        for name in ("trust_slope", "decomposition_recent"):
+            if value := getattr(self.settings, name):
                 raise ValueError(
                     f"{name}={value} needs a host that collects rollouts, which AWR does not: leave it out, or take TAREPPO"
                 )

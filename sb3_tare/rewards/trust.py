@@ -1,4 +1,4 @@
-"""Trust in a reward that is fitted to totals, as far as it foresees which of one policy's episodes will be better."""
+"""Trust in a learned reward, as far as what the environment pays goes up where it foretells more."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 
 REMEMBERED = 50
-"""Episodes that the correlation is a mean over, about; those of older rollouts lose weight."""
+"""Payments that the slope is measured on, about; those of older rollouts lose weight."""
+LEAST_KEPT = 0.5
+"""Weight of the past beside a rollout with as many payments or more."""
 LEAST = 5.0
-"""Degrees of freedom without which a correlation says little."""
+"""Degrees of freedom without which a slope says little."""
 
 
 class Trust:
-    """Correlation between the totals that a reward predicts of new episodes, before it is fitted to them, and those paid.
+    """Slope of payments on what a reward foretold of them, before it was fitted to them.
 
-    *Only episodes that ended in the same rollout are compared*: that a policy is better as a whole than the one before does
-    not say which of its actions made it so. Each rollout's means are subtracted, and products of what is left are summed.
-    Levels do not matter either: a reward that is too high for all episodes leads the policy as well.
+    The slope is one where foretold rewards are right up to a constant, *however noisy the payments are*; above one where they
+    are shrunk; zero where they say nothing of what is paid, and below where they are wrong. A correlation would take noise for
+    error. *Only payments of the same rollout are compared*: that a policy is better as a whole than the one before does not
+    say which of its actions made it so.
 
-    :param full: correlation from which on the reward is trusted fully
+    :param full: slope from which on the reward is trusted fully, less a standard error
     """
 
     def __init__(self, full: float) -> None:
@@ -30,31 +33,39 @@ class Trust:
         self._products = torch.zeros(2, 2, dtype=torch.float64)
         self._freedom = 0.0
 
-    def add(self, predicted: Tensor, totals: Tensor) -> None:
-        """Add the episodes that ended in one rollout; those whose totals are all the same say nothing.
+    def add(self, foretold: Tensor, paid: Tensor) -> None:
+        """Add the payments of one rollout; those that are all the same say nothing.
 
-        :param predicted: ``[E]``
-        :param totals: ``[E]``
+        :param foretold: ``[K]``
+        :param paid: ``[K]``
         """
-        if len(totals) < 2 or bool((totals == totals[0]).all()):
+        if len(paid) < 2 or bool((paid == paid[0]).all()):
             return
-        pairs = torch.stack([predicted, totals]).double()
+        pairs = torch.stack([foretold, paid]).double()
         deviations = pairs - pairs.mean(1, keepdim=True)
-        kept = max(0.0, 1.0 - len(totals) / REMEMBERED)
+        kept = max(LEAST_KEPT, 1.0 - len(paid) / REMEMBERED)
         self._products = kept * self._products + deviations @ deviations.T
-        self._freedom = kept * self._freedom + len(totals) - 1
+        self._freedom = kept * self._freedom + len(paid) - 1
 
     @property
-    def correlation(self) -> float:
-        """From -1 to 1; NaN while there are too few episodes, and where predictions do not vary."""
-        size = float(self._products[0, 0] * self._products[1, 1])
-        return float(self._products[0, 1]) / math.sqrt(size) if size > 0.0 and self._freedom >= LEAST else math.nan
+    def slope(self) -> float:
+        """NaN while there are too few payments, and where nothing that was foretold varies."""
+        foretold, common = float(self._products[0, 0]), float(self._products[0, 1])
+        return common / foretold if foretold > 0.0 and self._freedom >= LEAST else math.nan
+
+    @property
+    def error(self) -> float:
+        """Standard error of the slope; NaN where there is none."""
+        foretold, common, paid = (float(self._products[i, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
+        if math.isnan(self.slope):
+            return math.nan
+        return math.sqrt(max(0.0, paid - common * common / foretold) / (foretold * (self._freedom - 1.0)))
 
     @property
     def weight(self) -> float:
-        """Share of trust, from 0, with a correlation of zero or less or none, to 1."""
-        correlation = self.correlation
-        return 0.0 if math.isnan(correlation) else min(1.0, max(0.0, correlation / self.full))
+        """Share of trust, from 0, with a slope of a standard error or less or none, to 1."""
+        slope = self.slope
+        return 0.0 if math.isnan(slope) else min(1.0, max(0.0, (slope - self.error) / self.full))
 
     def state_dict(self) -> dict[str, Any]:
         """A number and a tensor."""

@@ -253,9 +253,9 @@ class DecompositionSettings:
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
-    :param guard_correlation: correlation of predicted with paid totals, over new episodes of one policy, from which on the
-        learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 leaves this guard out;
-        not with AWR
+    :param trust_slope: slope of what is paid on what the learned reward foretold of it, less a standard error, from which on
+        the learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once.
+        None: 0.5 where a host collects rollouts; with AWR and off-policy there is no guard
     :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
         been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
     :raises ValueError: for a value out of its range
@@ -271,7 +271,7 @@ class DecompositionSettings:
     shrinkage: str = "steps"
     shrinkage_penalty: float = 16.0
     action_cost: bool = True
-    guard_correlation: float = 0.0
+    trust_slope: float | None = None
     hypergradient_share: float = 0.0
 
     def __post_init__(self) -> None:
@@ -291,7 +291,8 @@ class DecompositionSettings:
         _write(self, "decomposition_learning_rate", above=0.0)
         check_number("shrinkage_penalty", self.shrinkage_penalty, at_least=0.0)
         check_number("decomposition_recent", self.decomposition_recent, at_least=0.0, at_most=1.0)
-        check_number("guard_correlation", self.guard_correlation, at_least=0.0, at_most=1.0)
+        if self.trust_slope is not None:
+            check_number("trust_slope", self.trust_slope, at_least=0.0)
         check_number("hypergradient_share", self.hypergradient_share, at_least=0.0)
 
 

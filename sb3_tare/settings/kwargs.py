@@ -86,7 +86,7 @@ class DecompositionKwargs(TypedDict, total=False):
     shrinkage: Literal["steps", "penalty", "none"]
     shrinkage_penalty: float
     action_cost: bool
-    guard_correlation: float
+    trust_slope: float | None
     hypergradient_share: float
 
 

@@ -25,7 +25,9 @@ def settings_in(data: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
     :raises ValueError: if rewards were learned by return consistency, which does not exist any more
     """
     saved: dict[str, Any] = data["reward_kwargs"]
-    return from_format_1(saved, has_presets) if is_before(2, data.get(KEY)) else saved
+    if is_before(2, data.get(KEY)):
+        saved = from_format_1(saved, has_presets)
+    return from_format_3(saved) if is_before(4, data.get(KEY)) and has_presets else saved
 
 
 def from_format_1(settings: Mapping[str, Any], has_presets: bool) -> dict[str, Any]:
@@ -49,5 +51,22 @@ def from_format_1(settings: Mapping[str, Any], has_presets: bool) -> dict[str, A
             f"this was saved with return_consistency={settings['return_consistency']}, which does not exist any more: load it "
             f"with custom_objects={{'reward_kwargs': {kept}}} to go on without, or learn anew with preset='decomposition', "
             "which has taken its place"
+        )
+    return kept
+
+
+def from_format_3(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that files of format 3, and those before it, hold, as they are said today: no guard was the default.
+
+    :param settings: some or all, flat
+    :raises ValueError: if a guard compared totals of episodes, which it does not any more
+    """
+    kept = {name: value for name, value in settings.items() if name != "guard_correlation"}
+    if kept.get("return_decomposition", kept.get("preset", "decomposition") == "decomposition"):
+        kept.setdefault("trust_slope", 0.0)
+    if settings.get("guard_correlation", 0.0) > 0:
+        raise ValueError(
+            f"this was saved with guard_correlation={settings['guard_correlation']}, in whose place there is trust_slope: "
+            f"load it with custom_objects={{'reward_kwargs': {kept}}} to go on without a guard"
         )
     return kept

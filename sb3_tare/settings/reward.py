@@ -147,7 +147,7 @@ class RewardSettings(LearnerSettings):
     :class:`~sb3_tare.settings.groups.DecompositionSettings`.
 
     ``preset="decomposition"``, the default, learns the reward from the totals of whole episodes alone and pays it in their
-    place: one critic, whole rollouts, no hypergradient.
+    place, as far as it foretells what is paid (``trust_slope``): one critic, whole rollouts, no hypergradient.
 
     ``preset="implicit"`` learns it by the implicit gradient alone, with the groups' own defaults: beside the extrinsic reward
     (``add``), split and swap, two critics.

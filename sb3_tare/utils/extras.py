@@ -16,7 +16,8 @@ EXTRAS = {
     "scipy": "plots",
     "rl_zoo3": "zoo",
     "optuna": "zoo",
-    "huggingface_sb3": "zoo",
+    "huggingface_hub": "hub",
+    "huggingface_sb3": "hub",
 }
 """Extras by the package that they bring."""
 

@@ -13,11 +13,12 @@ from sb3_tare.utils.version import __version__
 KEY = "saved_as"
 """Key under which a file tells what it is."""
 
-FORMATS = {"model": 3, "RewardLearner": 3, "LearnedReward": 1, "replay memory": 1, "result": 1}
+FORMATS = {"model": 4, "RewardLearner": 4, "LearnedReward": 1, "replay memory": 1, "result": 1}
 """The format in which each kind of file is written. The number of a kind goes up when its files change so that older ones
 need a conversion. A model's zip holds a reward learner's state: the numbers of both go up with that. Since 2, settings that
 name no preset mean ``preset="decomposition"``: :func:`sb3_tare.settings.older.from_format_1`. Since 3, a model's reward lies
-in entries that SB3 passes over, and its statistics are a tensor: :mod:`sb3_tare.learning.optimisation`."""
+in entries that SB3 passes over, and its statistics are a tensor: :mod:`sb3_tare.learning.optimisation`. Since 4, a guard is
+the default: :func:`sb3_tare.settings.older.from_format_3`."""
 
 
 def stamp(kind: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files of the statistics that ``VecNormalize`` keeps, found where SB3, rl-zoo3 and studies put them."""
+"""Files of the statistics that ``VecNormalize`` keeps, found where SB3, rl-zoo3, studies and the hub put them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from sb3_tare.utils.files import found_zip
 
 OF_A_STUDY = ".vecnormalize.pkl"
 """Suffix of the statistics that a study keeps, in place of the model's ``.zip``"""
+OF_THE_HUB = "vec_normalize.pkl"
+"""Name of the statistics beside a model of the Hugging Face hub"""
 
 
 def find_statistics(model: str | Path, was_used: bool | None, remedy: str) -> Path | None:
-    """The file of ``VecNormalize``'s statistics that belongs to a model, where SB3, rl-zoo3 and studies put it.
+    """The file of ``VecNormalize``'s statistics that belongs to a model, where SB3, rl-zoo3, studies and the hub put it.
 
     :param model: its file
     :param was_used: whether it was trained behind ``VecNormalize``, or None if nobody knows
@@ -24,7 +26,7 @@ def find_statistics(model: str | Path, was_used: bool | None, remedy: str) -> Pa
         return None
     model = found_zip(model)
     folder, numbered = model.parent, re.sub(r"_(\d+_steps)$", r"_vecnormalize_\1", model.stem)
-    names = (f"{model.stem}{OF_A_STUDY}", f"{numbered}.pkl", f"{model.stem}/vecnormalize.pkl", "vecnormalize.pkl")
+    names = (f"{model.stem}{OF_A_STUDY}", f"{numbered}.pkl", f"{model.stem}/vecnormalize.pkl", "vecnormalize.pkl", OF_THE_HUB)
     of_its_own = [folder / name for name in names]
     found = next(([file] for file in of_its_own if file.exists()), sorted(folder.glob("*/vecnormalize.pkl")))
     if len(found) > 1:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +20,7 @@ from huggingface_sb3 import EnvironmentName
 
 from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
 from sb3_tare.zoo.checkpoints import Experiment
+from sb3_tare.zoo.hub import todays_hub
 from sb3_tare.zoo.screens import check_screen, figures_kept
 
 COMMANDS = (
@@ -36,6 +37,7 @@ COMMANDS = (
     "hyperparams",
 )
 """Modules of rl-zoo3 that are commands, and one of our own."""
+OF_THE_HUB = ("push_to_hub", "load_from_hub")
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
@@ -98,8 +100,9 @@ def _run(command: str, arguments: list[str]) -> None:
     assert module is not None
     assert module.origin is not None
     check_screen(command, arguments)
+    hub = todays_hub if command in OF_THE_HUB else nullcontext
     argv = mock.patch.object(sys, "argv", [module.origin, *arguments])
-    with argv, _own_processes(), _ids_as_folders(), figures_kept(command), _complaints_as_sentences(command):
+    with argv, _own_processes(), _ids_as_folders(), figures_kept(command), hub(), _complaints_as_sentences(command):
         runpy.run_path(module.origin, run_name="__main__")
 
 

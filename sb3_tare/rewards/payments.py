@@ -1,0 +1,70 @@
+"""What an environment paid, beside what a reward foretold for the steps since the payment before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sb3_tare.data.episodes import End, Episodes
+
+
+class Payments:
+    """Cuts rollouts at every step that pays, or ends an episode, and sums up what is foretold in between.
+
+    A dense reward makes a payment of each step, one that is paid at the end makes one of each episode, and one that comes
+    every 20 steps makes one of these. What an episode has earned since its last payment is carried on into the next rollout.
+
+    :param n_envs: number of environments
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self._carried = torch.full((n_envs,), math.nan, dtype=torch.float64)
+        """``[N]`` foretold since the last payment; NaN where the steps since then were not seen"""
+
+    def add(self, foretold: Tensor, paid: Tensor, episodes: Episodes, environments: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a rollout, and return what was foretold and what was paid, ``[K]`` each (float64), of its payments.
+
+        :param foretold: ``[n]`` rewards of steps
+        :param paid: ``[n]``
+        :param episodes: pieces, those of one environment in order of time
+        :param environments: ``[E]`` int64, where each piece comes from
+        """
+        foretold, paid = foretold.cpu().double(), paid.cpu().double()
+        last_rows = episodes.begins + episodes.lengths - 1
+        pays = paid != 0
+        pays[last_rows] |= episodes.ends != int(End.CUT)
+        closes = pays.clone()
+        closes[last_rows] = True  # an interval stays in its piece
+        intervals = closes.long().cumsum(0) - closes.long()
+        sums = torch.zeros(int(closes.sum()), dtype=torch.float64).index_add(0, intervals, foretold)
+        sums[intervals[episodes.begins]] += self._before(episodes, environments)
+        self._carry_on(torch.where(pays[last_rows], 0.0, sums[intervals[last_rows]]), environments)
+        of_payments = sums[intervals[pays]]
+        known = ~of_payments.isnan()
+        return of_payments[known], paid[pays][known]
+
+    def state_dict(self) -> dict[str, Any]:
+        """A tensor."""
+        return {"carried": self._carried.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what is carried on over, where there are as many environments."""
+        if state["carried"].shape == self._carried.shape:
+            self._carried = state["carried"].cpu().clone()
+
+    def _before(self, episodes: Episodes, environments: Tensor) -> Tensor:
+        """Foretold ``[E]`` since the last payment before each piece; nothing where an episode begins."""
+        is_first = torch.ones(len(episodes), dtype=torch.bool)
+        is_first[1:] = environments[1:] != environments[:-1]
+        carried = torch.where(is_first, self._carried[environments], math.nan)
+        return torch.where(episodes.first_times == 0, 0.0, carried)
+
+    def _carry_on(self, left: Tensor, environments: Tensor) -> None:
+        """Keep what the last piece of each environment has left, ``[E]``."""
+        is_last = torch.ones(len(environments), dtype=torch.bool)
+        is_last[:-1] = environments[1:] != environments[:-1]
+        self._carried[environments[is_last]] = left[is_last]
