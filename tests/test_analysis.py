@@ -266,6 +266,9 @@ def test_the_command_finds_the_statistics_that_belong_to_a_model_or_refuses(save
     arguments = ["--env", CHAIN, "--out", str(tmp_path / "out"), "--video", "none", "--episodes", "1"]
     main([str(model), *arguments])
     assert f"VecNormalize as in {statistics}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([str(model), *arguments, "--env", "Pendulum-v1"])
+    assert f"{statistics} has statistics of another environment than Pendulum-v1" in capsys.readouterr().err
     statistics.unlink()
     with pytest.raises(SystemExit):
         main([str(model), *arguments])

@@ -58,13 +58,6 @@ def test_experiments_are_those_of_their_own_command(capsys):
     assert "no_such_folder" in capsys.readouterr().err
 
 
-def test_optimize_searches(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    search = ["--n-trials", "1", "--n-jobs", "1", "--n-startup-trials", "1", "--n-evaluations", "1", "--eval-episodes", "1"]
-    main(["optimize", "--algo", "tare_ppo", "--env", "CartPole-v1", "-n", "64", "--seed", "0", *search])
-    assert "Number of finished trials:  1" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(("command", "extra"), [("train", "zoo"), ("plot", "zoo")])
 def test_a_missing_extra_is_one_sentence(command, extra, tmp_path):
     run = bare(command, "--algo", "tare_ppo", cwd=tmp_path)

@@ -178,7 +178,7 @@ def test_evaluations_are_gathered_and_plotted(in_trained, tmp_path, monkeypatch)
     main("plots.all_plots", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs", "-o", "gathered", "--no-display"])
     with plt.ioff():
         main("plots.plot_from_file", ["-i", "gathered.pkl", "--skip-timesteps", "-o", "figure", "--format", "png"])
-        main("plots.plot_train", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs"])
+        main("plots.plot_train", ["-a", "tare_ppo", "-e", "Hopper-v5", "-f", "logs", "-w", "5"])
     plt.close("all")
     gathered = pickle.loads(Path("gathered.pkl").read_bytes())
     assert gathered["Hopper-v5"]["TARE_PPO-logs"]["timesteps"].tolist() == [256, 512, 768]
@@ -205,6 +205,20 @@ def test_every_command_explains_itself(command, capsys):
     assert "usage" in capsys.readouterr().out
 
 
+def test_enjoy_says_what_works_where_there_is_no_screen(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match=r"there is no screen .* --no-render .* record_video"):
+        main("enjoy", [*HOPPER, "-f", "logs"])
+
+
+def test_an_error_that_is_not_of_rl_zoo3s_arguments_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match="did you mean 'n_steps'"):
+        main("train", [*HOPPER, "--eval-freq", "-1", "-n", "64", "-params", "n_step:64"])
+
+
 def test_an_unknown_command_lists_those_that_exist(capsys):
     with pytest.raises(SystemExit):
         main(arguments=["trian"])
@@ -216,7 +230,7 @@ def test_an_unknown_command_lists_those_that_exist(capsys):
 def test_an_unknown_algorithm_lists_those_that_exist(capsys):
     for command in ("train", "enjoy", "record_video"):
         with pytest.raises(SystemExit):
-            main(command, ["--algo", "tare_dqn"])
+            main(command, ["--algo", "tare_dqn", *(["--no-render"] if command == "enjoy" else [])])
         assert "'ppo', 'sac'" in (error := capsys.readouterr().err)
         assert "'tare_ppo'" in error
     with pytest.raises(SystemExit):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import nn
@@ -15,10 +16,11 @@ from sb3_tare.learning.learner import RewardLearner
 from sb3_tare.learning.optimisation import LEARNER, MODEL, OPTIMISATION, Optimisation, in_parts
 from sb3_tare.learning.saved import PART, WHOLE
 from sb3_tare.settings.older import settings_in
-from sb3_tare.utils.arguments import accepted_arguments, unknown_argument
+from sb3_tare.utils.arguments import accepted_arguments
 from sb3_tare.utils.continuation import Continuable, is_behind_vec_normalize
 from sb3_tare.utils.formats import KEY, is_before
-from sb3_tare.utils.numbered import File, open_zip, written_in
+from sb3_tare.utils.ids import check_id
+from sb3_tare.utils.numbered import File, named, open_zip, written_in
 from sb3_tare.utils.words import described
 
 
@@ -41,6 +43,7 @@ class OwnsRewardLearner(Continuable):
     def __init__(self, *args: Any, reward_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         for name in sorted(kwargs.keys() - set(accepted_arguments(type(self)))):
             raise self._refusal(name, kwargs[name])
+        check_id(kwargs.get("env", args[1] if len(args) > 1 else None))
         if reward_kwargs is not None and not isinstance(reward_kwargs, Mapping):
             raise TypeError(f"reward_kwargs must be a mapping of settings, got {reward_kwargs!r}")
         self.reward_kwargs: dict[str, Any] = dict(reward_kwargs or {})
@@ -63,24 +66,34 @@ class OwnsRewardLearner(Continuable):
     ) -> Self:
         """Load what :meth:`save` wrote; arguments are those of SB3. Settings of older files keep their meaning.
 
-        :raises ValueError: if the file is in a newer or unknown format, is of an algorithm of another package, or of a reward
-            that was learned by return consistency
+        :raises ValueError: if the file is in a newer or unknown format, is of an algorithm of another package, of a reward
+            that was learned by return consistency, or of one that other ``reward_kwargs`` do not fit
         """
+        given = kwargs.get("reward_kwargs")
         if "reward_kwargs" not in {**kwargs, **(custom_objects or {})} and is_before(4, written_in(path).get(KEY)):
             data, _, _ = load_from_zip_file(cls._readable(path), device="cpu", custom_objects=custom_objects)
             assert data is not None
             kwargs["reward_kwargs"] = settings_in(data, bool(cls.learner_class.settings_class.presets))
-        return super().load(path, env, device, custom_objects, *args, **kwargs)
+        try:
+            return super().load(path, env, device, custom_objects, *args, **kwargs)
+        except RuntimeError as error:
+            if not given:
+                raise
+            raise ValueError(
+                f"{named(path)} holds a reward that does not fit reward_kwargs={given}: leave out what makes another network "
+                "of it, or start a new model"
+            ) from error
 
-    def _refusal(self, name: str, value: Any) -> TypeError:
+    @classmethod
+    def _refusal(cls, name: str, value: Any) -> TypeError:
         """The error of an argument that the algorithm does not take."""
-        owner, settings = type(self), self.learner_class.settings_class
+        settings = cls.learner_class.settings_class
         if name in settings.names() or (name == "preset" and settings.presets):
             return TypeError(
                 f"{name} is a setting of the learned reward and belongs into reward_kwargs: "
-                f"{owner.__name__}(..., reward_kwargs={{{name!r}: {value!r}}})"
+                f"{cls.__name__}(..., reward_kwargs={{{name!r}: {value!r}}})"
             )
-        return unknown_argument(owner, name, self.replaced_arguments)
+        return super()._refusal(name, value)
 
     def _continuation_state(self) -> dict[str, Any]:
         told = {"times": self.reward_learner.times, "vec_normalize": is_behind_vec_normalize(self)}
@@ -143,7 +156,16 @@ class LearnsReward(OwnsRewardLearner):
     """Mixed in before a supported on-policy algorithm, it makes it learn its reward.
 
     :param reward_kwargs: see :class:`~sb3_tare.settings.RewardSettings`
+    :raises TypeError: if that algorithm is off-policy
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(self, OnPolicyAlgorithm):
+            raise TypeError(
+                f"LearnsReward is for on-policy algorithms, and {type(self).__name__} is none: pass a RewardLearner as "
+                "callback to SAC and its like"
+            )
+        super().__init__(*args, **kwargs)
 
     def train(self) -> None:
         """Update the policy on the learned reward, and the reward on held-out extrinsic returns."""

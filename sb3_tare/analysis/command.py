@@ -25,7 +25,8 @@ from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
 from sb3_tare.analysis.video import write_video
 from sb3_tare.utils.extras import what_to_install
-from sb3_tare.utils.files import write_text
+from sb3_tare.utils.files import check_folder, write_text
+from sb3_tare.utils.ids import check_id
 from sb3_tare.utils.vec_normalize import find_statistics
 
 DPI = 150
@@ -72,14 +73,21 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
     def say(text: object) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    check_id(arguments.env)
     set_random_seed(arguments.seed)
     model: Any = load_model(arguments.model, arguments.algorithm)
     learner, holder = load_reward(arguments.model, model, arguments.reward)
+    if learner is None and not hasattr(model, "reward_learner"):
+        raise ValueError(
+            f"{arguments.model} holds no learned reward, and none lies beside it: name the file that RewardLearner.save wrote "
+            "with --reward"
+        )
     statistics = arguments.vecnormalize or find_statistics(
         arguments.model, trained_behind_vec_normalize(holder), "with --vecnormalize"
     )
     if statistics is not None:
         say(f"VecNormalize as in {statistics}")
+    check_folder("--out", arguments.out)
     backend = choose_backend(arguments.env)
     if backend is not None:
         say(f"there is no screen: rendering with MUJOCO_GL={backend}")
@@ -103,7 +111,6 @@ def _write(
     episodes: Sequence[Episode], table: DataFrame, env: VecEnv, arguments: argparse.Namespace, say: Callable[[object], None]
 ) -> None:
     folder: Path = arguments.out
-    folder.mkdir(parents=True, exist_ok=True)
     write_figure(folder / "timeline.png", timeline(episodes[0], arguments.env), dpi=DPI)
     write_figure(folder / "histogram.png", histogram(episodes, env.action_space, arguments.env), dpi=DPI)
     write_figure(folder / "agreement.png", agreement(episodes, arguments.env), dpi=DPI)

@@ -34,7 +34,10 @@ def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
     if algorithm is None:
         algorithm = algorithm_in(path)
         if algorithm is None:
-            raise ValueError(f"{path} does not tell of which algorithm it is: name that, such as PPO, TAREPPO or module:Class")
+            raise ValueError(
+                f"{path} does not tell of which algorithm it is: name that, such as PPO or module:Class, by algorithm=, or "
+                "--algorithm in a command"
+            )
     return _algorithm(algorithm).load(path, device="cpu")
 
 
@@ -92,7 +95,7 @@ def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None
     env: VecEnv = DummyVecEnv([lambda: Monitor(gym.make(env_id, render_mode="rgb_array" if film else None))])
     trained_in = model.get_vec_normalize_env()
     if vec_normalize is not None:
-        env = VecNormalize.load(str(vec_normalize), env)
+        env = _behind(vec_normalize, env, env_id)
         env.training = False
     elif trained_in is not None:
         statistics = deepcopy(trained_in)  # without the environment, which is neither copied nor pickled
@@ -102,6 +105,19 @@ def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None
     env = BaseAlgorithm._wrap_env(env, verbose=0, monitor_wrapper=False)  # images channel first, as SB3 does it
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     return env
+
+
+def _behind(statistics: str | Path, env: VecEnv, env_id: str) -> VecNormalize:
+    """An environment behind saved statistics, whose spaces would stand in front of its own."""
+    try:
+        normalised = VecNormalize.load(str(statistics), env)
+    except AssertionError as error:  # of another shape
+        raise ValueError(f"{statistics} has statistics of another environment than {env_id}: {error}") from error
+    for name in ("observation_space", "action_space"):
+        saved, own = getattr(normalised, name), getattr(env, name)
+        if type(saved) is not type(own) or saved.shape != own.shape:
+            raise ValueError(f"{statistics} has statistics of another environment than {env_id}: {name} {saved}, not {own}")
+    return normalised
 
 
 def why_not_filmed(env_id: str) -> str | None:

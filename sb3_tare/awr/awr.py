@@ -25,6 +25,7 @@ from sb3_tare.awr.sampling import Sampler, sampler_of
 from sb3_tare.lean.dispatch import HostLoop
 from sb3_tare.utils.arguments import unknown_argument
 from sb3_tare.utils.continuation import Continuable
+from sb3_tare.utils.ids import check_id
 from sb3_tare.utils.numbered import read_memory, write_memory
 from sb3_tare.utils.schedules import from_text
 
@@ -119,6 +120,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
     ) -> None:
         for name in unknown:
             raise unknown_argument(type(self), name, self.replaced_arguments)
+        check_id(env)
         if not isinstance(lean, bool):
             raise TypeError(f"lean must be True or False, got {lean!r}")
         self.lean = lean

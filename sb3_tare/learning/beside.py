@@ -127,15 +127,20 @@ class Savers:
 
 
 def _savers(callback: Any) -> Iterator[Saver]:
-    """Those in a callback and in all that it passes on to."""
-    if isinstance(callback, CheckpointCallback):
-        yield _Checkpoints(callback)
-    elif isinstance(callback, EvalCallback) and callback.best_model_save_path is not None:
-        yield _Best(callback)
+    for each in callbacks_in(callback):
+        if isinstance(each, CheckpointCallback):
+            yield _Checkpoints(each)
+        elif isinstance(each, EvalCallback) and each.best_model_save_path is not None:
+            yield _Best(each)
+
+
+def callbacks_in(callback: Any) -> Iterator[BaseCallback]:
+    """A callback and all that it passes on to."""
+    yield callback
     below = (getattr(callback, name, None) for name in ("callback", "callback_on_new_best"))
     for child in [*getattr(callback, "callbacks", []), *below]:
         if isinstance(child, BaseCallback):
-            yield from _savers(child)
+            yield from callbacks_in(child)
 
 
 def _monitored(env: VecEnv | None) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import get_device
 
 from sb3_tare.hosts.adapters import adapter_of
 from sb3_tare.hosts.host import AnyHost
-from sb3_tare.learning.beside import BESIDE, Savers
+from sb3_tare.learning.beside import BESIDE, Savers, callbacks_in
 from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.optimisation import LEARNER
@@ -33,6 +33,7 @@ from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
 from sb3_tare.settings.older import settings_in
+from sb3_tare.utils.checks import check_number
 from sb3_tare.utils.continuation import is_behind_vec_normalize
 from sb3_tare.utils.extractors import acting_extractor
 from sb3_tare.utils.files import reward_path
@@ -76,8 +77,13 @@ class RewardLearner(BaseCallback):
     decomposer_class: ClassVar[type[Decomposer]] = Decomposer
 
     def __init__(self, verbose: int = 0, **reward_kwargs: Unpack[RewardKwargs]) -> None:
+        if "reward_kwargs" in reward_kwargs:
+            raise TypeError(f"settings of a {type(self).__name__} are keyword arguments of its own: write **reward_kwargs")
         if not isinstance(verbose, int):
-            raise TypeError(f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments")
+            raise TypeError(
+                f"verbose must be 0, 1 or 2, got {verbose!r}; settings are keyword arguments, and a model is given by "
+                "model.learn(..., callback=learner)"
+            )
         super().__init__(verbose)
         self.settings = self.settings_class(**reward_kwargs)
         self._attachment: Attached | None = None
@@ -134,6 +140,7 @@ class RewardLearner(BaseCallback):
                 f"{type(model).__name__} learns a reward of its own: set it up with reward_kwargs, not with a callback"
             )
         host = self._host(model)
+        check_number("gamma", model.gamma, at_least=0.0, at_most=1.0)
         if self._loaded is not None:
             check_spaces(self._loaded[2], model)
         host.check(self.settings)
@@ -179,6 +186,10 @@ class RewardLearner(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._check_parent()
+        if any(isinstance(each, RewardLearner) and each is not self for each in callbacks_in(self.locals["callback"])):
+            raise ValueError(
+                "there is another RewardLearner in the list of callbacks, and a policy is paid one reward: pass one"
+            )
         self._in_rollout = False
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()

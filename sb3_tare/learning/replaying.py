@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
@@ -50,6 +51,7 @@ class ReplayTrainer:
         self._n_learned = 0
         self._n_uncompared = 0
         self._owed = 0.0
+        self._has_warned = False
 
     def learn(self) -> bool:
         """Learn from the episodes that have ended; return whether there were any."""
@@ -58,6 +60,7 @@ class ReplayTrainer:
         self.memory.update()
         new = self.memory.since(self._n_learned)
         if not len(new):
+            self._warn_of_a_small_buffer()
             return False
         collected = self._collected()
         self._see(collected)
@@ -71,6 +74,16 @@ class ReplayTrainer:
         self._note(collected[-BLOCK:])
         self._n_learned = self.memory.n_written
         return True
+
+    def _warn_of_a_small_buffer(self) -> None:
+        size = self.host.buffer.buffer_size
+        if not self._has_warned and len(self.memory) == 0 and self.memory.n_written > size:
+            self._has_warned = True
+            warnings.warn(
+                f"an episode ended that is longer than the replay buffer, which keeps {size} steps of each environment, so "
+                "that nothing is learned of the reward from it: raise buffer_size to that of several episodes",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def paid(self, observations: Observations, actions: Tensor) -> Tensor:

@@ -255,9 +255,14 @@ class LearnedReward:
 
         :param network: class of a reward network of one's own
         :param extractor: class of a feature extractor of one's own; or one like it, which takes its weights over
+        :raises TypeError: if ``path`` is none, such as a model
         :raises ValueError: if the file is damaged, in a newer or unknown format, holds something else, or names classes that
             are neither known nor given
         """
+        if not isinstance(path, (str, Path)):
+            raise TypeError(
+                f"a learned reward is a LearnedReward or the path of one, got {path!r}: LearnedReward.of makes one"
+            )
         remedy = "LearnedReward.of(model_or_reward_learner).save(path) writes one"
         entries = entries_of(path, "network.pth", "LearnedReward", remedy)
         data: dict[str, Any] = {}

@@ -36,6 +36,7 @@ class LearnedRewardWrapper(gym.Wrapper, gym.utils.RecordConstructorArgs):
     :param reward: it, or the file of one
     :param mode: ``"replace"`` pays the learned reward alone, ``"add"`` the extrinsic one plus ``coef`` times the learned one
     :param coef: coefficient in ``add``
+    :raises TypeError: for what is no learned reward
     :raises ValueError: for other spaces, or a reward that depends on later steps
     """
 
@@ -72,10 +73,13 @@ class VecLearnedReward(VecEnvWrapper):
     :param reward: as there
     :param mode: as there
     :param coef: as there
+    :raises TypeError: as there, or if ``venv`` is a single environment
     :raises ValueError: as there, or where ``venv`` normalises already
     """
 
     def __init__(self, venv: VecEnv, reward: LearnedReward | str | Path, mode: str = "replace", coef: float = 1.0) -> None:
+        if not isinstance(venv, VecEnv):
+            raise TypeError(f"venv must be a VecEnv, got {venv!r}: LearnedRewardWrapper is the one for a single environment")
         if unwrap_vec_normalize(venv) is not None:
             raise ValueError(
                 "a learned reward reads observations and rewards in the environment's own units: "

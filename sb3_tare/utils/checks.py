@@ -55,8 +55,15 @@ def check_number(
     if not is_number or not above < value < below or not at_least <= value <= at_most:
         bounds = [f"above {above}"] if above > -math.inf else [f"at least {at_least}"] if at_least > -math.inf else []
         bounds += [f"at most {at_most}"] if at_most < math.inf else [f"below {below}"] if below < math.inf else []
-        hint = "; yaml reads 3e-4 as text and 3.0e-4 as a number" if isinstance(value, str) else ""
+        hint = "; yaml reads 3e-4 as text and 3.0e-4 as a number" if _is_number_as_text(value) else ""
         raise ValueError(f"{name} must be a number {' and '.join(bounds)}, got {value!r}{hint}")
+
+
+def _is_number_as_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 LOWER_RATES = "lower the learning rates, or scale rewards and observations of very large size"

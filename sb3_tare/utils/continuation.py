@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -13,10 +14,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 
+from sb3_tare.utils.arguments import accepted_arguments, unknown_argument
 from sb3_tare.utils.damage import parameters_of
 from sb3_tare.utils.formats import stamp
 from sb3_tare.utils.generators import generator_states, restore_generators
-from sb3_tare.utils.numbered import File, named, readable_zip
+from sb3_tare.utils.numbered import File, algorithm_in, named, readable_zip, written_in
 from sb3_tare.utils.own_entries import with_own, write_apart
 from sb3_tare.utils.sums import write_zip
 from sb3_tare.utils.words import described
@@ -28,6 +30,10 @@ def is_behind_vec_normalize(model: Any) -> bool | None:
     :return: None where it has no environment
     """
     return None if model.get_env() is None else model.get_vec_normalize_env() is not None
+
+
+LOADING = frozenset({"custom_objects", "print_system_info", "force_reset"})
+"""Arguments of SB3's ``load`` that are no attributes of a model"""
 
 
 class Continuable:
@@ -71,6 +77,12 @@ class Continuable:
     def _setup_learn(
         self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> tuple[int, BaseCallback]:
+        if self.env is None:  # type: ignore[attr-defined]
+            name = type(self).__name__
+            raise ValueError(
+                f"this {name} has no environment to learn in: {name}.load(path, env=...) gives it one, as does "
+                "model.set_env(env)"
+            )
         prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)  # type: ignore[misc]
         if self._continuation is not None and not reset_num_timesteps:
             restore_generators(self._continuation["generators"])
@@ -119,9 +131,38 @@ class Continuable:
     def load(cls, path: File, *args: Any, **kwargs: Any) -> Self:
         """Load what :meth:`save` wrote; arguments are those of SB3.
 
+        :raises TypeError: if ``env`` is an id, for an argument that neither SB3 nor the model has, or if the file is of
+            another algorithm of this package
         :raises ValueError: if the file is in a newer or unknown format, or is of an algorithm of another package
         """
+        cls._check_changes(path, *args, **kwargs)
+        cls._check_algorithm(path)
         return super().load(cls._readable(path), *args, **kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def _check_changes(cls, path: File, env: Any = None, *_: Any, **changes: Any) -> None:
+        """Check what a model is to be loaded with; SB3 would set any name as an attribute, which nothing reads."""
+        if isinstance(env, str):
+            name = cls.__name__
+            raise TypeError(f"env must be an environment, got {env!r}: {name}.load(path, env=gymnasium.make({env!r}))")
+        unknown = changes.keys() - {*accepted_arguments(cls), *LOADING}
+        for name in sorted(unknown - written_in(path).keys() if unknown else ()):
+            raise cls._refusal(name, changes[name])
+
+    @classmethod
+    def _refusal(cls, name: str, value: Any) -> TypeError:
+        """The error of an argument that the algorithm does not take."""
+        return unknown_argument(cls, name, cls.replaced_arguments)
+
+    @classmethod
+    def _check_algorithm(cls, path: File) -> None:
+        """Check that a file is not of an algorithm of this package which is no relative of this one, if this is one too."""
+        module, _, name = (algorithm_in(path) or "").rpartition(":")
+        saved = getattr(sys.modules.get(module), name, None)
+        if not isinstance(saved, type) or not all(each.__module__.startswith("sb3_tare.") for each in (saved, cls)):
+            return
+        if not issubclass(saved, cls) and not issubclass(cls, saved):
+            raise TypeError(f"{named(path)} holds a {name}, which {cls.__name__} cannot load: use {name}.load")
 
     @classmethod
     def _readable(cls, path: File) -> File:

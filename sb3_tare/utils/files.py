@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 try:
@@ -39,6 +40,19 @@ def write_atomically(path: str | Path, write: Callable[[Any], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Check that files can be written to a folder, which is made.
+
+    :param name: of the argument, for the error
+    :raises ValueError: if they cannot
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{name} must be a folder that can be written to, got {folder}: {error}") from error
 
 
 def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:

@@ -7,8 +7,10 @@ import importlib.util
 import runpy
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,6 +21,7 @@ from huggingface_sb3 import EnvironmentName
 from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
 from sb3_tare.zoo.checkpoints import Experiment
 from sb3_tare.zoo.hub import todays_hub
+from sb3_tare.zoo.screens import check_screen, figures_kept
 
 COMMANDS = (
     "train",
@@ -96,9 +99,23 @@ def _run(command: str, arguments: list[str]) -> None:
     module = importlib.util.find_spec(f"rl_zoo3.{command}")
     assert module is not None
     assert module.origin is not None
+    check_screen(command, arguments)
     hub = todays_hub if command in OF_THE_HUB else nullcontext
-    with mock.patch.object(sys, "argv", [module.origin, *arguments]), _own_processes(), _ids_as_folders(), hub():
+    argv = mock.patch.object(sys, "argv", [module.origin, *arguments])
+    with argv, _own_processes(), _ids_as_folders(), figures_kept(command), hub(), _complaints_as_sentences(command):
         runpy.run_path(module.origin, run_name="__main__")
+
+
+@contextmanager
+def _complaints_as_sentences(command: str) -> Iterator[None]:
+    """End the command with one sentence where rl-zoo3 complains of its arguments; other errors keep their traceback."""
+    try:
+        yield
+    except (ValueError, AssertionError, FileNotFoundError) as error:
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if Path(rl_zoo3.utils.__file__).parent not in raised_in.parents or not str(error):
+            raise
+        raise SystemExit(f"{command}: error: {error}") from error
 
 
 @contextmanager

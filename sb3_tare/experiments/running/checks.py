@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import gymnasium as gym
 
 from sb3_tare.experiments.running.checkpoints import can_be_kept, write_run
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.training import make_env
+from sb3_tare.utils.files import check_folder
+from sb3_tare.utils.ids import check_id
 
 
 def check(jobs: Sequence[Job], folder: Path, checkpoints: bool = False) -> None:
@@ -24,10 +25,11 @@ def check(jobs: Sequence[Job], folder: Path, checkpoints: bool = False) -> None:
     :raises ModuleNotFoundError: if an environment needs an extra
     """
     for env in {job.env for job in jobs}:
+        check_id(env)
         gym.make(env).close()
     for job in {json.dumps([job.name, job.settings["variant"]]): job for job in jobs}.values():
         _check_variant(job, checkpoints)
-    _check_folder(folder)
+    check_folder("--out", folder)
 
 
 def _check_variant(job: Job, checkpoints: bool) -> None:
@@ -45,11 +47,3 @@ def _check_variant(job: Job, checkpoints: bool) -> None:
         raise ValueError(f"variant {job.name} cannot be built on {job.env}: {error}") from error
     finally:
         env.close()
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(f"--out must be a folder that can be written to, got {folder}: {error}") from error
