@@ -25,14 +25,13 @@ from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.optimisation import LEARNER
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
-from sb3_tare.learning.saved import learner_entries, learner_state
+from sb3_tare.learning.saved import learner_entries, learner_settings, learner_state
 from sb3_tare.learning.spaces import NAMES, check_spaces, spaces_in, spaces_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import own_distribution
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.settings import LearnerSettings, RewardKwargs, RewardSettings
-from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.checks import check_number
 from sb3_tare.utils.continuation import is_behind_vec_normalize
 from sb3_tare.utils.extractors import acting_extractor
@@ -44,11 +43,6 @@ from sb3_tare.utils.words import shortened
 ANNOUNCEMENT = (
     "The policy is paid learned rewards in place of the extrinsic ones: the totals of whole episodes, decomposed into rewards "
     "of steps (preset='decomposition')."
-)
-
-OWN_NETWORK = (
-    "give the class of a network of your own, RewardLearner.load(path, architecture=...), or all settings, "
-    "custom_objects={'reward_kwargs': ...}"
 )
 
 
@@ -333,17 +327,7 @@ class RewardLearner(BaseCallback):
             reward learner, or one of return consistency; or if the model that it lies beside is another by now
         """
         entries = learner_entries(path)
-        presets = cls.settings_class.presets
-        if "reward_kwargs" in (custom_objects or {}):
-            saved = (custom_objects or {})["reward_kwargs"]
-        else:
-            own = [changes["architecture"]] if isinstance(changes.get("architecture"), type) else []
-            saved = entries.value("reward_kwargs", OWN_NETWORK, own, may_lack=changes)
-            saved = settings_in({**entries.data, "reward_kwargs": saved}, bool(presets))
-        if "preset" in changes:
-            replaced = presets.get(saved.get("preset", ""), {}).items()
-            saved = {key: value for key, value in saved.items() if (key, value) not in replaced}
-        learner = cls(**{**saved, **presets.get(changes.get("preset", ""), {}), **changes})
+        learner = cls(**learner_settings(entries, cls.settings_class.presets, changes, custom_objects))
         spaces = {name: entries.value(name, "save the learner on its own") for name in NAMES if name in entries}
         times = entries.data.get("times", [])
         learner._loaded = (

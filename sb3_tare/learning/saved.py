@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from sb3_tare.learning.beside import BESIDE, check_beside
 from sb3_tare.learning.optimisation import LEARNER, MODEL, OPTIMISATION
+from sb3_tare.settings.older import settings_in
 from sb3_tare.utils.entries import Entries, entries_of
 from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.numbered import holds_entry
@@ -16,6 +18,11 @@ from sb3_tare.utils.own_entries import OWN, SB3
 
 WHOLE, PART = f"{LEARNER}{SB3}", f"{OPTIMISATION}{OWN}"
 """Entries by which files are known that hold a learner's state as one, and in parts"""
+
+OWN_NETWORK = (
+    "give the class of a network of your own, RewardLearner.load(path, architecture=...), or all settings, "
+    "custom_objects={'reward_kwargs': ...}"
+)
 
 
 def holds_learner(path: str | Path) -> bool:
@@ -36,6 +43,31 @@ def learner_entries(path: str | Path) -> Entries:
     entries = entries_of(beside, WHOLE, "RewardLearner", remedy)
     check_beside(entries.name, entries.data.get(BESIDE), path)
     return entries
+
+
+def learner_settings(
+    entries: Entries,
+    presets: Mapping[str, Mapping[str, Any]],
+    changes: Mapping[str, Any],
+    custom_objects: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The settings with which a saved learner goes on.
+
+    :param presets: of the learner's settings; another one than the saved takes the place of what that had set
+    :param changes: settings that differ from the saved ones, or that are not taken from a file
+    :param custom_objects: may hold ``"reward_kwargs"`` in place of all that were saved
+    :raises ValueError: if the file names classes that are not known, or rewards were learned in a way that is no more
+    """
+    if "reward_kwargs" in (custom_objects or {}):
+        saved = (custom_objects or {})["reward_kwargs"]
+    else:
+        own = [changes["architecture"]] if isinstance(changes.get("architecture"), type) else []
+        saved = entries.value("reward_kwargs", OWN_NETWORK, own, may_lack=changes)
+        saved = settings_in({**entries.data, "reward_kwargs": saved}, bool(presets))
+    if "preset" in changes:
+        replaced = presets.get(saved.get("preset", ""), {}).items()
+        saved = {key: value for key, value in saved.items() if (key, value) not in replaced}
+    return {**saved, **presets.get(changes.get("preset", ""), {}), **changes}
 
 
 def learner_state(entries: Entries, device: torch.device) -> dict[str, Any]:
