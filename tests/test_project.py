@@ -207,7 +207,7 @@ def test_the_speed_study_lets_algorithms_take_turns(tmp_path):
 
 def test_the_growth_of_ratios_is_measured_and_drawn(tmp_path, monkeypatch):
     point = growth.Point(env="Pendulum-v1", n_envs=2, n_steps=64, horizon=20, width=8, action_dim=3)
-    monkeypatch.setitem(growth.AXES, "environments", {2: point, 3: point})
+    monkeypatch.setitem(growth.AXES, "environments", {2: point, 3: point, 4: growth.Point("images", 2, 64, pixels=36)})
     growth.main(["--axes", "environments", "--rounds", "1", "--warm-up", "0", "--out", str(tmp_path / "growth.json")])
     by_value = json.loads((tmp_path / "growth.json").read_text())["axes"]["environments"]
     assert by_value["2"] == by_value["3"]

@@ -38,23 +38,27 @@ IMPLICIT: dict[str, Any] = {"preset": "implicit"}
 DECOMPOSITION: dict[str, Any] = {"preset": "decomposition"}
 """Settings of the two ways to learn a reward."""
 
+ATARI = {"n_epochs": 4, "batch_size": 256}
+"""Settings of PPO on images"""
+
 
 class Pictures(gym.Env[np.ndarray, np.int64]):
     """Frames drawn once, shown in a random order: what costs is to look at them.
 
     :param n_frames: different ones
     :param horizon: steps of an episode
+    :param size: pixels of a side
     """
 
-    def __init__(self, n_frames: int = 64, horizon: int = 200) -> None:
-        self.observation_space = spaces.Box(0, 255, (84, 84, 4), np.uint8)
+    def __init__(self, n_frames: int = 64, horizon: int = 200, size: int = 84) -> None:
+        self.observation_space = spaces.Box(0, 255, (size, size, 4), np.uint8)
         self.action_space = spaces.Discrete(6)
-        self.frames = np.random.default_rng(0).integers(256, size=(n_frames, 84, 84, 4), dtype=np.uint8)
+        self.frames = np.random.default_rng(0).integers(256, size=(n_frames, size, size, 4), dtype=np.uint8)
         self.horizon = horizon
         self.time = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode, with a frame ``[84, 84, 4]``."""
+        """Start an episode, with a frame ``[size, size, 4]``."""
         super().reset(seed=seed)
         self.time = 0
         return self._show(), {}
@@ -84,9 +88,9 @@ class Case:
     algorithms: Mapping[str, Callable[[VecEnv], BaseAlgorithm]]
 
 
-def pictures() -> VecEnv:
-    """Eight copies of :class:`Pictures`."""
-    return DummyVecEnv([lambda: Monitor(Pictures()) for _ in range(8)])
+def pictures(n_envs: int = 8, size: int = 84) -> VecEnv:
+    """Copies of :class:`Pictures`."""
+    return DummyVecEnv([lambda: Monitor(Pictures(size=size)) for _ in range(n_envs)])
 
 
 def _ppo(algorithm: type[PPO], policy: str, **kwargs: Any) -> Callable[[VecEnv], BaseAlgorithm]:
@@ -94,7 +98,7 @@ def _ppo(algorithm: type[PPO], policy: str, **kwargs: Any) -> Callable[[VecEnv],
 
 
 def _atari(algorithm: type[PPO], **kwargs: Any) -> Callable[[VecEnv], BaseAlgorithm]:
-    return _ppo(algorithm, "CnnPolicy", n_epochs=4, batch_size=256, **kwargs)
+    return _ppo(algorithm, "CnnPolicy", **ATARI, **kwargs)
 
 
 CASES: dict[str, Case] = {

@@ -1,9 +1,10 @@
-"""The growth of what learning the reward costs, with environments, rollouts, episodes, networks and actions.
+"""The growth of what learning the reward costs, with environments, rollouts, episodes, networks, actions and images.
 
     python -m sb3_tare.experiments.benchmarks.growth --out examples/results/speed/growth.json
 
-One thing at a time is varied around the defaults on HalfCheetah-v5; iterations take turns as in
-:mod:`~sb3_tare.experiments.benchmarks.speed`. A picture, with the suffix ``.svg``, lies beside the numbers.
+One thing at a time is varied around the defaults on HalfCheetah-v5, and the size of images in 8 environments of 128 steps,
+with PPO's settings on Atari; iterations take turns as in :mod:`~sb3_tare.experiments.benchmarks.speed`. A picture, with the
+suffix ``.svg``, lies beside the numbers.
 """
 
 from __future__ import annotations
@@ -20,23 +21,27 @@ from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
-from sb3_tare.experiments.benchmarks.speed import PACKAGES, compare, installed
+from sb3_tare.experiments.benchmarks.bounds import ATARI, pictures
+from sb3_tare.experiments.benchmarks.speed import PACKAGES, SBX, compare, installed
 from sb3_tare.experiments.running.provenance import versions
 from sb3_tare.utils.files import write_json
 
 LEFT_OUT = "TAREPPO, SB3's loops"
 """Not measured here, as it says nothing that ``TAREPPO`` and ``LeanPPO`` do not."""
+IMAGES = "images"
+"""Name of the task whose observations are pictures."""
 
 
 class Point(NamedTuple):
     """A task and the sizes of what learns it.
 
-    :param env: id of Gymnasium
+    :param env: id of Gymnasium, or ``images``
     :param n_envs: environments
     :param n_steps: steps of a rollout in all environments together
     :param horizon: steps after which an episode is cut off; None for the task's own limit
     :param width: of both hidden layers of the policy
     :param action_dim: numbers in an action, of which the task may ignore some; None for the task's own
+    :param pixels: of an image's side
     """
 
     env: str = "HalfCheetah-v5"
@@ -45,6 +50,7 @@ class Point(NamedTuple):
     horizon: int | None = None
     width: int = 64
     action_dim: int | None = None
+    pixels: int = 84
 
 
 AXES: dict[str, dict[Any, Point]] = {
@@ -54,6 +60,7 @@ AXES: dict[str, dict[Any, Point]] = {
     "steps of an episode": {n: Point(horizon=n) for n in (50, 200, 1000)},
     "width of the policy": {n: Point(width=n) for n in (64, 256)},
     "numbers in an action": {n: Point(action_dim=n) for n in (6, 12, 24)},
+    "pixels of an image's side": {n: Point(IMAGES, n_envs=8, n_steps=1024, pixels=n) for n in (36, 60, 84)},
 }
 """Points by what is varied, and by its value."""
 
@@ -77,7 +84,9 @@ class MoreActions(gym.ActionWrapper):
 
 
 def make_env(point: Point) -> VecEnv:
-    """Normalised copies of the point's task."""
+    """Normalised copies of the point's task; images are normalised by the policy."""
+    if point.env == IMAGES:
+        return pictures(point.n_envs, point.pixels)
 
     def make() -> gym.Env:
         env = gym.make(point.env, max_episode_steps=point.horizon)
@@ -88,8 +97,11 @@ def make_env(point: Point) -> VecEnv:
 
 def measure(point: Point, rounds: int, warm_up: int) -> dict[str, Any]:
     """Let all but one algorithm take turns at a point, and return median and quartiles of their ratios to PPO."""
-    algorithms = {name: build for name, build in installed().items() if name != LEFT_OUT}
-    arguments = {"n_steps": point.n_steps // point.n_envs, "policy_kwargs": {"net_arch": [point.width, point.width]}}
+    has_images = point.env == IMAGES
+    left_out = {LEFT_OUT, SBX} if has_images else {LEFT_OUT}  # sbx wants channels elsewhere
+    algorithms = {name: build for name, build in installed().items() if name not in left_out}
+    arguments: dict[str, Any] = {"n_steps": point.n_steps // point.n_envs}
+    arguments |= {"policy": "CnnPolicy", **ATARI} if has_images else {"policy_kwargs": {"net_arch": [point.width] * 2}}
     measured = compare(point.env, rounds, warm_up, algorithms, partial(make_env, point), **arguments)
     return {"point": point._asdict(), "seconds_per_step": measured["seconds_per_step"], "ratios": measured["ratios"]}
 

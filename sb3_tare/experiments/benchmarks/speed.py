@@ -118,6 +118,7 @@ def compare(
     warm_up: int,
     algorithms: Mapping[str, Build] | None = None,
     make: Callable[[], VecEnv] | None = None,
+    policy: str = "MlpPolicy",
     **arguments: Any,
 ) -> dict[str, Any]:
     """Let algorithms take turns on an environment.
@@ -127,13 +128,13 @@ def compare(
     :param warm_up: rounds before them
     :param algorithms: None for :func:`installed`
     :param make: makes the environment; None for :func:`make_env`
+    :param policy: of every algorithm
     :param arguments: of every algorithm
     """
     torch.set_num_threads(1)
     make = make or partial(make_env, env_id)
     models = {
-        name: build("MlpPolicy", make(), seed=0, device="cpu", **arguments)
-        for name, build in (algorithms or installed()).items()
+        name: build(policy, make(), seed=0, device="cpu", **arguments) for name, build in (algorithms or installed()).items()
     }
     timed = take_turns(models, time_iteration, rounds, warm_up, env_id)
     reference, *others = models
