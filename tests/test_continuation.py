@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 from toys import IMPLICIT, implicit_learner
 
+import sb3_tare
 from sb3_tare import TAREPPO, RewardLearner, RewardSettings
 from sb3_tare.utils.files import write_atomically
 
@@ -159,9 +160,12 @@ def test_rewards_that_are_edited_in_place_are_refused_before_they_are_lost():
     assert torch.equal(policy_parameters(model), before)
 
 
-def test_a_model_has_one_learner_and_has_it_once():
+def test_a_model_has_one_learner_and_has_it_once(monkeypatch):
     host = {"n_steps": N_STEPS, "n_epochs": 1, "device": "cpu"}
     learner = implicit_learner()
+    with pytest.raises(ValueError, match="another RewardLearner in the list"):
+        PPO("MlpPolicy", Walk(), **host).learn(N_STEPS, callback=[implicit_learner(), implicit_learner()])
+    monkeypatch.setattr(sb3_tare.learning.learner, "callbacks_in", lambda callback: ())  # where a list does not show them
     with pytest.raises(RuntimeError, match="another RewardLearner has taken it"):
         PPO("MlpPolicy", Walk(), **host).learn(N_STEPS, callback=[implicit_learner(), implicit_learner()])
     with pytest.raises(ValueError, match="twice"):

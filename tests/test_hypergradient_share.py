@@ -27,6 +27,7 @@ BESIDE = {
     "hypergradient_share": 0.1,
     "hypergradient_rollouts": 2,
     "curvature": "identity",
+    "trust_slope": 0.0,  # else nothing that is paid depends on the learned reward before it is trusted
 }
 
 

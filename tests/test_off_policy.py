@@ -25,6 +25,7 @@ from toys import (
     vec_env,
 )
 
+import sb3_tare
 from sb3_tare import AWR, LearnedReplayBuffer, LearnedReward, LearnedRewardWrapper, RewardLearner
 from sb3_tare.learning.replaying import ReplayTrainer
 
@@ -303,12 +304,15 @@ def test_a_callback_that_stops_training_stops_it():
     model.learn(40, callback=learner)
 
 
-def test_it_must_see_every_rollout():
+def test_it_must_see_every_rollout(monkeypatch):
     with pytest.raises(ValueError, match="RewardLearner must see every step and rollout"):
         tiny(SAC).learn(40, callback=EveryNTimesteps(10, RewardLearner(**FAST)))
     learner = RewardLearner(**FAST)
     with pytest.raises(ValueError, match="stands twice in the list"):
         tiny(SAC).learn(40, callback=[learner, learner])
+    with pytest.raises(ValueError, match="another RewardLearner in the list"):
+        tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
+    monkeypatch.setattr(sb3_tare.learning.learner, "callbacks_in", lambda callback: ())  # where a list does not show them
     with pytest.raises(RuntimeError, match="another RewardLearner pays for this replay buffer already"):
         tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
 

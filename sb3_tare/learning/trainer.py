@@ -202,7 +202,7 @@ class RewardTrainer:
             gradient = flat_gradient(self.objective(weights, advantages), self.decomposer.fits.parameters)
             self.metrics.note(hypergradient_norm=self.average.add(gradient))
         mean = self.average.take() if self.decomposer.is_due(len(collected)) else None
-        if mean is None or not mean.any():  # before an episode has ended the network is paid for nothing
+        if mean is None or not mean.norm() > 0.0:  # before an episode has ended, or it is trusted, the network pays nothing
             return None
         self.metrics.note(averaged_hypergradient_norm=float(mean.norm()))
         return -mean / mean.norm()

@@ -22,8 +22,10 @@ class Payments:
     """
 
     def __init__(self, n_envs: int) -> None:
-        self._carried = torch.full((n_envs,), math.nan, dtype=torch.float64)
-        """``[N]`` foretold since the last payment; NaN where the steps since then were not seen"""
+        self._carried = torch.zeros(n_envs, dtype=torch.float64)
+        """``[N]`` foretold since the last payment"""
+        self._has_seen = torch.zeros(n_envs, dtype=torch.bool)
+        """``[N]`` whether all steps since then were seen"""
 
     def add(self, foretold: Tensor, paid: Tensor, episodes: Episodes, environments: Tensor) -> tuple[Tensor, Tensor]:
         """Add a rollout, and return what was foretold and what was paid, ``[K]`` each (float64), of its payments.
@@ -48,23 +50,24 @@ class Payments:
         return of_payments[known], paid[pays][known]
 
     def state_dict(self) -> dict[str, Any]:
-        """A tensor."""
-        return {"carried": self._carried.clone()}
+        """Two tensors."""
+        return {"carried": self._carried.clone(), "has_seen": self._has_seen.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what is carried on over, where there are as many environments."""
         if state["carried"].shape == self._carried.shape:
-            self._carried = state["carried"].cpu().clone()
+            self._carried, self._has_seen = state["carried"].cpu().clone(), state["has_seen"].cpu().clone()
 
     def _before(self, episodes: Episodes, environments: Tensor) -> Tensor:
-        """Foretold ``[E]`` since the last payment before each piece; nothing where an episode begins."""
-        is_first = torch.ones(len(episodes), dtype=torch.bool)
-        is_first[1:] = environments[1:] != environments[:-1]
-        carried = torch.where(is_first, self._carried[environments], math.nan)
+        """Foretold ``[E]`` since the last payment before each piece: zero where an episode begins, NaN where nobody knows."""
+        is_known = self._has_seen[environments]
+        is_known[1:] &= environments[1:] != environments[:-1]
+        carried = torch.where(is_known, self._carried[environments], math.nan)
         return torch.where(episodes.first_times == 0, 0.0, carried)
 
     def _carry_on(self, left: Tensor, environments: Tensor) -> None:
-        """Keep what the last piece of each environment has left, ``[E]``."""
+        """Keep what the last piece of each environment has left, ``[E]``, if that is known."""
         is_last = torch.ones(len(environments), dtype=torch.bool)
         is_last[:-1] = environments[1:] != environments[:-1]
-        self._carried[environments[is_last]] = left[is_last]
+        self._carried[environments[is_last]] = left[is_last].nan_to_num(0.0)
+        self._has_seen[environments[is_last]] = ~left[is_last].isnan()
