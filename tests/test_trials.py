@@ -15,8 +15,8 @@ from sb3_tare.experiments.studies import jobs_of
 HOST = {"n_steps": 512, "learning_rate": 1e-3}
 """Arguments of PPO with which the study's results were made."""
 
-GUARDED = [("sb3_tare/Corridor-v0", -60), ("sb3_tare/Goal-v0", 0.7), ("sb3_tare/Blind-v0", 22), ("sb3_tare/Smooth-v0", -550)]
-"""Trials and the least return of a guarded run; ``examples/results/safety`` has -9, 0.85, 31 and -319."""
+GUARDED = [("Corridor", -15), ("Goal", 0.7), ("Blind", 22), ("Alarm", 150), ("Slip", -10), ("Smooth", -450), ("Turn", 8)]
+"""Trials and the least return of a guarded run; each seed of an unguarded one in ``examples/results/safety`` is below it."""
 
 
 def total(name, policy, seed=0, episodes=30):
@@ -139,8 +139,8 @@ def test_an_action_of_another_space_is_refused():
 
 def returns_of(name, variant):
     """Mean return of a run's training episodes in the last fifth of its steps, from the study ``safety``."""
-    (job,) = jobs_of("safety", 1, [variant], [name], changes=HOST, first_seed=100, evaluations=1, evaluation_episodes=1)
-    episodes = train(job)["episodes"]
+    (job,) = jobs_of("safety", 1, [variant], [name], changes=HOST, evaluations=1, evaluation_episodes=1)
+    episodes = train(job).result["episodes"]
     late = np.array(episodes["timesteps"]) > 0.8 * job.steps
     return float(np.mean(np.array(episodes["returns"])[late]))
 
@@ -148,10 +148,10 @@ def returns_of(name, variant):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), GUARDED)
 def test_a_guarded_reward_stays_with_its_task(name, least):
-    assert returns_of(name, "tare_trial_both") > least
+    assert returns_of(f"sb3_tare/{name}-v0", "tare_trial") > least
 
 
 @pytest.mark.slow
 def test_without_a_guard_it_turns_against_what_it_cannot_see():
     """The failure that the guard is for: a random walk earns about zero, and PPO 29."""
-    assert returns_of("sb3_tare/Blind-v0", "tare_trial") < 22
+    assert returns_of("sb3_tare/Blind-v0", "tare_trial_unguarded") < 22
