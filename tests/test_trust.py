@@ -10,7 +10,7 @@ from test_return_decomposition import FAST, N_STEPS, Episodic, episodic, logged
 from toys import ITERATION, all_of, differences, generators, policy_of, set_generators, tare, tare_awr, vec_env
 
 from sb3_tare import TAREPPO, RewardLearner
-from sb3_tare.rewards.trust import LEAST, REMEMBERED, Trust
+from sb3_tare.rewards.trust import PRIOR, REMEMBERED, Trust
 
 
 def after(rollouts, full=0.5):
@@ -42,15 +42,16 @@ def test_of_one_rollout_it_is_the_slope_of_least_squares_with_its_error():
     assert trust.error == pytest.approx(math.sqrt(covariance[0, 0]))
 
 
-@pytest.mark.parametrize(("slope", "weight"), [(-1.0, 0.0), (3.0, 1.0)])
+@pytest.mark.parametrize(("slope", "weight"), [(-2.0, 0.0), (3.0, 1.0)])
 def test_what_foretells_the_wrong_payments_is_not_trusted_and_what_foretells_the_right_ones_is(slope, weight):
     assert after([drawn(40, slope)]).weight == weight
 
 
 def test_between_none_and_full_it_grows_with_the_slope_less_an_error():
     trust = after([drawn(400, slope=0.3)])
+    seen = 399 / (399 + PRIOR)
     assert 0.0 < trust.weight < 1.0
-    assert trust.weight == pytest.approx((trust.slope - trust.error) / 0.5)
+    assert trust.weight == pytest.approx((seen * (trust.slope - trust.error) + 1.0 - seen) / 0.5)
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 10.0])
@@ -60,9 +61,9 @@ def test_noise_of_payments_is_not_taken_for_error(noise):
 
 
 def test_a_reward_that_foretells_nothing_is_not_trusted_for_a_slope_within_its_error():
-    weights = [after([drawn(40, slope=0.0, seed=seed)]).weight for seed in range(200)]
-    assert np.mean(np.array(weights) == 0.0) > 0.8
-    assert np.mean(weights) < 0.05
+    weights = [after([drawn(2000, slope=0.0, seed=seed)]).weight for seed in range(200)]
+    assert np.mean(np.array(weights) == 0.0) > 0.75
+    assert np.mean(weights) < 0.01
 
 
 def test_policies_that_get_better_are_no_evidence():
@@ -87,11 +88,17 @@ def test_payments_that_are_all_the_same_say_nothing():
     assert after([*before, *constant]).slope == after(before).slope
 
 
-def test_a_few_payments_say_nothing_and_are_not_trusted():
-    trust = after([([0.0, 1.0], [0.0, 1.0])] * int(LEAST - 1))
-    assert math.isnan(trust.slope)
-    assert trust.weight == 0.0
-    assert after([([0.0, 1.0], [0.0, 1.0])] * int(LEAST + 1)).weight == 1.0
+def test_before_payments_were_seen_that_differ_nothing_is_trusted():
+    assert after([]).weight == 0.0
+    assert after([([0.0, 1.0, 5.0], [1.0, 1.0, 1.0])]).weight == 0.0
+
+
+def test_where_payments_are_rare_trust_is_kept_until_there_is_evidence_against_it():
+    wrong = [([0.0, 1.0], [100.0, 0.0])]
+    weights = [after(wrong * n).weight for n in (1, 2, 8, 20)]
+    assert weights[:2] == [1.0, 1.0]
+    assert 0.0 < weights[2] < 1.0
+    assert weights[3] == 0.0
 
 
 @pytest.mark.parametrize("n", [REMEMBERED // 10, 2 * REMEMBERED])
@@ -107,15 +114,13 @@ def test_what_is_long_past_is_forgotten(n):
 
 def test_where_nothing_is_foretold_the_policy_is_trained_as_on_the_extrinsic_reward(monkeypatch):
     """Two environments in which the same is paid, and rewards that are learned in different ways, make the same policy."""
-    monkeypatch.setattr(Trust, "slope", -1.0)
-    monkeypatch.setattr(Trust, "error", 0.0)
+    monkeypatch.setattr(Trust, "weight", 0.0)
     policies = [policy_of(guarded(seed=seed).learn(N_STEPS)) for seed in (0, 1)]
     assert not differences(*policies)
 
 
 def test_where_all_is_foretold_it_changes_nothing(monkeypatch):
-    monkeypatch.setattr(Trust, "slope", 1.0)
-    monkeypatch.setattr(Trust, "error", 0.0)
+    monkeypatch.setattr(Trust, "weight", 1.0)
     assert not differences(policy_of(guarded().learn(N_STEPS)), policy_of(guarded(trust_slope=0.0).learn(N_STEPS)))
 
 

@@ -13,8 +13,9 @@ REMEMBERED = 50
 """Payments that the slope is measured on, about; those of older rollouts lose weight."""
 LEAST_KEPT = 0.5
 """Weight of the past beside a rollout with as many payments or more."""
-LEAST = 5.0
-"""Degrees of freedom without which a slope says little."""
+PRIOR = 10.0
+"""Degrees of freedom that the belief weighs with which it begins, a slope of one. Where payments are rare, little is known of
+them for long, and the extrinsic reward is hard to learn from; where they are not, ten are soon outweighed."""
 
 
 class Trust:
@@ -49,23 +50,30 @@ class Trust:
 
     @property
     def slope(self) -> float:
-        """NaN while there are too few payments, and where nothing that was foretold varies."""
+        """Slope of what was seen, NaN where nothing that was foretold varies."""
         foretold, common = float(self._products[0, 0]), float(self._products[0, 1])
-        return common / foretold if foretold > 0.0 and self._freedom >= LEAST else math.nan
+        return common / foretold if foretold > 0.0 else math.nan
 
     @property
     def error(self) -> float:
-        """Standard error of the slope; NaN where there is none."""
+        """Standard error of the slope; NaN where there is none, or too little was seen for one."""
         foretold, common, paid = (float(self._products[i, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
-        if math.isnan(self.slope):
+        if math.isnan(self.slope) or self._freedom <= 1.0:
             return math.nan
         return math.sqrt(max(0.0, paid - common * common / foretold) / (foretold * (self._freedom - 1.0)))
 
     @property
     def weight(self) -> float:
-        """Share of trust, from 0, with a slope of a standard error or less or none, to 1."""
-        slope = self.slope
-        return 0.0 if math.isnan(slope) else min(1.0, max(0.0, (slope - self.error) / self.full))
+        """Share of trust, from 0 to 1: the slope less a standard error, by what was seen and what was believed before it.
+
+        Nothing, where no payments have been seen that differ.
+        """
+        if self._freedom == 0.0:
+            return 0.0
+        low = self.slope - self.error
+        seen = 0.0 if math.isnan(low) else self._freedom / (self._freedom + PRIOR)
+        believed = 1.0 if seen == 0.0 else seen * max(-1.0, low) + (1.0 - seen)  # few payments may have any slope
+        return min(1.0, max(0.0, believed / self.full))
 
     def state_dict(self) -> dict[str, Any]:
         """A number and a tensor."""
