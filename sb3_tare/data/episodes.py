@@ -111,6 +111,15 @@ class Episodes:
         )
 
 
+def edges(environments: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each piece is the first of its environment, and whether it is the last, ``[E]`` each.
+
+    :param environments: ``[E]``, where each piece comes from, those of one environment one behind the other
+    """
+    changes, edge = environments[1:] != environments[:-1], torch.ones(1, dtype=torch.bool)
+    return torch.cat([edge, changes]), torch.cat([changes, edge])
+
+
 class Selection(NamedTuple):
     """Some of a rollout's pieces."""
 

@@ -47,12 +47,8 @@ class TotalsFit:
         self.fits = Decomposition(self._in_units, parameters, settings)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
-    def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> Tensor | None:
-        """Note the share of the variance of new totals that the reward explains before it is fitted to them.
-
-        :return: the totals ``[E]`` that it foresees; None before its first fit
-        """
-        predicted = None
+    def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
+        """Note the share of the variance of new totals that the reward explains before it is fitted to them."""
         if self.fits.unit > 0.0:
             with torch.no_grad():
                 predicted = self.fits.predicted_totals(finished, float(self.reward.action_cost))
@@ -60,7 +56,6 @@ class TotalsFit:
         if len(self._judged) >= JUDGED_EPISODES:
             metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
             self._judged = self._judged[:0]
-        return predicted
 
     def solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
         """Add episodes, which are compared among each other, to what the cost of actions is solved from, and solve it."""

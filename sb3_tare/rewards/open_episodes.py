@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.data.episodes import End, Episodes, edges
 from sb3_tare.utils.checks import check_count
 from sb3_tare.utils.nested import Observations, concatenated, map_tensors, take
 
@@ -138,8 +138,7 @@ class OpenEpisodes:
         whole, owners = pieces.select(order).joined()
         seen_from_start = whole.first_times == 0
         seen_from_start[owners[order < n_open]] = True
-        is_last = torch.ones(len(whole.lengths), dtype=torch.bool)
-        is_last[:-1] = whole.environments[1:] != whole.environments[:-1]
+        _, is_last = edges(whole.environments)
         kept = torch.nonzero(seen_from_start).flatten()
         return self._split(whole.select(kept), is_last[kept])
 

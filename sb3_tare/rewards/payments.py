@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.data.episodes import End, Episodes, edges
 
 
 class Payments:
@@ -60,14 +60,12 @@ class Payments:
 
     def _before(self, episodes: Episodes, environments: Tensor) -> Tensor:
         """Foretold ``[E]`` since the last payment before each piece: zero where an episode begins, NaN where nobody knows."""
-        is_known = self._has_seen[environments]
-        is_known[1:] &= environments[1:] != environments[:-1]
-        carried = torch.where(is_known, self._carried[environments], math.nan)
+        is_first, _ = edges(environments)
+        carried = torch.where(is_first & self._has_seen[environments], self._carried[environments], math.nan)
         return torch.where(episodes.first_times == 0, 0.0, carried)
 
     def _carry_on(self, left: Tensor, environments: Tensor) -> None:
         """Keep what the last piece of each environment has left, ``[E]``, if that is known."""
-        is_last = torch.ones(len(environments), dtype=torch.bool)
-        is_last[:-1] = environments[1:] != environments[:-1]
+        _, is_last = edges(environments)
         self._carried[environments[is_last]] = left[is_last].nan_to_num(0.0)
         self._has_seen[environments[is_last]] = ~left[is_last].isnan()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.data.episodes import End, Episodes, edges
 from sb3_tare.utils.checks import check_count, check_number
 
 MIN_VARIATION = 1e-6
@@ -69,13 +69,10 @@ class RunningScale:
 
     def _carried_on(self, rewards: Tensor, episodes: Episodes, environments: Tensor) -> Tensor:
         """Discounted returns ``[n]``; an environment's first piece goes on from the last of the rollout before."""
-        is_first = torch.ones(len(episodes), dtype=torch.bool)
-        is_first[1:] = environments[1:] != environments[:-1]
+        is_first, is_last = edges(environments)
         carried = torch.where(is_first & (episodes.first_times > 0), self._returns[environments], 0.0)
         decay = self.discount ** (episodes.offsets + 1).double()
         returns = past_discounted_sum(rewards, episodes, self.discount) + decay * carried[episodes.pieces]
-        is_last = torch.ones(len(episodes), dtype=torch.bool)
-        is_last[:-1] = is_first[1:]
         last_rows = episodes.begins + episodes.lengths - 1
         left = torch.where(episodes.ends == int(End.CUT), returns[last_rows], 0.0)
         self._returns[environments[is_last]] = left[is_last]

@@ -71,8 +71,8 @@ class Trust:
         if self._freedom == 0.0:
             return 0.0
         low = self.slope - self.error
-        seen = 0.0 if math.isnan(low) else self._freedom / (self._freedom + PRIOR)
-        believed = 1.0 if seen == 0.0 else seen * max(-1.0, low) + (1.0 - seen)  # few payments may have any slope
+        seen = self._freedom / (self._freedom + PRIOR)
+        believed = 1.0 if math.isnan(low) else seen * max(-1.0, low) + (1.0 - seen)  # few payments may have any slope
         return min(1.0, max(0.0, believed / self.full))
 
     def state_dict(self) -> dict[str, Any]:
