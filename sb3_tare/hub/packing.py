@@ -24,7 +24,7 @@ from sb3_tare.hub.naming import CARD, CONFIG, PICTURE, RESULTS, check_repo_id, m
 from sb3_tare.hub.zoo_files import write_zoo_files
 from sb3_tare.utils.checks import check_count
 from sb3_tare.utils.files import reward_path, write_json, write_text
-from sb3_tare.utils.generators import generator_states, restore_generators
+from sb3_tare.utils.generators import undisturbed_generators
 from sb3_tare.utils.numbered import written_in
 from sb3_tare.utils.vec_normalize import OF_THE_HUB, find_statistics
 
@@ -126,10 +126,7 @@ def _save(model: Any, file: Path, learner: RewardLearner | None, vec_normalize: 
 @contextmanager
 def _seeded(env: VecEnv, seed: int) -> Iterator[None]:
     """Let episodes be those of a seed, and training go on as if there had been none."""
-    states = generator_states()
-    set_random_seed(seed)
-    env.seed(seed)
-    try:
+    with undisturbed_generators():
+        set_random_seed(seed)
+        env.seed(seed)
         yield
-    finally:
-        restore_generators(states)

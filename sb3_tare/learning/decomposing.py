@@ -25,8 +25,8 @@ from sb3_tare.settings.groups import DecompositionSettings
 from sb3_tare.utils.nested import Observations, on_cpu
 
 TRUSTED_SLOPE = 0.5
-"""Slope of payments on what was foretold of them that a reward needs to be paid alone: for half of what it foretells, half was
-paid. Chosen on the tasks of ``examples/results/safety``."""
+"""Slope of payments on what was foretold of them that a reward needs to be paid alone: half of what it foretells is paid.
+Chosen on the tasks of ``examples/results/safety``."""
 PAID_CLIP = 10.0
 """Size at which scaled rewards are clipped before the policy is trained on them, as by ``VecNormalize``."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,3 +28,13 @@ def restore_generators(states: dict[str, Any]) -> None:
     torch.set_rng_state(torch.from_numpy(states["torch"]))
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([torch.from_numpy(state) for state in states["cuda"]])
+
+
+@contextmanager
+def undisturbed_generators() -> Iterator[None]:
+    """Put the global random generators back in the end."""
+    states = generator_states()
+    try:
+        yield
+    finally:
+        restore_generators(states)

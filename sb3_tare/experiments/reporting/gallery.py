@@ -22,7 +22,7 @@ from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
 from sb3_tare.experiments.reporting import page, pictures, plots
 from sb3_tare.experiments.reporting.pictures import Picture
-from sb3_tare.experiments.running.training import undisturbed_generators
+from sb3_tare.utils.generators import undisturbed_generators
 from sb3_tare.utils.vec_normalize import find_statistics
 
 EPISODES = 5

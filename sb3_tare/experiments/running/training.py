@@ -6,8 +6,7 @@ put back after each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -25,7 +24,7 @@ from sb3_tare.experiments.running.checkpoints import Checkpointing, Checkpoints,
 from sb3_tare.experiments.running.jobs import Job
 from sb3_tare.experiments.running.measures import MEASURES, Measure
 from sb3_tare.experiments.running.provenance import Making, versions
-from sb3_tare.utils.generators import generator_states, restore_generators
+from sb3_tare.utils.generators import undisturbed_generators
 
 EVALUATION_SEED = 1_000_000
 """Added to a job's seed for its evaluations' environment."""
@@ -178,13 +177,3 @@ class Evaluations(BaseCallback):
             return measure(self.model, self.env)
         finally:
             self.env.norm_reward = False
-
-
-@contextmanager
-def undisturbed_generators() -> Iterator[None]:
-    """Put the global random generators back in the end."""
-    states = generator_states()
-    try:
-        yield
-    finally:
-        restore_generators(states)
