@@ -14,6 +14,7 @@ from toys import BOX, IMPLICIT, OBSERVATION, SMALL, Toy, tare, vec_env
 from sb3_tare import LearnedReward
 from sb3_tare.analysis import Episode, agreement, importance_bars, importances, observation_names, watch
 from sb3_tare.analysis.figures import N_BARS
+from sb3_tare.analysis.importance import InexplicableError
 from sb3_tare.analysis.trajectories import Trajectories
 
 WEIGHTS = torch.tensor([3.0, 0.0, -1.0], dtype=torch.float64)
@@ -136,7 +137,7 @@ def test_equal_seeds_give_equal_numbers():
     ],
 )
 def test_what_cannot_be_explained_is_refused(reward, told):
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(InexplicableError, match=told):
         importances(reward, steps_of())
 
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, 
 from sb3_tare.algorithms.owner import OwnsRewardLearner
 from sb3_tare.awr.awr import AWR
 from sb3_tare.learning.saved import holds_learner
-from sb3_tare.utils.generators import generator_states, restore_generators
+from sb3_tare.utils.generators import undisturbed_generators
 from sb3_tare.utils.numbered import written_in
 from sb3_tare.utils.vec_normalize import find_statistics
 
@@ -29,6 +29,7 @@ TELLING: dict[type[BaseAlgorithm], Iterable[str]] = {PPO: ("clip_range", "n_epoc
 """Attributes by which the file of an algorithm is known, as SB3's own files do not tell it."""
 
 
+@undisturbed_generators()
 def carried_over(
     source: Any, target_class: type[Algorithm], env: Environment | None, device: torch.device | str | None, **arguments: Any
 ) -> Algorithm:
@@ -41,7 +42,6 @@ def carried_over(
     :param arguments: of ``target_class`` alone
     :raises ValueError: if ``env`` has other spaces
     """
-    states = generator_states()
     env = source.get_env() if env is None else BaseAlgorithm._wrap_env(env, source.verbose)
     if env is not None:
         check_for_correct_spaces(env, source.observation_space, source.action_space)
@@ -56,7 +56,6 @@ def carried_over(
         recursive_getattr(target, name).load_state_dict(deepcopy(recursive_getattr(source, name).state_dict()))
     if target.use_sde:
         target.policy.reset_noise()
-    restore_generators(states)
     return target
 
 

@@ -19,7 +19,7 @@ from sb3_tare.analysis.correlating import FEWEST_EPISODES, correlations, scales
 from sb3_tare.analysis.drawing import write_figure
 from sb3_tare.analysis.figures import agreement, histogram, importance_bars, timeline
 from sb3_tare.analysis.headless import choose_backend
-from sb3_tare.analysis.importance import importances, why_not_explained
+from sb3_tare.analysis.importance import InexplicableError, importances
 from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
 from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
@@ -131,12 +131,12 @@ def _write(
 
 def _explain(recording: Recording, env: VecEnv, arguments: argparse.Namespace, say: Callable[[object], None]) -> None:
     """Write what the reward looks at."""
-    problem = why_not_explained(recording.reward, recording.steps)
-    if problem is not None:
-        say(f"there is no picture of importances ({problem})")
-        return
     names = observation_names(env.get_attr("unwrapped")[0], env.observation_space)
-    measured = importances(recording.reward, recording.steps, names, seed=arguments.seed)
+    try:
+        measured = importances(recording.reward, recording.steps, names, seed=arguments.seed)
+    except InexplicableError as error:
+        say(f"there is no picture of importances ({error})")
+        return
     write_figure(arguments.out / "importance.png", importance_bars(measured, arguments.env), dpi=DPI)
     say(arguments.out / "importance.png")
 

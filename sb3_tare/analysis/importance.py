@@ -28,6 +28,10 @@ SHUFFLES = 5
 """Shuffles of each entry whose importances are averaged."""
 
 
+class InexplicableError(ValueError):
+    """Nothing can be said of what a learned reward looks at."""
+
+
 def importances(
     reward: LearnedReward, steps: Trajectories, names: Sequence[str] = (), n_shuffles: int = SHUFFLES, seed: int = 0
 ) -> dict[str, float]:
@@ -44,17 +48,18 @@ def importances(
     :param seed: of the shuffles
     :return: shares of the learned reward's variance by name: of the observation's entries, ``"action 0"`` and so on, and
         ``"extrinsic reward"``; one of several, a ``Discrete``, is a single entry
-    :raises ValueError: if observations or actions are neither vectors nor one of several, the learned rewards of the steps do
-        not vary, or there is another number of names
+    :raises InexplicableError: if observations or actions are neither vectors nor one of several, or the learned rewards of
+        the steps do not vary
+    :raises ValueError: if there is another number of names
     """
-    problem = why_not_explained(reward, steps)
-    if problem is not None:
-        raise ValueError(problem)
+    _check_spaces(reward)
     # All shuffles at once: a network that goes through episodes step by step takes hardly longer for more of them.
     many = _repeated(steps, n_shuffles)
     n, generator = len(steps.rewards), torch.Generator().manual_seed(seed)
     rows = torch.cat([torch.randperm(n, generator=generator) for _ in range(n_shuffles)])
     original = learned_rewards(reward, many).double()
+    if original.max() == original.min():
+        raise InexplicableError("the learned reward is the same at all steps")
     variance = original[:n].var(correction=0)
     return {
         name: float((learned_rewards(reward, shuffled).double() - original).square().mean() / (2.0 * variance))
@@ -62,13 +67,12 @@ def importances(
     }
 
 
-def why_not_explained(reward: LearnedReward, steps: Trajectories) -> str | None:
-    """Why nothing can be said of what a learned reward looks at, or None if it can."""
+def _check_spaces(reward: LearnedReward) -> None:
     for kind, space in (("observations", reward.observation_space), ("actions", reward.action_space)):
         if not (isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and len(space.shape) == 1)):
-            return f"importances are of a Box of one dimension, entry by entry, or a Discrete, and {kind} are of {space}"
-    learned = learned_rewards(reward, steps)
-    return "the learned reward is the same at all steps" if learned.max() == learned.min() else None
+            raise InexplicableError(
+                f"importances are of a Box of one dimension, entry by entry, or a Discrete, and {kind} are of {space}"
+            )
 
 
 def _repeated(steps: Trajectories, times: int) -> Trajectories:

@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import set_random_seed
 from sb3_tare.analysis.correlating import pearson, true_rewards
 from sb3_tare.analysis.figures import agreement, importance_bars, shown_of, timeline
 from sb3_tare.analysis.headless import choose_backend
-from sb3_tare.analysis.importance import importances, why_not_explained
+from sb3_tare.analysis.importance import InexplicableError, importances
 from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
 from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
@@ -90,11 +90,11 @@ def _can_be_filmed(env_id: str) -> bool:
 def _exhibit(name: str, kept: Kept, film: bool) -> tuple[list[Picture], list[str]]:
     """Pictures of one learned reward, and notes on those that there cannot be."""
     episode, recording, names = _recorded(kept, film)
-    problem = why_not_explained(recording.reward, recording.steps)
     shown = [_timeline(f"{name}_timeline", kept, episode), _agreement(f"{name}_agreement", kept, recording.episodes())]
-    if problem is not None:
-        return shown, [f"There is no picture of importances: {problem}."]
-    measured = importances(recording.reward, recording.steps, names, SHUFFLES, SEED)
+    try:
+        measured = importances(recording.reward, recording.steps, names, SHUFFLES, SEED)
+    except InexplicableError as error:
+        return shown, [f"There is no picture of importances: {error}."]
     return [*shown, _importance(f"{name}_importance", kept, measured)], []
 
 

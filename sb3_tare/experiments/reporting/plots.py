@@ -53,17 +53,10 @@ def intervals(estimates: Mapping[str, Estimate], xlabel: str, styles: Styles, ma
     """A row for each variant: its value, its interval if it has one, and a vertical line at ``mark``."""
     figure = Figure(figsize=(5.2, 0.9 + 0.38 * len(estimates)), layout="constrained")
     ax = figure.subplots()
-    for row, (name, (value, bounds)) in enumerate(estimates.items()):
-        colour = styles[name]["color"]
-        if bounds is not None:
-            ax.barh(row, bounds[1, 0] - bounds[0, 0], left=bounds[0, 0], height=0.5, color=colour, alpha=0.35, linewidth=0)
-        ax.plot(value[0], row, marker="D", markersize=5, color=colour)
-    ax.axvline(mark, color="0.4", linewidth=0.8, linestyle=":")
-    ax.set_yticks(range(len(estimates)), list(estimates))
-    ax.set_ylim(len(estimates) - 0.5, -0.5)
+    for row, (name, estimate) in enumerate(estimates.items()):
+        _interval(ax, row, estimate, styles[name])
+    _rows(ax, list(estimates), xlabel, mark)
     ax.margins(x=0.06)
-    ax.set_xlabel(xlabel)
-    ax.grid(axis="x", alpha=0.25)
     return figure
 
 
@@ -76,18 +69,11 @@ def forest(rows: Mapping[str, Mapping[str, Estimate]], xlabel: str, styles: Styl
     for row, by_name in rows.items():
         ax.text(0.02, len(labels), row, weight="bold", va="center", fontsize=9)
         labels.append("")
-        for name, (value, bounds) in by_name.items():
-            style = styles[name]["color"]
-            if bounds is not None:
-                ax.plot(bounds[:, 0], [len(labels)] * 2, color=style, alpha=0.4, linewidth=7, solid_capstyle="butt")
-            ax.plot(value[0], len(labels), marker="D", markersize=5, color=style, clip_on=False)
+        for name, estimate in by_name.items():
+            _interval(ax, len(labels), estimate, styles[name])
             labels.append(name)
-    ax.axvline(0.5, color="0.4", linewidth=0.8, linestyle=":")
-    ax.set_yticks([index for index, label in enumerate(labels) if label], filter(None, labels))
-    ax.set_ylim(len(labels) - 0.5, -0.5)
+    _rows(ax, labels, xlabel, mark=0.5)
     ax.set_xlim(0.0, 1.0)
-    ax.set_xlabel(xlabel)
-    ax.grid(axis="x", alpha=0.25)
     return figure
 
 
@@ -114,3 +100,21 @@ def _draw(ax: Axes, name: str, curve: Curve, style: Mapping[str, Any]) -> None:
     ax.plot(steps, value, label=name, linewidth=1.6, **style)
     if bounds is not None:
         ax.fill_between(steps, bounds[0], bounds[1], color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _interval(ax: Axes, row: int, estimate: Estimate, style: Mapping[str, Any]) -> None:
+    """A value, and its interval if it has one."""
+    value, bounds = estimate
+    colour = style["color"]
+    if bounds is not None:
+        ax.plot(bounds[:, 0], [row, row], color=colour, alpha=0.4, linewidth=7, solid_capstyle="butt")
+    ax.plot(value[0], row, marker="D", markersize=5, color=colour, clip_on=False)
+
+
+def _rows(ax: Axes, labels: list[str], xlabel: str, mark: float) -> None:
+    """Names of rows, from the top down; those without one have no tick."""
+    ax.axvline(mark, color="0.4", linewidth=0.8, linestyle=":")
+    ax.set_yticks([row for row, label in enumerate(labels) if label], [label for label in labels if label])
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="x", alpha=0.25)
