@@ -137,9 +137,10 @@ class PathDecomposer(Decomposer):
         rows = replay_memory.paths().rows
         if self.model.extractor is None and (collects or int(self.reward.moments.count) == 0):
             newest = replay_memory.paths(replay_memory.n_new).rows if collects else rows
-            states = at_rows(self.memory.states, newest, CHUNK)
-            assert isinstance(states, Tensor)
-            self.reward.moments.update(states)
+            for first in range(0, len(newest), CHUNK):
+                states = self.memory.states(newest[first : first + CHUNK])
+                assert isinstance(states, Tensor)
+                self.reward.moments.update(states)
         # Data that somebody else collected do not grow: each fit that is asked for is due.
         self._fit(finished, replay_memory.n_new if collects else self.fit_every, metrics)
         cost = float(self.reward.action_cost)
