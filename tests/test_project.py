@@ -75,6 +75,21 @@ def test_the_readme_says_what_was_reached_in_a_million_steps():
     assert "reached {}, {} and {}, of one seed".format(*dense) in readme
 
 
+def test_the_readme_says_on_how_many_small_tasks_the_guard_held():
+    with (ROOT / "examples/results/safety/table.csv").open(newline="") as file:
+        rows = {(row["environment"], row["variant"]): row for row in csv.DictReader(file)}
+
+    def returns(task: str, variant: str) -> list[float]:
+        return [float(each) for each in rows[task, variant]["training_by_seed"].split()]
+
+    tasks = {task for task, _ in rows}
+    behind = [task for task in tasks if max(returns(task, "tare_trial")) < min(returns(task, "ppo"))]
+    assert (len(tasks), len(behind)) == (10, 2)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert "on [ten small tasks](examples/results/safety)" in readme
+    assert "its guard kept it level with PPO on eight, and on two it fell behind" in readme
+
+
 def test_what_is_said_of_the_chain_is_what_its_results_say():
     with (ROOT / "examples/results/figure4/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
