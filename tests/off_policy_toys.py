@@ -7,7 +7,7 @@ from gymnasium import spaces
 from sb3_contrib import QRDQN, TQC, CrossQ
 from stable_baselines3 import DDPG, DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from toys import BOX, OBSERVATION, Toy, draw, vec_env
+from toys import BOX, OBSERVATION, Toy, Watch, draw, vec_env
 
 CONTINUOUS: tuple[type[BaseAlgorithm], ...] = (SAC, TD3, DDPG, TQC, CrossQ)
 DISCRETE: tuple[type[BaseAlgorithm], ...] = (DQN, QRDQN)
@@ -64,3 +64,28 @@ def rewards_of(model: Any) -> np.ndarray:
     """Rewards in the replay buffer, ``[rows, n_envs]``."""
     buffer = model.replay_buffer
     return buffer.rewards[: buffer.size()]
+
+
+class Ended(Watch):
+    """Notes length and total of each episode that ended."""
+
+    def __init__(self):
+        super().__init__(step=self.note)
+        self.episodes = []
+
+    def note(self, watch):
+        infos = watch.locals["infos"]
+        self.episodes += [(info["episode"]["l"], round(info["episode"]["r"], 3)) for info in infos if "episode" in info]
+
+
+def in_memory(learner):
+    memory = learner.trainer.memory
+    return [(length, round(total, 3)) for length, total in zip(memory.lengths.tolist(), memory.totals.tolist(), strict=True)]
+
+
+def close(ours, theirs):
+    return np.allclose(np.array(ours, dtype=float), np.array(theirs, dtype=float), atol=2e-3)
+
+
+def trained(callbacks, steps=STEPS, env=None, **kwargs):
+    return tiny(SAC, env or seen(dense=False), learning_starts=10_000, **kwargs).learn(steps, callback=callbacks)

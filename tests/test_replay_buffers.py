@@ -3,41 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from off_policy_toys import DICT, FAST, STEPS, rewards_of, seen, tiny
+from off_policy_toys import DICT, FAST, STEPS, Ended, close, in_memory, rewards_of, seen, tiny, trained
 from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import DQN, SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.vec_env import VecNormalize
-from toys import Watch
 
 from sb3_tare import LearnedDictReplayBuffer, LearnedNStepReplayBuffer, LearnedReplayBuffer, RewardLearner
 from sb3_tare.hosts.replay_buffers import take_over
-
-
-class Ended(Watch):
-    """Notes length and total of each episode that ended."""
-
-    def __init__(self):
-        super().__init__(step=self.note)
-        self.episodes = []
-
-    def note(self, watch):
-        infos = watch.locals["infos"]
-        self.episodes += [(info["episode"]["l"], round(info["episode"]["r"], 3)) for info in infos if "episode" in info]
-
-
-def in_memory(learner):
-    memory = learner.trainer.memory
-    return [(length, round(total, 3)) for length, total in zip(memory.lengths.tolist(), memory.totals.tolist(), strict=True)]
-
-
-def close(ours, theirs):
-    return np.allclose(np.array(ours, dtype=float), np.array(theirs, dtype=float), atol=2e-3)
-
-
-def trained(callbacks, steps=STEPS, env=None, **kwargs):
-    return tiny(SAC, env or seen(dense=False), learning_starts=10_000, **kwargs).learn(steps, callback=callbacks)
 
 
 # Paid rewards

@@ -48,13 +48,18 @@ class ReplayMemory:
 
     @property
     def n_written(self) -> int:
-        """Steps of each environment that the buffer has ever been given."""
+        """Steps of each environment that the buffer has ever been given, in its :attr:`generation`."""
         return self._host.buffer.n_written
+
+    @property
+    def generation(self) -> int:
+        """Number that another one takes the place of when the buffer's rows are others."""
+        return self._host.buffer.generation
 
     def update(self) -> None:
         """Let episodes that have ended enter, and those leave whose first steps were overwritten."""
         buffer = self._host.buffer
-        if buffer is not self._buffer or buffer.n_written < self._ring.n_seen:
+        if buffer is not self._buffer or buffer.generation != self._generation:
             self._follow(buffer)
         rows = self._ring.unseen(buffer.n_written)
         ended = buffer.dones[rows % buffer.buffer_size].astype(bool)
@@ -93,6 +98,7 @@ class ReplayMemory:
 
     def _follow(self, buffer: PaysLearnedRewards) -> None:
         self._buffer = buffer
+        self._generation = buffer.generation
         self._ring = RingEpisodes(buffer.buffer_size, buffer.n_envs)
         self.lengths = self._ring.lengths
         self.totals = torch.zeros(0, dtype=torch.float64)

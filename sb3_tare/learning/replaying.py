@@ -49,14 +49,15 @@ class ReplayTrainer:
         self.decomposer = TotalsFit(settings.decomposition, host, self.reward_model, self.generator)
         self.memory = ReplayMemory(host, self.decomposer.reward)
         self._n_learned = 0
+        self._generation = self.memory.generation
         self._n_uncompared = 0
         self._owed = 0.0
         self._has_warned = False
 
     def learn(self) -> bool:
         """Learn from the episodes that have ended; return whether there were any."""
-        if self.memory.n_written < self._n_learned:  # another buffer
-            self._n_learned = 0
+        if self.memory.n_written < self._n_learned or self.memory.generation != self._generation:  # other rows
+            self._n_learned, self._generation = 0, self.memory.generation
         self.memory.update()
         new = self.memory.since(self._n_learned)
         if not len(new):
@@ -101,6 +102,7 @@ class ReplayTrainer:
             "generator": self.generator.get_state(),
             "totals": self.decomposer.state_dict(),
             "n_learned": self._n_learned,
+            "generation": self._generation,
             "n_uncompared": self._n_uncompared,
             "owed": self._owed,
         }
@@ -114,6 +116,7 @@ class ReplayTrainer:
         self.generator.set_state(state["generator"].cpu())
         self.decomposer.load_state_dict(state["totals"])
         self._n_learned, self._n_uncompared, self._owed = state["n_learned"], state["n_uncompared"], state["owed"]
+        self._generation = state.get("generation", self.memory.generation)  # files from when buffers had none have none
 
     def _rewards(self, states: Observations, actions: Tensor) -> Tensor:
         return self.decomposer.reward.of_steps(self.reward_model.features(states), actions)
