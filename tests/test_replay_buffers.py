@@ -13,7 +13,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_tare import LearnedDictReplayBuffer, LearnedNStepReplayBuffer, LearnedReplayBuffer, RewardLearner
 from sb3_tare.hosts.replay_buffers import take_over
 
-
 # Paid rewards
 
 

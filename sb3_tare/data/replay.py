@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def begun_rows(buffer: Any, rows: NDArray[np.int64], n_written: int) -> NDArray[
     """Whether each of ``rows`` ``[T]`` does not go on from the one before, ``[T, n_envs]``.
 
     An episode that was broken off, by ``reset`` at the start of ``learn()``, is known by the observation that follows it in
-    the buffer, which is not its own next one.
+    the buffer, which is not its own next one, or by a seam that a buffer which pays learned rewards was told of.
 
     :param buffer: a replay buffer of SB3 that keeps next observations
     :param rows: one behind the other, of all that were ever written
@@ -33,7 +34,30 @@ def begun_rows(buffer: Any, rows: NDArray[np.int64], n_written: int) -> NDArray[
     begun = np.concatenate(blocks) if blocks else np.zeros((0, buffer.n_envs), dtype=bool)
     if len(rows) and rows[0] in (0, n_written - buffer.buffer_size):
         begun[0] = False  # the row before it was never there, or is overwritten
+    for place, begins in _seams(buffer, rows):
+        begun[place] = begins
     return begun
+
+
+def lost_rows(buffer: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether ``rows`` ``[T]`` begin amid an episode whose steps before never entered the buffer, ``[T, n_envs]``.
+
+    :param buffer: a replay buffer of SB3; only one that pays learned rewards is told of such seams
+    :param rows: one behind the other, of all that were ever written
+    """
+    lost = np.zeros((len(rows), buffer.n_envs), dtype=bool)
+    for place, begins in _seams(buffer, rows):
+        lost[place] = ~begins
+    return lost
+
+
+def _seams(buffer: Any, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Places of seams among ``rows``, with whether an episode begins there, ``[n_envs]``."""
+    first = rows[0] if len(rows) else 0
+    for row, begins in getattr(buffer, "seams", {}).items():
+        place = int(row - first) % buffer.buffer_size
+        if place < len(rows):
+            yield place, begins
 
 
 def _differ(buffer: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

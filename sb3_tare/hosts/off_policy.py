@@ -19,6 +19,7 @@ from torch import Tensor
 from sb3_tare.data.recorder import undistorted_rewards
 from sb3_tare.hosts.host import AnyHost
 from sb3_tare.hosts.replay_buffers import Payer, PaysLearnedRewards, take_over
+from sb3_tare.hosts.seams import Seams
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.checks import LOWER_RATES, at_step, check_device, check_finite
 from sb3_tare.utils.extractors import acting_extractor
@@ -58,6 +59,7 @@ class OffPolicyHost(AnyHost[None]):
         super().__init__(model, policy_features, chunk_rows)
         self.episode_ended = True
         """Whether an episode may have ended since somebody has put this to False"""
+        self._seams = Seams(model)
         self._undistorted: deque[tuple[int, list[float]]] = deque(maxlen=REMEMBERED)
 
     @property
@@ -90,6 +92,17 @@ class OffPolicyHost(AnyHost[None]):
             )
         take_over(self.model.replay_buffer)
 
+    def start_training(self, was_reset: bool) -> None:
+        """Find out whether the environments are where the last row of the buffer left them.
+
+        :param was_reset: whether they are known to have been reset
+        """
+        self._seams.start(self.buffer, was_reset)
+
+    def end_training(self) -> None:
+        """Note where the environments are."""
+        self._seams.end()
+
     def begin(self) -> None:
         """Start a rollout.
 
@@ -113,6 +126,7 @@ class OffPolicyHost(AnyHost[None]):
             self.episode_ended = True
             observation = step["infos"][index].get("terminal_observation", 0.0)
             check_finite(observation, "terminal observation", place=lambda *_, index=index: place(index))
+        self._seams.note(self.buffer, step)
         self._undistorted.append((self.buffer.n_written, undistorted_rewards(step["infos"], len(step["dones"]))))
 
     def record(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +36,10 @@ class PaysLearnedRewards(ReplayBuffer):
     """Steps of each environment that were ever added, in this generation"""
     generation: int = 0
     """Times that the rows were counted anew, since something else than :meth:`add` had filled or emptied the buffer"""
+    seam: NDArray[np.bool_] | None = None
+    """``[n_envs]`` of a seam before the row that is added next; no part of a pickle or a copy"""
+    seams: Mapping[int, NDArray[np.bool_]] = MappingProxyType({})
+    """Rows of the ring that do not go on from the row before; of each, ``[n_envs]``, where a whole episode begins with it"""
 
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Add a step of each environment; arguments are those of SB3.
@@ -43,6 +48,7 @@ class PaysLearnedRewards(ReplayBuffer):
         """
         self.payer = None  # a training that was interrupted has left it behind
         self.recount()
+        place = self.pos
         super().add(*args, **kwargs)
         if self.pos != (self.n_written + 1) % self.buffer_size:
             raise RuntimeError(
@@ -50,6 +56,9 @@ class PaysLearnedRewards(ReplayBuffer):
                 "episodes are read from row after row: let it store each step once, and change steps as they are sampled"
             )
         self.n_written += 1
+        if self.seam is not None or place in self.seams:
+            kept = {row: begins for row, begins in self.seams.items() if row != place}
+            self.seams, self.seam = kept if self.seam is None else {**kept, place: self.seam}, None
 
     def reset(self) -> None:
         """Forget all steps."""
@@ -60,7 +69,7 @@ class PaysLearnedRewards(ReplayBuffer):
         """Begin another generation where the buffer is not as :meth:`add` has left it, so that its rows may be others."""
         if self.pos == self.n_written % self.buffer_size and self.full == (self.n_written >= self.buffer_size):
             return
-        self.n_written = rows_written(self)
+        self.n_written, self.seams = rows_written(self), {}
         self.generation += 1
 
     def observations_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64], env: VecNormalize | None = None) -> Any:
@@ -103,7 +112,7 @@ class PaysLearnedRewards(ReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         assert isinstance(state, dict)
-        return {name: value for name, value in state.items() if name != "payer"}
+        return {name: value for name, value in state.items() if name not in ("payer", "seam")}
 
 
 class LearnedReplayBuffer(PaysLearnedRewards, ReplayBuffer):
@@ -149,8 +158,8 @@ def take_over(buffer: Any) -> PaysLearnedRewards:
     if not isinstance(buffer, PaysLearnedRewards):
         if type(buffer) not in KINDS:
             raise ValueError(
-                f"a RewardLearner cannot pay learned rewards from a {name}: let it inherit from LearnedReplayBuffer first, and "
-                "from its own base second"
+                f"a RewardLearner cannot pay learned rewards from a {name}: let it inherit from LearnedReplayBuffer first, "
+                "and from its own base second"
             )
         buffer.__class__ = KINDS[type(buffer)]
     buffer.recount()

@@ -188,6 +188,7 @@ class RewardLearner(BaseCallback):
         if self._suspended is not None:  # an interrupted run left it behind
             self._suspended.close()
             self._suspended = None
+        self._attached.host.start_training(self.locals.get("reset_num_timesteps", False))
         # An algorithm that owns its learner has what is learned in its own file.
         self._savers = None if hasattr(self.model, "reward_learner") else Savers(self.locals["callback"])
         self._tell()
@@ -247,6 +248,7 @@ class RewardLearner(BaseCallback):
         for model in () if self._savers is None else self._savers.to_come(self.model.get_env()):
             self._save_for(model)
         self._savers = None
+        self._attached.host.end_training()
         self.locals, self.globals = {}, {}  # an algorithm that owns its learner would keep all of them
 
     def _resume(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sb3_tare.data.replay import begun_rows
+from sb3_tare.data.replay import begun_rows, lost_rows
 from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -25,7 +25,8 @@ Places = NDArray[np.int64]
 class ReplayMemory:
     """The whole episodes of a replay buffer, without a copy of their steps.
 
-    An episode ends where the environment says so. One that was broken off is left out.
+    An episode ends where the environment says so. One that was broken off is left out, and so is one of which steps are
+    missing.
 
     :param host: the algorithm with the buffer
     :param reward: knows which actions are executed
@@ -63,7 +64,8 @@ class ReplayMemory:
             self._follow(buffer)
         rows = self._ring.unseen(buffer.n_written)
         ended = buffer.dones[rows % buffer.buffer_size].astype(bool)
-        still = self._ring.extend(buffer.n_written, ended, begun_rows(buffer, rows, buffer.n_written))
+        begun, lost = begun_rows(buffer, rows, buffer.n_written), lost_rows(buffer, rows)
+        still = self._ring.extend(buffer.n_written, ended, begun, lost)
         self.lengths = self._ring.lengths
         entered = torch.arange(int(still.sum()), len(self))
         self.totals = torch.cat([self.totals[still], self._sums(entered, self._rewards)])

@@ -49,17 +49,19 @@ class RingEpisodes:
         """
         return np.arange(max(self.n_seen, n_written - self.n_rows), n_written)
 
-    def extend(self, n_written: int, ended: NDArray[np.bool_], begun: NDArray[np.bool_]) -> Tensor:
+    def extend(self, n_written: int, ended: NDArray[np.bool_], begun: NDArray[np.bool_], lost: NDArray[np.bool_]) -> Tensor:
         """Look at the :meth:`unseen` rows, and return which of the old episodes ``[E]`` are still whole.
 
         :param n_written: rows that were ever written
         :param ended: ``[T, n_envs]`` True where the row is the last of its episode
         :param begun: ``[T, n_envs]`` True where the row does not go on from the one before
+        :param lost: ``[T, n_envs]`` True where the row is amid an episode whose steps before are not in the ring
         """
         rows = self.unseen(n_written)
         if len(rows) and rows[0] > self.n_seen:  # rows were overwritten before anybody looked
             self._open[:] = UNKNOWN
-        found = [self._episodes_of(column, rows, ended[:, column], begun[:, column]) for column in range(len(self._open))]
+        marks = (each.T for each in (ended, begun, lost))
+        found = [self._episodes_of(column, rows, *each) for column, each in enumerate(zip(*marks, strict=True))]
         begins, columns, lengths = (torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True))
         order = torch.from_numpy(np.lexsort((columns.numpy(), (begins + lengths).numpy())))
         self.n_seen = n_written
@@ -86,13 +88,20 @@ class RingEpisodes:
         return begins > oldest if oldest > 0 else torch.ones(len(begins), dtype=torch.bool)
 
     def _episodes_of(
-        self, column: int, rows: NDArray[np.int64], ended: NDArray[np.bool_], begun: NDArray[np.bool_]
+        self,
+        column: int,
+        rows: NDArray[np.int64],
+        ended: NDArray[np.bool_],
+        begun: NDArray[np.bool_],
+        lost: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Begins, columns and lengths, ``[K]`` each, of the episodes that end in ``rows``."""
         known = self._open[column : column + 1]
-        last_rows = rows[ended]
-        begins = np.sort(np.concatenate([known[known != UNKNOWN], rows[begun], last_rows + 1]))
+        last_rows, lost_rows = rows[ended], rows[lost]
+        begins = np.sort(np.concatenate([known[known != UNKNOWN], rows[begun], lost_rows, last_rows + 1]))
         places = np.searchsorted(begins, last_rows, side="right") - 1
-        last_rows, places = last_rows[places >= 0], places[places >= 0]
+        begins = np.where(np.isin(begins, lost_rows), UNKNOWN, begins)
+        is_known = (places >= 0) & (begins[places] != UNKNOWN)
+        last_rows, places = last_rows[is_known], places[is_known]
         self._open[column] = begins[-1] if len(begins) else UNKNOWN
         return begins[places], np.full(len(places), column), last_rows + 1 - begins[places]
