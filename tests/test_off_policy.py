@@ -289,6 +289,39 @@ def test_after_an_interruption_the_host_trains_on_as_alone_and_the_learner_goes_
     assert model.replay_buffer.payer is None
 
 
+def interrupted(algorithm=SAC):
+    """A model whose training was interrupted while its learner's reward was lent, and that learner."""
+    learner, model = RewardLearner(**FAST), tiny(algorithm)
+
+    def interrupt(watch):
+        if model.replay_buffer.payer is not None and watch.num_timesteps >= 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(STEPS, callback=[learner, Watch(rollout_end=interrupt)])
+    return model, learner
+
+
+def test_a_learner_that_an_interruption_left_behind_takes_nothing_from_the_next():
+    model, first = interrupted()
+    suspended = first._suspended
+    payers = []
+
+    def look(watch):
+        suspended.close()  # as when it is collected
+        payers.append(watch.model.replay_buffer.payer)
+
+    model.learn(20, callback=[RewardLearner(**FAST), Watch(rollout_end=look)])
+    assert payers[-1] is not None
+
+
+def test_after_an_interruption_a_learner_can_be_copied():
+    model, learner = interrupted()
+    _, twin = copy.deepcopy((model, learner))
+    assert not differences(snapshot(learner.state_dict()), snapshot(twin.state_dict()))
+    pickle.loads(pickle.dumps(learner))
+
+
 def test_once_training_has_ended_nothing_is_paid_and_another_call_goes_on():
     learner, model = RewardLearner(**FAST), tiny(SAC)
     for _ in range(2):

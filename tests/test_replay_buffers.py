@@ -8,6 +8,7 @@ from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import DQN, SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_tare import LearnedDictReplayBuffer, LearnedNStepReplayBuffer, LearnedReplayBuffer, RewardLearner
@@ -99,6 +100,25 @@ def test_a_class_of_ones_own_pays_by_inheriting_and_is_refused_otherwise():
 def test_a_class_that_takes_rewards_from_elsewhere_is_told_so():
     with pytest.raises(RuntimeError, match=r"LearnedElsewhere\._get_samples does not read self\.rewards"):
         tiny(SAC, replay_buffer_class=LearnedElsewhere).learn(60, callback=RewardLearner(**FAST))
+
+
+class Own(ReplayBuffer):
+    """One that samples in a way of its own."""
+
+    def sample(self, batch_size, env=None):
+        rows, columns = np.random.randint(self.size(), size=batch_size), np.random.randint(self.n_envs, size=batch_size)
+        dones, rewards = (array[rows, columns][:, None] for array in (self.dones, self.rewards))
+        steps = [array[rows, columns] for array in (self.observations, self.actions, self.next_observations)]
+        return ReplayBufferSamples(*map(self.to_torch, (*steps, dones, rewards)))
+
+
+class LearnedOwn(LearnedReplayBuffer, Own):
+    """The same, named as if it cooperated."""
+
+
+def test_a_class_whose_own_sample_is_paid_extrinsic_rewards_is_told_so():
+    with pytest.raises(RuntimeError, match=r"batches of LearnedOwn for which no learned reward was asked: let its sample\(\)"):
+        tiny(SAC, replay_buffer_class=LearnedOwn).learn(100, callback=RewardLearner(**FAST))
 
 
 def test_users_may_name_the_class_themselves():

@@ -177,16 +177,28 @@ class OffPolicyHost(AnyHost[None]):
     def paying(self, payer: Payer) -> Iterator[None]:
         """Have the batches that the algorithm samples meanwhile paid by ``payer``.
 
-        :raises RuntimeError: if another one pays already
+        :raises RuntimeError: if another one pays already, or the algorithm has updated its policy with nothing paid
         """
-        buffer = self.buffer
+        buffer, has_paid, n_updates = self.buffer, False, self.model._n_updates
         if buffer.payer is not None:
             raise RuntimeError("another RewardLearner pays for this replay buffer already: a model can have one")
-        buffer.payer = payer
+
+        def pay(observations: Observations, actions: Tensor) -> Tensor:
+            nonlocal has_paid
+            has_paid = True
+            return payer(observations, actions)
+
+        buffer.payer = pay
         try:
             yield
         finally:
-            buffer.payer = None
+            if buffer.payer is pay:  # and not that of a learner which came after an interruption
+                buffer.payer = None
+        if self.model._n_updates > n_updates and not has_paid:
+            raise RuntimeError(
+                f"the policy was updated with batches of {type(buffer).__name__} for which no learned reward was asked: let "
+                "its sample() call self._get_samples(), which reads self.rewards[rows, columns]"
+            )
 
 
 def _idle_settings(settings: LearnerSettings) -> dict[str, tuple[Any, Any]]:

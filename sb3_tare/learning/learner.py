@@ -90,7 +90,8 @@ class RewardLearner(BaseCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
-        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}, "_savers": None}
+        run = {"parent": None, "locals": {}, "globals": {}, "_savers": None, "_suspended": None}
+        return {**self.__dict__, **run}
 
     def __repr__(self) -> str:
         model = "no model yet" if self._attachment is None else f"of a {type(self._attached.model).__name__}"
@@ -185,9 +186,7 @@ class RewardLearner(BaseCallback):
                 "there is another RewardLearner in the list of callbacks, and a policy is paid one reward: pass one"
             )
         self._in_rollout = False
-        if self._suspended is not None:  # an interrupted run left it behind
-            self._suspended.close()
-            self._suspended = None
+        self._close()  # an interrupted run may have left it behind
         self._attached.host.start_training(self.locals.get("reset_num_timesteps", False))
         # An algorithm that owns its learner has what is learned in its own file.
         self._savers = None if hasattr(self.model, "reward_learner") else Savers(self.locals["callback"])
@@ -223,11 +222,15 @@ class RewardLearner(BaseCallback):
         # The host does this only after the callbacks, and its schedules would lag behind by an iteration.
         self.model._update_current_progress_remaining(self.model.num_timesteps, self.model._total_timesteps)
         self._suspended = self._updates()
-        next(self._suspended)
-        for _ in range(self._attached.iteration.n_updates - 1):
-            with self._attached.undoing():
-                self.model.train()
+        try:
             next(self._suspended)
+            for _ in range(self._attached.iteration.n_updates - 1):
+                with self._attached.undoing():
+                    self.model.train()
+                next(self._suspended)
+        except BaseException:
+            self._close()
+            raise
         self._n_updates_due = self._attached.host.updates_after()
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
 
@@ -255,6 +258,12 @@ class RewardLearner(BaseCallback):
         if self._suspended is not None:
             suspended, self._suspended = self._suspended, None
             next(suspended, None)
+
+    def _close(self) -> None:
+        """Give the host back what is its own, with no reward step taken."""
+        if self._suspended is not None:
+            suspended, self._suspended = self._suspended, None
+            suspended.close()
 
     def _updates(self) -> Generator[None, None, None]:
         yield from self._attached.iteration.updates(self._attached.host.record())
