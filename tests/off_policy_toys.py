@@ -17,11 +17,16 @@ STEPS = 160
 
 
 class Seen(Toy):
-    """Pays the first number of the observation before the step, all of it at the end where rewards are not dense."""
+    """Pays the first number of the observation before the step, all of it at the end where rewards are not dense.
 
-    def __init__(self, dense: bool = True, horizon: int = 15, p_end: float = 0.02, **spaces_of: Any) -> None:
+    :param paid: what that number is multiplied with
+    """
+
+    def __init__(
+        self, dense: bool = True, horizon: int = 15, p_end: float = 0.02, paid: float = 1.0, **spaces_of: Any
+    ) -> None:
         super().__init__(horizon=horizon, p_end=p_end, **spaces_of)
-        self.dense, self.owed = dense, 0.0
+        self.dense, self.paid, self.owed = dense, paid, 0.0
 
     def _observe(self) -> Any:
         self.seen, self.now = getattr(self, "now", None), draw(self.observation_space, self.np_random)
@@ -34,7 +39,7 @@ class Seen(Toy):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, _, terminated, truncated, _ = super().step(action)
         seen = self.seen["position"] if isinstance(self.seen, dict) else self.seen
-        earned = float(seen[0])
+        earned = self.paid * float(seen[0])
         self.owed += earned
         paid = self.owed if terminated or truncated else 0.0
         return observation, earned if self.dense else paid, terminated, truncated, {"undelayed_reward": earned}

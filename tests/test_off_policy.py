@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from stable_baselines3.common.callbacks import EveryNTimesteps
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import (
     Broken,
-    NotANumber,
     Watch,
     differences,
     flat,
@@ -27,6 +27,7 @@ from toys import (
 
 import sb3_tare
 from sb3_tare import AWR, LearnedReplayBuffer, LearnedReward, LearnedRewardWrapper, RewardLearner
+from sb3_tare.learning import unlearned
 from sb3_tare.learning.replaying import ReplayTrainer
 
 
@@ -145,11 +146,51 @@ def test_the_reward_is_trained_in_proportion_to_the_steps(monkeypatch):
     assert max(updates) <= 8
 
 
-def test_before_an_episode_has_ended_nothing_is_paid_and_nothing_learned():
-    learner = RewardLearner(**FAST)
-    model = tiny(SAC, seen(dense=False, horizon=10_000, p_end=0.0)).learn(STEPS, callback=learner)
-    assert not logged(model).keys() & {"decomposition_loss", "learned_mean"}
-    assert torch.equal(learner.trainer.paid(torch.randn(4, 3), torch.randn(4, 2)), torch.zeros(4))
+def test_before_anything_is_learned_the_environments_own_rewards_are_paid():
+    alone = tiny(SAC, endless()).learn(STEPS)
+    learned = tiny(SAC, endless()).learn(STEPS, callback=RewardLearner(**FAST))
+    assert not logged(learned).keys() & {"decomposition_loss", "learned_mean"}
+    assert not differences(weights(alone), weights(learned))
+
+
+def endless(**kwargs):
+    """Environments whose episodes do not end."""
+    return seen(horizon=10_000, p_end=0.0, **kwargs)
+
+
+def told(env, **kwargs):
+    """What is said of a run."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tiny(SAC, env, **kwargs).learn(2 * STEPS, callback=RewardLearner(**FAST))
+    return [text for text in (str(each.message) for each in caught) if "learned" in text]
+
+
+def test_it_is_said_once_that_nothing_is_learned_and_why(monkeypatch):
+    monkeypatch.setattr(unlearned, "PATIENCE", 100)
+    (endlessly,) = told(endless())
+    assert "100 steps after it started, nothing is learned of the reward of SAC" in endlessly
+    assert "no whole episode is in the replay buffer" in endlessly
+    (for_nothing,) = told(vec_env(2, lambda: Seen(paid=0.0)))
+    assert "every episode so far has paid nothing in total" in for_nothing
+    assert told(seen(dense=False)) == told(endless(), learning_starts=10_000) == []
+
+
+def test_a_ring_that_is_full_of_an_episode_has_taught_nothing():
+    (full,) = told(endless(), buffer_size=40)
+    assert "42 steps after it started" in full
+
+
+def test_it_is_said_that_an_episode_is_longer_than_the_buffer():
+    (longer,) = told(seen(dense=False, horizon=30, p_end=0.0), buffer_size=40, learning_starts=10_000)
+    assert "an episode of 20 steps or more ended, and the replay buffer keeps 20 of each environment" in longer
+
+
+def test_a_full_buffer_that_was_taken_over_is_no_reason_for_a_warning():
+    model = tiny(SAC, seen(1, dense=False, horizon=30, p_end=0.0), buffer_size=40, learning_starts=10_000).learn(75)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(10, callback=RewardLearner(**FAST), reset_num_timesteps=False)
 
 
 def test_what_is_logged_tells_how_far_it_is():
@@ -260,17 +301,17 @@ def test_a_reward_that_is_not_finite_is_refused():
 
 
 def test_a_learned_reward_that_is_not_finite_is_refused_before_the_policy_has_seen_it():
-    class Diverged(NotANumber):
-        sees_reward = False
-        context = "step"
+    def diverge(watch):
+        if watch.num_timesteps == 40:
+            learner.trainer.decomposer.reward.unit.fill_(np.nan)
+        before.update(weights(watch.model))
 
-    model = tiny(SAC, seen(1, dense=False, horizon=30, p_end=0.0), learning_starts=0)
-    before = {}
-    learner = RewardLearner(**{**FAST, "architecture": Diverged, "architecture_kwargs": {}, "decomposition_updates": 2048})
+    model, before = tiny(SAC, seen(1, dense=False, horizon=30, p_end=0.0), learning_starts=0), {}
+    learner = RewardLearner(**{**FAST, "decomposition_updates": 2048})
     with pytest.raises(
         FloatingPointError, match=r"rewards that are not finite, first in environment 0 .*; the policy was not updated"
     ):
-        model.learn(STEPS, callback=[learner, Watch(step=lambda watch: before.update(weights(watch.model)))])
+        model.learn(STEPS, callback=[learner, Watch(step=diverge)])
     assert not differences(before, weights(model))
 
 
@@ -312,7 +353,7 @@ def test_a_learner_that_an_interruption_left_behind_takes_nothing_from_the_next(
         payers.append(watch.model.replay_buffer.payer)
 
     model.learn(20, callback=[RewardLearner(**FAST), Watch(rollout_end=look)])
-    assert payers[-1] is not None
+    assert all(payer is not None for payer in payers)
 
 
 def test_after_an_interruption_a_learner_can_be_copied():
@@ -347,7 +388,7 @@ def test_it_must_see_every_rollout(monkeypatch):
         tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
     monkeypatch.setattr(sb3_tare.learning.learner, "callbacks_in", lambda callback: ())  # where a list does not show them
     with pytest.raises(RuntimeError, match="another RewardLearner pays for this replay buffer already"):
-        tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
+        tiny(SAC).learn(STEPS, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class RewardLearner(BaseCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
-        run = {"parent": None, "locals": {}, "globals": {}, "_savers": None, "_suspended": None}
+        run: dict[str, Any] = {"parent": None, "locals": {}, "globals": {}, "_savers": None, "_suspended": None}
         return {**self.__dict__, **run}
 
     def __repr__(self) -> str:

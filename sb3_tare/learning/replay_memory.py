@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 import torch
@@ -38,10 +39,13 @@ class ReplayMemory:
     """``[E]`` float64, sums of the extrinsic rewards"""
     squared_actions: Tensor
     """``[E]`` float64, sums of |a|^2"""
+    n_found: int
+    """Rows that were in the buffer when it came into sight, whoever collected them"""
 
     def __init__(self, host: OffPolicyHost, reward: DecomposedReward) -> None:
         self._host = host
         self._reward = reward
+        self._ring: RingEpisodes
         self._follow(host.buffer)
 
     def __len__(self) -> int:
@@ -57,6 +61,11 @@ class ReplayMemory:
         """Number that another one takes the place of when the buffer's rows are others."""
         return self._host.buffer.generation
 
+    @property
+    def longest(self) -> int:
+        """Steps that an episode which ended is known to have, whether it fits the buffer or not."""
+        return self._ring.longest
+
     def update(self) -> None:
         """Let episodes that have ended enter, and those leave whose first steps were overwritten."""
         buffer = self._host.buffer
@@ -65,11 +74,13 @@ class ReplayMemory:
         rows = self._ring.unseen(buffer.n_written)
         ended = buffer.dones[rows % buffer.buffer_size].astype(bool)
         begun, lost = begun_rows(buffer, rows, buffer.n_written), lost_rows(buffer, rows)
-        still = self._ring.extend(buffer.n_written, ended, begun, lost)
-        self.lengths = self._ring.lengths
-        entered = torch.arange(int(still.sum()), len(self))
-        self.totals = torch.cat([self.totals[still], self._sums(entered, self._rewards)])
-        self.squared_actions = torch.cat([self.squared_actions[still], self._sums(entered, self._squared_actions)])
+        ring = copy(self._ring)
+        still = ring.extend(buffer.n_written, ended, begun, lost)
+        entered = torch.arange(int(still.sum()), len(ring))
+        totals = torch.cat([self.totals[still], _sums(ring, entered, self._rewards)])
+        squared_actions = torch.cat([self.squared_actions[still], _sums(ring, entered, self._squared_actions)])
+        # All at once, as an interruption would leave what belongs together apart.
+        self._ring, self.lengths, self.totals, self.squared_actions = ring, ring.lengths, totals, squared_actions
 
     def since(self, row: int) -> Tensor:
         """Episodes ``[K]`` that ended in ``row`` or later, of all rows that were ever written."""
@@ -101,17 +112,11 @@ class ReplayMemory:
     def _follow(self, buffer: PaysLearnedRewards) -> None:
         self._buffer = buffer
         self._generation = buffer.generation
+        self.n_found = buffer.n_written
         self._ring = RingEpisodes(buffer.buffer_size, buffer.n_envs)
         self.lengths = self._ring.lengths
         self.totals = torch.zeros(0, dtype=torch.float64)
         self.squared_actions = torch.zeros(0, dtype=torch.float64)
-
-    def _sums(self, episodes: Tensor, values_at: Callable[[Places, Places], Tensor]) -> Tensor:
-        """Sums ``[K]`` (float64) over the steps of each episode."""
-        lengths = self.lengths[episodes]
-        owners = torch.repeat_interleave(torch.arange(len(episodes)), lengths)
-        values = values_at(*self._ring.steps(episodes))
-        return torch.zeros(len(episodes), dtype=torch.float64).index_add(0, owners, values.double())
 
     def _rewards(self, rows: Places, columns: Places) -> Tensor:
         return torch.from_numpy(self._buffer.rewards[rows, columns])
@@ -119,3 +124,10 @@ class ReplayMemory:
     def _squared_actions(self, rows: Places, columns: Places) -> Tensor:
         actions = self._host.encoded(self._buffer.actions_at(rows, columns))
         return self._reward.executed(actions).cpu().double().square().sum(1)
+
+
+def _sums(ring: RingEpisodes, episodes: Tensor, values_at: Callable[[Places, Places], Tensor]) -> Tensor:
+    """Sums ``[K]`` (float64) over the steps of each of ``episodes`` in ``ring``."""
+    owners = torch.repeat_interleave(torch.arange(len(episodes)), ring.lengths[episodes])
+    values = values_at(*ring.steps(episodes))
+    return torch.zeros(len(episodes), dtype=torch.float64).index_add(0, owners, values.double())

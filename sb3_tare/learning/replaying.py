@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.replay_memory import ReplayMemory
 from sb3_tare.learning.totals import TotalsFit
+from sb3_tare.learning.unlearned import Unlearned
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.nested import Observations
@@ -48,11 +49,11 @@ class ReplayTrainer:
         self.metrics = Metrics()
         self.decomposer = TotalsFit(settings.decomposition, host, self.reward_model, self.generator)
         self.memory = ReplayMemory(host, self.decomposer.reward)
+        self.unlearned = Unlearned(host, self.memory)
         self._n_learned = 0
         self._generation = self.memory.generation
         self._n_uncompared = 0
         self._owed = 0.0
-        self._has_warned = False
 
     def learn(self) -> bool:
         """Learn from the episodes that have ended; return whether there were any."""
@@ -61,7 +62,6 @@ class ReplayTrainer:
         self.memory.update()
         new = self.memory.since(self._n_learned)
         if not len(new):
-            self._warn_of_a_small_buffer()
             return False
         collected = self._collected()
         self._see(collected)
@@ -76,15 +76,11 @@ class ReplayTrainer:
         self._n_learned = self.memory.n_written
         return True
 
-    def _warn_of_a_small_buffer(self) -> None:
-        size = self.host.buffer.buffer_size
-        if not self._has_warned and len(self.memory) == 0 and self.memory.n_written > size:
-            self._has_warned = True
-            warnings.warn(
-                f"an episode ended that is longer than the replay buffer, which keeps {size} steps of each environment, so "
-                "that nothing is learned of the reward from it: raise buffer_size to that of several episodes",
-                stacklevel=2,
-            )
+    @property
+    def has_learned(self) -> bool:
+        """Whether the reward was fitted, here or where it was loaded from, so that it says something."""
+        reward = self.decomposer.reward
+        return float(reward.unit) != 0.0 or float(reward.action_cost) != 0.0
 
     @torch.no_grad()
     def paid(self, observations: Observations, actions: Tensor) -> Tensor:
@@ -176,7 +172,10 @@ class ReplayIteration:
         self.clock = Stopwatch()
 
     def updates(self, record: None) -> Generator[None, None, None]:
-        """Yield when the host is to update its policy; however it ends, the buffer then pays extrinsic rewards again."""
+        """Yield when the host is to update its policy, on learned rewards once there are any.
+
+        However it ends, the buffer then pays extrinsic rewards again.
+        """
         trainer, host = self.trainer, self.trainer.host
         trainer.metrics.clear()
         if host.episode_ended:
@@ -184,7 +183,8 @@ class ReplayIteration:
             self.clock.reset()
             with self.clock.running():
                 trainer.learn()
-        with host.paying(trainer.paid):
+        trainer.unlearned.look(trainer.has_learned)
+        with host.paying(trainer.paid) if trainer.has_learned else nullcontext():
             yield
 
 
