@@ -199,6 +199,24 @@ def test_what_is_logged_tells_how_far_it_is():
     assert names >= {"decomposition_loss", "decomposition_r2", "decomposition_episodes", "learned_std", "seconds"}
 
 
+def test_a_start_is_paid_until_the_first_fit(tmp_path):
+    source = RewardLearner(**FAST)
+    tiny(SAC).learn(STEPS, callback=source)
+    LearnedReward.of(source).save(tmp_path / "reward")
+    learner, paid = RewardLearner(**FAST, initial_reward=str(tmp_path / "reward")), []
+    look = Watch(rollout_end=lambda watch: paid.append(watch.model.replay_buffer.payer is not None))
+    tiny(SAC, endless()).learn(60, callback=[learner, look])
+    assert all(paid)
+    assert learner.trainer.decomposer.reward.unit == source.trainer.decomposer.reward.unit
+
+
+def test_observations_of_many_numbers_are_learned_from():
+    wide = spaces.Box(-1.0, 1.0, (2_100,), dtype=np.float32)
+    model = tiny(SAC, seen(dense=False, observation_space=wide), buffer_size=200, learning_starts=10_000)
+    model.learn(STEPS, callback=RewardLearner(**FAST))
+    assert logged(model)["decomposition_episodes"] > 0
+
+
 def test_images_are_seen_through_an_extractor_of_the_rewards_own():
     space = spaces.Box(0, 255, (36, 36, 1), dtype=np.uint8)
     env = vec_env(1, lambda: _Pictures(space))

@@ -69,7 +69,8 @@ class TotalsFit:
                 observations = self.reward.moments(states).cpu()
         self.cost.add(finished, observations)
         estimate = self.cost.estimate()
-        self.reward.action_cost.fill_(estimate.coefficient)
+        if estimate.t_value != 0.0:  # otherwise nothing can be said yet, and what was loaded stays
+            self.reward.action_cost.fill_(estimate.coefficient)
         metrics.note_finite(action_cost=estimate.coefficient, action_cost_t=estimate.t_value)
 
     def fit(self, memory: Memory, n_updates: int, metrics: Metrics, beside: Tensor | None = None) -> bool:
@@ -80,10 +81,16 @@ class TotalsFit:
         """
         self.fits.follow(self.host.progress)
         loss = self.fits.fit(memory, self.generator, float(self.reward.action_cost), n_updates, beside)
-        self.reward.unit.fill_(self.fits.unit)
+        if self.fits.has_fitted:  # and until then what was loaded stays
+            self.reward.unit.fill_(self.fits.unit)
         if loss is not None:
             metrics.note(decomposition_loss=loss)
         return loss is not None
+
+    def start_as_loaded(self) -> None:
+        """Go on from a network, a unit and a cost of actions that were loaded, until fits and estimates renew them."""
+        self.fits.unit = float(self.reward.unit)
+        self._drop_cost()
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers, and the memory."""
@@ -103,6 +110,12 @@ class TotalsFit:
             self.cost.load_state_dict(state["cost"])
         self.fits.load_state_dict(state["fits"])
         self._judged = state["judged"]
+        self._drop_cost()
+
+    def _drop_cost(self) -> None:
+        """Forget a cost of actions that was loaded where the settings want none."""
+        if self.cost is None:
+            self.reward.action_cost.zero_()
 
     def _seen(self, states: Observations) -> Observations:
         """States ``[n, ...]`` of the memory as the reward sees them, on the model's device."""

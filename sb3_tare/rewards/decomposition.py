@@ -74,6 +74,11 @@ class Decomposition:
         )
         self._n_fits = 0
 
+    @property
+    def has_fitted(self) -> bool:
+        """Whether any step was taken."""
+        return self._n_fits > 0
+
     def follow(self, progress: float) -> None:
         """Let a step size that is a schedule be that of now, with the share ``progress`` of the run still to come."""
         update_learning_rate(self._optimizer, value_at(self.settings.decomposition_learning_rate, progress))

@@ -27,8 +27,8 @@ class NetworkSettings:
     :param zero_head: start the network's last layer at zero, so that training starts exactly as the host's; None means
         yes in ``add`` and no in ``replace``
     :param initial_reward: file of an exported :class:`~sb3_tare.LearnedReward` whose weights the network starts with, in
-        the unit of the rewards that it then meets; with ``n_reward_updates=0`` it stays as it is. Read when a model is
-        new, and not when a saved one goes on
+        the unit of the rewards that it then meets; with ``preset="implicit"`` and ``n_reward_updates=0`` it stays as it
+        is, while return decomposition fits it on. Read when a model is new, and not when a saved one goes on
     :raises ValueError: for a value that is none of these
     """
 
