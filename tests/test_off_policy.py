@@ -27,7 +27,7 @@ from toys import (
 
 import sb3_tare
 from sb3_tare import AWR, LearnedReplayBuffer, LearnedReward, LearnedRewardWrapper, RewardLearner
-from sb3_tare.learning import unlearned
+from sb3_tare.learning import replaying, unlearned
 from sb3_tare.learning.replaying import ReplayTrainer
 
 
@@ -134,16 +134,34 @@ def test_rewards_are_paid_in_the_units_of_the_environment():
     assert torch.allclose(learner.trainer.paid(observations, actions), 3.0 * before, atol=1e-5)
 
 
-def test_the_reward_is_trained_in_proportion_to_the_steps(monkeypatch):
-    updates = []
+def counting_updates(model, learner):
+    """Steps of Adam in each fit of a learner that is given to ``model``."""
+    learner.attach(model)
+    updates, fit = [], learner.trainer.decomposer.fits.fit
+    learner.trainer.decomposer.fits.fit = lambda *args: (updates.append(args[3]), fit(*args))[1]
+    return updates
+
+
+def test_the_reward_is_trained_in_proportion_to_the_steps():
     learner = RewardLearner(**{**FAST, "decomposition_updates": 512})  # one for every four steps
     model = tiny(SAC, seen(dense=False, p_end=0.0), learning_starts=10_000)
-    learner.attach(model)
-    fit = learner.trainer.decomposer.fits.fit
-    learner.trainer.decomposer.fits.fit = lambda *args: (updates.append(args[3]), fit(*args))[1]
+    updates = counting_updates(model, learner)
     model.learn(20 * 15 * 2, callback=learner)
     assert sum(updates) == 20 * 15 * 2 // 4
     assert max(updates) <= 8
+
+
+def test_a_long_episode_is_trained_on_in_proportion_and_a_buffer_that_was_taken_over_within_bounds(monkeypatch):
+    monkeypatch.setattr(replaying, "MOST_UPDATES", 4)
+    settings = {**FAST, "decomposition_updates": 2048}  # one for every step
+    model = tiny(SAC, seen(1, dense=False, horizon=40, p_end=0.0), learning_starts=10_000)
+    first, second = RewardLearner(**settings), RewardLearner(**settings)
+    updates = counting_updates(model, first)
+    model.learn(80, callback=first)
+    assert updates == [40, 40]
+    updates = counting_updates(model, second)
+    model.learn(40, callback=second, reset_num_timesteps=False)
+    assert updates == [4 + 1, 39]
 
 
 def test_before_anything_is_learned_the_environments_own_rewards_are_paid():
@@ -318,6 +336,18 @@ def test_a_reward_that_is_not_finite_is_refused():
         model.learn(STEPS, callback=RewardLearner(**FAST))
 
 
+@pytest.mark.parametrize("name", ["rewards", "observations", "actions"])
+def test_a_number_that_is_not_finite_in_a_buffer_that_was_taken_over_is_refused(name):
+    model = tiny(SAC, seen(2, dense=False, p_end=0.0)).learn(60)
+    getattr(model.replay_buffer, name)[10, 1] = np.nan
+    what = name.removesuffix("s")
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=f"the replay buffer holds a {what} that is not finite in environment 1 at row 10: "
+        ):
+            model.learn(60, callback=RewardLearner(**FAST))
+
+
 def test_a_learned_reward_that_is_not_finite_is_refused_before_the_policy_has_seen_it():
     def diverge(watch):
         if watch.num_timesteps == 40:
@@ -346,6 +376,35 @@ def test_after_an_interruption_the_host_trains_on_as_alone_and_the_learner_goes_
     assert model.replay_buffer.payer is None
     model.learn(STEPS, callback=learner)
     assert model.replay_buffer.payer is None
+
+
+def test_a_fit_that_was_interrupted_counts_no_step_twice(monkeypatch):
+    learner, model = RewardLearner(**{**FAST, "decomposition_updates": 2048}), tiny(SAC, seen(1, p_end=0.0))
+    learner.attach(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(learner.trainer.decomposer.fits, "fit", interrupt_at_once)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(20, callback=learner)
+    model.learn(45, callback=learner)
+    assert len(learner.trainer.memory) == 4
+    assert learner.trainer.decomposer.reward.moments.count == 4 * 15
+
+
+def interrupt_at_once(*args):
+    raise KeyboardInterrupt
+
+
+def test_a_look_at_the_memory_that_was_interrupted_leaves_it_as_it_was(monkeypatch):
+    learner, model = RewardLearner(**FAST), tiny(SAC, seen(1, dense=False, p_end=0.0), learning_starts=10_000)
+    model.learn(20, callback=learner)
+    memory = learner.trainer.memory
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "_squared_actions", interrupt_at_once)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(20, callback=learner)
+    assert len(memory) == len(memory.totals) == len(memory.lengths) == 1
+    model.learn(15, callback=learner)
+    assert len(memory) == len(memory.totals) == len(memory.squared_actions) == 3
 
 
 def interrupted(algorithm=SAC):

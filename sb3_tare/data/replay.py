@@ -1,4 +1,4 @@
-"""Rows of SB3's replay buffers: how many there were, and where an episode was broken off."""
+"""Rows of SB3's replay buffers: how many there were, where an episode was broken off, and whether all is finite."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sb3_tare.utils.checks import check_finite, in_environment
 
 BLOCK = 1 << 14
 """Rows that are looked at at once."""
@@ -49,6 +51,27 @@ def lost_rows(buffer: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     for place, begins in _seams(buffer, rows):
         lost[place] = ~begins
     return lost
+
+
+def check_rows(buffer: Any, rows: NDArray[np.int64]) -> None:
+    """Check what ``rows`` ``[T]`` hold, which others may have put there or loaded.
+
+    :param buffer: a replay buffer of SB3
+    :param rows: of all that were ever written
+    :raises ValueError: if a number is not finite, naming the environment and the row of the ring
+    """
+    for first in range(0, len(rows), BLOCK):
+        _check_block(buffer, rows[first : first + BLOCK] % buffer.buffer_size)
+
+
+def _check_block(buffer: Any, places: NDArray[np.int64]) -> None:
+    def place(row: int, env: int, *_: int) -> str:
+        return f"{in_environment(env)} at row {places[row]}"
+
+    stored = buffer.observations if isinstance(buffer.observations, dict) else {"observation": buffer.observations}
+    for name, array in {"reward": buffer.rewards, "action": buffer.actions, **stored}.items():
+        if array.dtype.kind == "f":
+            check_finite(array[places], name, "the replay buffer holds", "fill it with finite numbers alone", place)
 
 
 def _seams(buffer: Any, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.bool_]]]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sb3_tare.data.replay import begun_rows, lost_rows
+from sb3_tare.data.replay import begun_rows, check_rows, lost_rows
 from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
 from sb3_tare.rewards.decomposed import DecomposedReward
@@ -67,11 +67,15 @@ class ReplayMemory:
         return self._ring.longest
 
     def update(self) -> None:
-        """Let episodes that have ended enter, and those leave whose first steps were overwritten."""
+        """Let episodes that have ended enter, and those leave whose first steps were overwritten.
+
+        :raises ValueError: if a number in a new row is not finite, naming the row
+        """
         buffer = self._host.buffer
         if buffer is not self._buffer or buffer.generation != self._generation:
             self._follow(buffer)
         rows = self._ring.unseen(buffer.n_written)
+        check_rows(buffer, rows)
         ended = buffer.dones[rows % buffer.buffer_size].astype(bool)
         begun, lost = begun_rows(buffer, rows, buffer.n_written), lost_rows(buffer, rows)
         ring = copy(self._ring)

@@ -24,7 +24,7 @@ from sb3_tare.utils.stopwatch import Stopwatch
 UPDATES_FOR = 2048
 """Collected steps for which ``decomposition_updates`` steps of Adam are taken: a rollout of PPO at its defaults."""
 MOST_UPDATES = 1_000
-"""Steps of Adam at once, after a buffer with many steps was taken over."""
+"""Steps of Adam at most for the steps of a buffer that was taken over."""
 COMPARED_STEPS = 2048
 """Steps of episodes at least among which the cost of actions is solved, those of one rollout at PPO's defaults."""
 
@@ -64,16 +64,16 @@ class ReplayTrainer:
         if not len(new):
             return False
         collected = self._collected()
+        self._owe(collected)
+        self._n_learned = self.memory.n_written  # before anything is learned, so that after an interruption it is not again
         self._see(collected)
         for group in _groups(new, self.memory.lengths, COMPARED_STEPS):
             self.decomposer.judge(self.memory.finished(group), self.metrics)
         self._compare(len(new))
-        self._owed += self.settings.decomposition.decomposition_updates * len(collected) * self.host.model.n_envs / UPDATES_FOR
-        n_updates, self._owed = min(int(self._owed), MOST_UPDATES), self._owed % 1.0
+        n_updates, self._owed = int(self._owed), self._owed % 1.0
         if n_updates > 0:
             self.decomposer.fit(self.memory, n_updates, self.metrics)
         self._note(collected[-BLOCK:])
-        self._n_learned = self.memory.n_written
         return True
 
     @property
@@ -121,6 +121,12 @@ class ReplayTrainer:
         """Rows ``[T]``, of all that were ever written, from which nothing was learned yet and that are still there."""
         oldest = self.memory.n_written - self.host.buffer.buffer_size
         return np.arange(max(self._n_learned, oldest), self.memory.n_written)
+
+    def _owe(self, rows: np.ndarray) -> None:
+        """Owe the fit its steps of Adam for ``rows``; for those that were there before the learner, not too many."""
+        rate = self.settings.decomposition.decomposition_updates * self.host.model.n_envs / UPDATES_FOR
+        n_found = int((rows < self.memory.n_found).sum()) if self._n_learned == 0 else 0
+        self._owed += rate * (len(rows) - n_found) + min(rate * n_found, MOST_UPDATES)
 
     def _see(self, rows: np.ndarray) -> None:
         """Let states enter the statistics by which the network sees them."""
