@@ -11,6 +11,7 @@ from gymnasium import spaces
 from off_policy_toys import ALL, CONTINUOUS, DICT, FAST, STEPS, Seen, logged, rewards_of, seen, tiny
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.callbacks import EveryNTimesteps
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import (
     Broken,
@@ -245,6 +246,37 @@ def test_images_are_seen_through_an_extractor_of_the_rewards_own():
     assert logged(model)["learned_std"] > 0.0
 
 
+class Dropping(BaseFeaturesExtractor):
+    """Has nothing to learn, and hides half of the observation while the policy is trained."""
+
+    def __init__(self, space):
+        super().__init__(space, 3)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, observations):
+        return self.dropout(observations)
+
+
+class Frozen(Dropping):
+    """Has parameters that do not learn."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.layer = torch.nn.Linear(3, 3).requires_grad_(False)
+
+
+@pytest.mark.parametrize("extractor", [Dropping, Frozen])
+def test_an_extractor_that_does_not_learn_shows_the_reward_the_same_while_the_policy_is_trained(extractor):
+    model = tiny(SAC, policy_kwargs={"net_arch": [8], "features_extractor_class": extractor})
+    model.learn(STEPS, callback=(learner := RewardLearner(**FAST)))
+    observations, actions = torch.ones(5, 3), torch.zeros(5, 2)
+    model.policy.set_training_mode(True)
+    paid = learner.trainer.paid(observations, actions)
+    assert float(paid[0]) != 0.0
+    assert torch.allclose(paid, paid[:1].expand(5))
+    assert model.policy.actor.features_extractor.dropout.training
+
+
 class _Pictures(Seen):
     def __init__(self, space):
         super().__init__(dense=False, observation_space=space, action_space=spaces.Discrete(2))
@@ -286,6 +318,17 @@ def test_without_its_memory_a_loaded_reward_pays_what_it_has_learned(tmp_path):
     observations, actions = torch.randn(5, 3), torch.rand(5, 2)
     assert torch.equal(loaded.trainer.paid(observations, actions), learner.trainer.paid(observations, actions))
     assert model.replay_buffer.payer is None
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_vecnormalize_neither_comes_nor_goes_between_saving_and_loading(wrapped, tmp_path):
+    learner = RewardLearner(**FAST)
+    tiny(SAC, VecNormalize(seen()) if wrapped else seen()).learn(60, callback=learner)
+    learner.save(tmp_path / "reward")
+    was, other = ("behind", seen()) if wrapped else ("without", VecNormalize(seen()))
+    with pytest.raises(ValueError, match=f"this RewardLearner was saved {was} VecNormalize, and the model is"):
+        tiny(SAC, other).learn(60, callback=RewardLearner.load(tmp_path / "reward"))
+    tiny(SAC, VecNormalize(seen()) if wrapped else seen()).learn(0, callback=RewardLearner.load(tmp_path / "reward"))
 
 
 def test_a_reward_learned_on_policy_is_not_taken_for_one_off_policy(tmp_path):

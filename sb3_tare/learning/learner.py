@@ -25,8 +25,8 @@ from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.optimisation import LEARNER
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
-from sb3_tare.learning.saved import learner_entries, learner_settings, learner_state
-from sb3_tare.learning.spaces import NAMES, check_spaces, spaces_in, spaces_of
+from sb3_tare.learning.saved import Loaded, learner_entries, learner_settings, learner_state
+from sb3_tare.learning.spaces import NAMES, check_spaces, check_vec_normalize, spaces_in, spaces_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import own_distribution
@@ -81,7 +81,7 @@ class RewardLearner(BaseCallback):
         super().__init__(verbose)
         self.settings = self.settings_class(**reward_kwargs)
         self._attachment: Attached | None = None
-        self._loaded: tuple[Mapping[str, Any], list[int], dict[str, str]] | None = None
+        self._loaded: Loaded | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._n_updates_due = 0
         self._savers: Savers | None = None
@@ -137,15 +137,16 @@ class RewardLearner(BaseCallback):
         host = self._host(model)
         check_number("gamma", model.gamma, at_least=0.0, at_most=1.0)
         if self._loaded is not None:
-            check_spaces(self._loaded[2], model)
+            check_spaces(self._loaded.spaces, model)
         host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
         trainer = trainer_of(self.settings, host, seed, self.decomposer_class)
         if self._loaded is not None:
-            state, times, _ = self._loaded
-            _check_kind(state, trainer)
-            trainer.load_state_dict(state)
-            host.go_on_from(np.array(times, dtype=np.int64))
+            _check_kind(self._loaded.state, trainer)
+            if isinstance(trainer, ReplayTrainer):  # on-policy the memory of episodes tells, when the first rollout is there
+                check_vec_normalize(self._loaded.vec_normalize, model)
+            trainer.load_state_dict(self._loaded.state)
+            host.go_on_from(np.array(self._loaded.times, dtype=np.int64))
         elif self.settings.network.initial_reward is not None:
             own = self.settings.network.architecture
             network, extractor = None if isinstance(own, str) else own, type(acting_extractor(model.policy))
@@ -340,11 +341,11 @@ class RewardLearner(BaseCallback):
         entries = learner_entries(path)
         learner = cls(**learner_settings(entries, cls.settings_class.presets, changes, custom_objects))
         spaces = {name: entries.value(name, "save the learner on its own") for name in NAMES if name in entries}
-        times = entries.data.get("times", [])
-        learner._loaded = (
+        learner._loaded = Loaded(
             learner_state(entries, get_device(device)),
-            times,
+            entries.data.get("times", []),
             spaces_in({**entries.data, **spaces}),
+            entries.data.get("vec_normalize"),
         )
         return learner
 
