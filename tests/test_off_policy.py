@@ -30,6 +30,7 @@ import sb3_tare
 from sb3_tare import AWR, LearnedReplayBuffer, LearnedReward, LearnedRewardWrapper, RewardLearner
 from sb3_tare.learning import replaying, unlearned
 from sb3_tare.learning.replaying import ReplayTrainer
+from sb3_tare.rewards.decomposition import unit_of
 
 
 def weights(model):
@@ -216,6 +217,34 @@ def test_what_is_logged_tells_how_far_it_is():
     names = set()
     tiny(SAC).learn(400, callback=[Watch(step=lambda watch: names.update(logged(watch.model))), RewardLearner(**FAST)])
     assert names >= {"decomposition_loss", "decomposition_r2", "decomposition_episodes", "learned_std", "seconds"}
+
+
+class First(Seen):
+    """The first episode pays in its own way."""
+
+    n_episodes = 0
+
+    def __init__(self, first):
+        super().__init__(dense=False, horizon=8, p_end=0.0)
+        self.first = first
+
+    def reset(self, **kwargs):
+        self.n_episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        observation, paid, *ended, info = super().step(action)
+        return observation, self.first(self.time, paid) if self.n_episodes == 1 else paid, *ended, info
+
+
+@pytest.mark.parametrize("first", [lambda time, paid: 1e-3 * paid, lambda time, paid: -0.7 if time == 8 else 0.1])
+def test_a_first_episode_that_pays_next_to_nothing_does_not_set_the_unit_for_long(first):
+    learner, env = RewardLearner(**{**FAST, "decomposition_updates": 500}), vec_env(1, lambda: First(first))
+    tiny(SAC, env, learning_starts=10_000).learn(8 * 9, callback=learner)
+    memory = learner.trainer.memory
+    assert abs(float(memory.totals[0])) < 0.1
+    assert (float(memory.totals[0]) == 0.0) == (first(8, 1.0) < 0.0)  # what is rounding alone counts as nothing
+    assert learner.trainer.decomposer.fits.unit == unit_of(memory.totals, memory.lengths)
 
 
 def test_a_start_is_paid_until_the_first_fit(tmp_path):

@@ -22,6 +22,9 @@ from sb3_tare.utils.nested import on_cpu
 Places = NDArray[np.int64]
 """``[n]`` rows or columns of the buffer"""
 
+ROUNDING = 1e-6
+"""Share of the sum of the sizes of rewards that their float32 numbers leave where they cancel out"""
+
 
 class ReplayMemory:
     """The whole episodes of a replay buffer, without a copy of their steps.
@@ -81,7 +84,7 @@ class ReplayMemory:
         ring = copy(self._ring)
         still = ring.extend(buffer.n_written, ended, begun, lost)
         entered = torch.arange(int(still.sum()), len(ring))
-        totals = torch.cat([self.totals[still], _sums(ring, entered, self._rewards)])
+        totals = torch.cat([self.totals[still], self._totals(ring, entered)])
         squared_actions = torch.cat([self.squared_actions[still], _sums(ring, entered, self._squared_actions)])
         # All at once, as an interruption would leave what belongs together apart.
         self._ring, self.lengths, self.totals, self.squared_actions = ring, ring.lengths, totals, squared_actions
@@ -121,6 +124,12 @@ class ReplayMemory:
         self.lengths = self._ring.lengths
         self.totals = torch.zeros(0, dtype=torch.float64)
         self.squared_actions = torch.zeros(0, dtype=torch.float64)
+
+    def _totals(self, ring: RingEpisodes, episodes: Tensor) -> Tensor:
+        """Sums ``[K]`` (float64) of the rewards of ``episodes``, zero where they are but the rounding of the rewards."""
+        totals = _sums(ring, episodes, self._rewards)
+        sizes = _sums(ring, episodes, lambda rows, columns: self._rewards(rows, columns).abs())
+        return totals.masked_fill(totals.abs() <= ROUNDING * sizes, 0.0)
 
     def _rewards(self, rows: Places, columns: Places) -> Tensor:
         return torch.from_numpy(self._buffer.rewards[rows, columns])

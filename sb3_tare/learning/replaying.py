@@ -25,6 +25,8 @@ UPDATES_FOR = 2048
 """Collected steps for which ``decomposition_updates`` steps of Adam are taken: a rollout of PPO at its defaults."""
 MOST_UPDATES = 1_000
 """Steps of Adam at most for the steps of a buffer that was taken over."""
+SETTLING = 10
+"""First fits that renew the unit of rewards: the first is to the totals of a few episodes, perhaps of one that pays little."""
 COMPARED_STEPS = 2048
 """Steps of episodes at least among which the cost of actions is solved, those of one rollout at PPO's defaults."""
 
@@ -47,7 +49,7 @@ class ReplayTrainer:
         self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.metrics = Metrics()
-        self.decomposer = TotalsFit(settings.decomposition, host, self.reward_model, self.generator)
+        self.decomposer = TotalsFit(settings.decomposition, host, self.reward_model, self.generator, SETTLING)
         self.memory = ReplayMemory(host, self.decomposer.reward)
         self.unlearned = Unlearned(host, self.memory)
         self._n_learned = 0

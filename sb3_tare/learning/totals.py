@@ -29,10 +29,16 @@ class TotalsFit:
     :param host: gives the action space and the device
     :param model: a reward model whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
     :param generator: decides which steps are drawn
+    :param n_settling: first fits each of which takes a new unit
     """
 
     def __init__(
-        self, settings: DecompositionSettings, host: AnyHost[Any], model: RewardModel, generator: torch.Generator
+        self,
+        settings: DecompositionSettings,
+        host: AnyHost[Any],
+        model: RewardModel,
+        generator: torch.Generator,
+        n_settling: int = 0,
     ) -> None:
         assert isinstance(model.network, DecomposedReward)
         self.settings = settings
@@ -44,7 +50,7 @@ class TotalsFit:
         space = host.model.action_space
         self.cost: ActionCost | None = action_cost_for(space, n_numbers) if settings.action_cost else None
         parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
-        self.fits = Decomposition(self._in_units, parameters, settings)
+        self.fits = Decomposition(self._in_units, parameters, settings, n_settling)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
