@@ -210,3 +210,18 @@ def test_another_memory_in_the_midst_of_an_episode_does_not_continue_it():
     ended, known = play((22,), (40,), between=lambda model: model.replay_buffer.reset())
     assert close(known, ended[2:])
     assert len(known) == 2
+
+
+def test_memories_and_learners_that_were_saved_before_there_were_seams_go_on(tmp_path):
+    ended, learner = Ended(), RewardLearner(**FAST)
+    model = trained([ended, learner], steps=22, env=one())
+    state = learner.state_dict()
+    del state["generation"], vars(model.replay_buffer)["seams"]
+    model.save_replay_buffer(tmp_path / "memory")
+    model.load_replay_buffer(tmp_path / "memory")
+    later = RewardLearner(**FAST)
+    later.attach(model)
+    later.load_state_dict(state)
+    model.learn(23, callback=[ended, later], reset_num_timesteps=False)
+    assert close(in_memory(later), ended.episodes)
+    assert later.trainer.decomposer.reward.moments.count == 45

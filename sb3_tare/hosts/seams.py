@@ -98,7 +98,7 @@ class Seams:
         return last.dones if goes_on and n_rows != 1 else None
 
     def _began(self, n_envs: int) -> NDArray[np.bool_]:
-        """Where an environment is known to stand at the beginning of an episode, ``[N]``."""
+        """Environments that are known to stand at the beginning of an episode, ``[N]``."""
         rewards = self._monitored("rewards")
         return np.zeros(n_envs, dtype=bool) if rewards is None else np.array([len(each) == 0 for each in rewards])
 

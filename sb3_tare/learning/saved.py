@@ -28,7 +28,7 @@ OWN_NETWORK = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a file tells a learner that goes on once it has a model.
+    """Contents of a file from which a learner goes on once it has a model.
 
     :param state: of its trainer
     :param times: steps that each environment was into its episode

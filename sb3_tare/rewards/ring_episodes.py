@@ -96,7 +96,7 @@ class RingEpisodes:
 
 
 class _Found(NamedTuple):
-    """What a look at a column of a ring finds.
+    """Episodes that a look at a column of a ring finds.
 
     :param begins: ``[K]`` rows of the first steps of the episodes that ended and whose begin is known
     :param lengths: ``[K]`` their steps
