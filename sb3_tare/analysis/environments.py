@@ -62,8 +62,9 @@ class Environment:
     wrappers: tuple[Wrapper, ...] = ()
 
     def make(self, render_mode: str | None = None) -> gym.Env:
-        """A new one."""
-        env = gym.make(self.env_id, **{**self.kwargs, "render_mode": render_mode})
+        """A new one; not all environments take a ``render_mode``, so that None is not told them."""
+        kwargs = {name: value for name, value in self.kwargs.items() if name != "render_mode"}
+        env = gym.make(self.env_id, **kwargs, **({} if render_mode is None else {"render_mode": render_mode}))
         for wrapper in self.wrappers:
             env = wrapper.around(env)
         return env
@@ -119,7 +120,7 @@ def _check_copies(env: VecEnv) -> None:
 
 
 def _arguments(spec: EnvSpec) -> dict[str, Any]:
-    """What ``gymnasium.make`` was given, as far as it differs from what is registered."""
+    """Arguments that ``gymnasium.make`` was given, as far as they differ from what is registered."""
     registered = gym.spec(spec.id)
     usual = {**registered.kwargs, "render_mode": spec.kwargs.get("render_mode")}
     kwargs = {
