@@ -63,7 +63,7 @@ def test_a_file_in_the_place_of_statistics_that_holds_none_is_named(tmp_path):
     ppo().save(tmp_path / "ppo")
     (tmp_path / "vecnormalize.pkl").write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match=r"vecnormalize\.pkl is damaged: a VecNormalize cannot be read \(UnpicklingError"):
-        TAREPPO.from_ppo(tmp_path / "ppo.zip", vec_env())
+        TAREPPO.from_ppo(tmp_path / "ppo.zip", env=vec_env())
 
 
 @pytest.mark.parametrize("bare", [True, False])

@@ -56,7 +56,7 @@ def test_an_episode_that_does_not_end_is_refused_and_one_that_ends_in_time_is_wh
     assert evaluate(ppo(env), env, 3, deterministic=True).n_episodes == 3
     monkeypatch.setattr(trajectories, "LONGEST", 6)
     for acting in (lambda: collect(ppo(env), env, 1), lambda: evaluate(ppo(env), env, 1, deterministic=True)):
-        with pytest.raises(ValueError, match="has not ended after 6 steps: wrap the environment in .*TimeLimit"):
+        with pytest.raises(ValueError, match=r"has not ended after 6 steps: wrap the environment in .*TimeLimit"):
             acting()
 
 

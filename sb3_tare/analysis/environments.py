@@ -63,8 +63,10 @@ class Environment:
 
     def make(self, render_mode: str | None = None) -> gym.Env:
         """A new one; not all environments take a ``render_mode``, so that None is not told them."""
-        kwargs = {name: value for name, value in self.kwargs.items() if name != "render_mode"}
-        env = gym.make(self.env_id, **kwargs, **({} if render_mode is None else {"render_mode": render_mode}))
+        kwargs = {**self.kwargs, "render_mode": render_mode}
+        if render_mode is None:
+            del kwargs["render_mode"]
+        env = gym.make(self.env_id, **kwargs)
         for wrapper in self.wrappers:
             env = wrapper.around(env)
         return env

@@ -17,7 +17,7 @@ ARGUMENTS, HYPERPARAMETERS = "args.yml", "config.yml"
 
 
 def settings_in(folder: Path, env_id: str) -> Path | None:
-    """Where a run of rl-zoo3's, or a model's folder of the hub, keeps the settings of the training in an environment.
+    """The place in which a run of rl-zoo3's, or a model's folder of the hub, keeps settings of the training in an environment.
 
     :param folder: of the model's file
     :return: None if ``folder`` is neither
