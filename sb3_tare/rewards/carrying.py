@@ -1,4 +1,4 @@
-"""What episodes under way have summed up, carried from one rollout into the next."""
+"""Sums of episodes under way, carried from one rollout into the next."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Payments:
         return of_payments[known], paid[pays][known]
 
     def state_dict(self) -> dict[str, Any]:
-        """What is carried on."""
+        """Sums that are carried on."""
         return {"carried": self._carried.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

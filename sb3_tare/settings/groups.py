@@ -23,7 +23,8 @@ class NetworkSettings:
     :param architecture_kwargs: its own arguments: ``hidden_size`` (64), ``lstm_hidden_size`` (32, table 1), ``bound``
         (20, table 1; 1 in ``StateActionTanh``)
     :param features: the state as the reward sees it: ``"policy"``, the policy's feature extractor, shared and detached
-        (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward
+        (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward. Return decomposition on rollouts
+        keeps features, and takes those of the policy's extractor as it was in the beginning where that goes on learning
     :param zero_head: start the network's last layer at zero, so that training starts exactly as the host's; None means
         yes in ``add`` and no in ``replace``
     :param initial_reward: file of an exported :class:`~sb3_tare.LearnedReward` whose weights the network starts with, in
