@@ -238,8 +238,7 @@ class DecompositionSettings:
     Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"``, the
     default, switches it on and sets what goes with it.
 
-    :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes before each update of
-        the policy, and paid in their place
+    :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes, and paid in their place
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
     :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected;
@@ -254,7 +253,7 @@ class DecompositionSettings:
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
-    :param trust_slope: slope of what is paid on what the learned reward foretold of it, less a standard error, from which on
+    :param trust_slope: slope of what is paid on what the learned reward foretold of it, less a standard deviation, from which on
         the learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once.
         None: 0.5 where a host collects rollouts; with AWR and off-policy there is no guard
     :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
