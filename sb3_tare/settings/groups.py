@@ -18,8 +18,8 @@ class NetworkSettings:
     """The reward network that is learned.
 
     :param architecture: name of a reward network (``LSTMbMul``, the paper's default; ``LSTMb``, ``LSTMf``, ``MLPMul``,
-        ``MLPConcat``, ``StateAction``, ``StateActionTanh``), or a ``torch.nn.Module`` class as described in
-        :mod:`sb3_tare.networks`
+        ``MLPConcat``, ``StateAction``, ``StateActionTanh``, ``StateActionUnbounded``), or a ``torch.nn.Module`` class as
+        described in :mod:`sb3_tare.networks`
     :param architecture_kwargs: its own arguments: ``hidden_size`` (64), ``lstm_hidden_size`` (32, table 1), ``bound``
         (20, table 1; 1 in ``StateActionTanh``)
     :param features: the state as the reward sees it: ``"policy"``, the policy's feature extractor, shared and detached
