@@ -238,7 +238,8 @@ class DecompositionSettings:
     Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"``, the
     default, switches it on and sets what goes with it.
 
-    :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes, and paid in their place
+    :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes, and paid in place of
+        what the environment pays
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
     :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected;
@@ -253,8 +254,8 @@ class DecompositionSettings:
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
-    :param trust_slope: slope of what is paid on what the learned reward foretold of it, less a standard deviation, from which on
-        the learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once.
+    :param trust_slope: slope of what is paid on what the learned reward foretold of it, less a standard deviation, from which
+        on the learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once.
         None: 0.5 where a host collects rollouts; with AWR and off-policy there is no guard
     :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
         been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
