@@ -1,6 +1,7 @@
 """Pictures, videos and tables of learned rewards, and the command that writes them."""
 
 import os
+import pickle
 import runpy
 import subprocess
 import sys
@@ -269,6 +270,17 @@ def test_the_command_finds_the_statistics_that_belong_to_a_model_or_refuses(save
     with pytest.raises(SystemExit):
         main([str(model), *arguments, "--env", "Pendulum-v1"])
     assert f"{statistics} has statistics of another environment than Pendulum-v1" in capsys.readouterr().err
+    for content, sentence in (
+        (b"nothing of the kind", "is damaged: a VecNormalize cannot be read"),
+        (pickle.dumps({}), "holds a dict"),
+    ):
+        garbage = tmp_path / "garbage.zip"
+        garbage.write_bytes(content)
+        with pytest.raises(SystemExit):
+            main([str(model), *arguments, "--vecnormalize", str(garbage)])
+        told = capsys.readouterr().err
+        assert str(garbage) in told
+        assert sentence in told
     statistics.unlink()
     with pytest.raises(SystemExit):
         main([str(model), *arguments])

@@ -93,4 +93,11 @@ def test_its_state_goes_through_a_file_and_only_to_as_many_environments():
     same.load_state_dict(state)
     more.load_state_dict(state)
     assert [each.tolist() for each in same.add(*last)] == [each.tolist() for each in whole.add(*last)] == [[5.0], [2.0]]
-    assert more.state_dict()["has_seen"].tolist() == [False, False]
+    assert more.state_dict()["carried"]["numbers"].isnan().all()
+
+
+def test_after_a_rollout_that_was_broken_off_nothing_is_carried_into_another_episode():
+    payments = Payments(1)
+    payments.add(torch.ones(3), torch.zeros(3), episodes_of([3], ends=[CUT]), ONE)
+    sums, paid = payments.add(torch.ones(3), torch.tensor([0.0, 5.0, 6.0]), episodes_of([3], first_times=[7], ends=[CUT]), ONE)
+    assert (sums.tolist(), paid.tolist()) == ([1.0], [6.0])

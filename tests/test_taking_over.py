@@ -59,6 +59,13 @@ def test_a_model_keeps_its_environment_and_statistics():
     assert taken.get_env() is taken.get_vec_normalize_env() is env
 
 
+def test_a_file_in_the_place_of_statistics_that_holds_none_is_named(tmp_path):
+    ppo().save(tmp_path / "ppo")
+    (tmp_path / "vecnormalize.pkl").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"vecnormalize\.pkl is damaged: a VecNormalize cannot be read \(UnpicklingError"):
+        TAREPPO.from_ppo(tmp_path / "ppo.zip", env=vec_env())
+
+
 @pytest.mark.parametrize("bare", [True, False])
 def test_statistics_that_lie_beside_a_file_are_taken_where_the_environment_has_none(bare, tmp_path):
     env = VecNormalize(vec_env())

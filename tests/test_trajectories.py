@@ -7,9 +7,11 @@ from gymnasium import spaces
 from torch import nn
 from toys import Toy, ppo, recorded_rollouts, tare, vec_env
 
+from sb3_tare.analysis import trajectories
 from sb3_tare.analysis.trajectories import Trajectories, collect, learned_rewards
 from sb3_tare.data.episodes import End
 from sb3_tare.experiments.running.measures import rewards_along_training, rewards_by_action
+from sb3_tare.hub.evaluating import evaluate
 from sb3_tare.rewards.learned_reward import LearnedReward
 
 DISCRETE = spaces.Discrete(3)
@@ -45,6 +47,17 @@ def test_episodes_are_whole_and_end_as_the_environment_says():
     assert set(episodes.ends.tolist()) == {End.TERMINATION, End.TIMEOUT}
     assert (episodes.lengths[episodes.ends == End.TIMEOUT] == 7).all()
     assert (episodes.first_times == 0).all()
+
+
+def test_an_episode_that_does_not_end_is_refused_and_one_that_ends_in_time_is_whole(monkeypatch):
+    env = vec_env(make=lambda: Toy(horizon=7, p_end=0.0))
+    monkeypatch.setattr(trajectories, "LONGEST", 7)
+    assert collect(ppo(env), env, 3).episodes.lengths.tolist() == [7, 7, 7]
+    assert evaluate(ppo(env), env, 3, deterministic=True).n_episodes == 3
+    monkeypatch.setattr(trajectories, "LONGEST", 6)
+    for acting in (lambda: collect(ppo(env), env, 1), lambda: evaluate(ppo(env), env, 1, deterministic=True)):
+        with pytest.raises(ValueError, match=r"has not ended after 6 steps: wrap the environment in .*TimeLimit"):
+            acting()
 
 
 def test_actions_are_those_that_the_policy_drew_and_the_environment_gets_them_clipped():

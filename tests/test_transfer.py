@@ -12,6 +12,7 @@ from toys import IMPLICIT, ITERATION, SMALL, LinearReward, TinyCNN, Toy, implici
 from sb3_tare import TAREAWR, TAREPPO, LearnedReward, RewardLearner
 from sb3_tare.networks.registry import ARCHITECTURES
 from sb3_tare.rewards.wrappers import LearnedRewardWrapper, VecLearnedReward
+from sb3_tare.settings.groups import NetworkSettings
 
 STEPWISE = ("LSTMf", "MLPMul", "MLPConcat", "StateAction", "StateActionTanh", "StateActionUnbounded")
 DISCRETE, DICT = spaces.Discrete(3), spaces.Dict(a=spaces.Box(-1, 1, (2,)), b=spaces.Discrete(3))
@@ -139,6 +140,12 @@ def test_a_network_that_may_look_ahead_is_refused_step_by_step(architecture):
     for wrap in (lambda: LearnedRewardWrapper(Toy(), reward), lambda: VecLearnedReward(vec_env(), reward)):
         with pytest.raises(ValueError, match=r"may look at later steps .* LearnedReward.relabel gives rewards of whole"):
             wrap()
+
+
+def test_the_refusal_names_every_network_that_can_pay_each_step():
+    with pytest.raises(ValueError, match=f"Of the built-in networks, {', '.join(STEPWISE)} can pay each step"):
+        LearnedRewardWrapper(Toy(), LearnedReward.of(tare(architecture="LSTMb")))
+    assert all(f"``{name}``" in (NetworkSettings.__doc__ or "") for name in ARCHITECTURES)
 
 
 def test_every_network_of_ours_says_what_it_depends_on():

@@ -10,7 +10,7 @@ from test_return_decomposition import FAST, N_STEPS, Episodic, episodic, logged
 from toys import ITERATION, all_of, differences, generators, policy_of, set_generators, tare, tare_awr, vec_env
 
 from sb3_tare import TAREPPO, RewardLearner
-from sb3_tare.rewards.trust import PRIOR, REMEMBERED, Trust
+from sb3_tare.rewards.trust import DOUBT, REMEMBERED, Trust
 
 
 def after(rollouts, full=0.5):
@@ -42,16 +42,23 @@ def test_of_one_rollout_it_is_the_slope_of_least_squares_with_its_error():
     assert trust.error == pytest.approx(math.sqrt(covariance[0, 0]))
 
 
+@pytest.mark.parametrize("n", [2, 4, 10, 200])
+def test_its_error_is_the_deviation_of_slopes_also_where_the_past_has_lost_weight(n):
+    seen = [after([drawn(n, slope=1.0, seed=100 * run + rollout) for rollout in range(30)]) for run in range(300)]
+    assert np.mean([trust.error**2 for trust in seen]) == pytest.approx(np.var([trust.slope for trust in seen]), rel=0.3)
+
+
 @pytest.mark.parametrize(("slope", "weight"), [(-2.0, 0.0), (3.0, 1.0)])
 def test_what_foretells_the_wrong_payments_is_not_trusted_and_what_foretells_the_right_ones_is(slope, weight):
     assert after([drawn(40, slope)]).weight == weight
 
 
 def test_between_none_and_full_it_grows_with_the_slope_less_an_error():
-    trust = after([drawn(400, slope=0.3)])
-    seen = 399 / (399 + PRIOR)
+    trust = after([drawn(40, slope=0.3)])
+    measured, believed = trust.error**-2 * 36 / 38, DOUBT**-2  # precisions; that of Student's distribution is smaller
+    slope = (measured * trust.slope + believed) / (measured + believed)
     assert 0.0 < trust.weight < 1.0
-    assert trust.weight == pytest.approx((seen * (trust.slope - trust.error) + 1.0 - seen) / 0.5)
+    assert trust.weight == pytest.approx((slope - (measured + believed) ** -0.5) / 0.5)
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 10.0])
@@ -94,11 +101,40 @@ def test_before_payments_were_seen_that_differ_nothing_is_trusted():
 
 
 def test_where_payments_are_rare_trust_is_kept_until_there_is_evidence_against_it():
-    wrong = [([0.0, 1.0], [100.0, 0.0])]
-    weights = [after(wrong * n).weight for n in (1, 2, 8, 20)]
-    assert weights[:2] == [1.0, 1.0]
-    assert 0.0 < weights[2] < 1.0
-    assert weights[3] == 0.0
+    wrong = [drawn(2, slope=-1.0, seed=seed) for seed in range(40)]
+    weights = [after(wrong[:n]).weight for n in (1, 2, 3, 40)]
+    assert weights == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_payments_that_hardly_tell_are_no_evidence_against_it():
+    weights = [after([drawn(2, slope=1.0, noise=10.0, seed=100 * run + i) for i in range(20)]).weight for run in range(50)]
+    assert np.mean(weights) > 0.7
+
+
+def test_a_payment_that_is_alone_in_its_rollout_waits_for_the_next():
+    foretold, paid = drawn(8, slope=1.0, seed=3)
+    alone = [(foretold[i : i + 1], paid[i : i + 1]) for i in range(8)]
+    pairs = [(foretold[i : i + 2], paid[i : i + 2]) for i in range(0, 8, 2)]
+    assert after(alone).slope == after(pairs).slope
+    assert after(alone[:-1]).slope == after(pairs[:-1]).slope
+    assert after(alone[:1]).weight == 0.0
+    assert after(alone[:2]).weight == 1.0
+
+
+def test_its_state_goes_on_where_it_was():
+    rollouts = [drawn(n, slope=0.4, seed=seed) for seed, n in enumerate((5, 1, 1, 7, 1))]
+    whole, half, rest = after(rollouts), after(rollouts[:2]), Trust(0.5)
+    rest.load_state_dict(half.state_dict())
+    for pair in rollouts[2:]:
+        rest.add(*pair)
+    assert differences(whole.state_dict(), rest.state_dict()) == []
+
+
+def test_a_state_of_before_payments_waited_is_read():
+    trust, older = after([drawn(40, slope=0.3)]), Trust(0.5)
+    state = trust.state_dict()
+    older.load_state_dict({"products": state["products"], "freedom": 39.0})
+    assert (older.slope, older.error, older.weight) == (trust.slope, trust.error, trust.weight)
 
 
 @pytest.mark.parametrize("n", [REMEMBERED // 10, 2 * REMEMBERED])

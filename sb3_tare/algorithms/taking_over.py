@@ -14,14 +14,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from sb3_tare.algorithms.owner import OwnsRewardLearner
 from sb3_tare.awr.awr import AWR
 from sb3_tare.learning.saved import holds_learner
 from sb3_tare.utils.generators import undisturbed_generators
 from sb3_tare.utils.numbered import written_in
-from sb3_tare.utils.vec_normalize import find_statistics
+from sb3_tare.utils.vec_normalize import behind_statistics, find_statistics
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 Environment = gym.Env | VecEnv
@@ -132,4 +132,4 @@ def _behind_its_statistics(path: str | Path, env: Environment | None) -> Environ
     if env is None or statistics is None or (isinstance(env, VecEnv) and unwrap_vec_normalize(env) is not None):
         return env
     venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: Monitor(env)])
-    return VecNormalize.load(str(statistics), venv)
+    return behind_statistics(statistics, venv)

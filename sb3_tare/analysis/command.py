@@ -15,19 +15,19 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_tare.envs  # noqa: F401, registers environments
+from sb3_tare.analysis.arguments import add_model, environment_named, model_of
 from sb3_tare.analysis.correlating import FEWEST_EPISODES, correlations, scales
 from sb3_tare.analysis.drawing import write_figure
 from sb3_tare.analysis.figures import agreement, histogram, importance_bars, timeline
 from sb3_tare.analysis.headless import choose_backend
 from sb3_tare.analysis.importance import InexplicableError, importances
-from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
+from sb3_tare.analysis.loading import make_env, why_not_filmed
 from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
 from sb3_tare.analysis.video import write_video
 from sb3_tare.utils.extras import what_to_install
 from sb3_tare.utils.files import check_folder, write_text
 from sb3_tare.utils.ids import check_id
-from sb3_tare.utils.vec_normalize import find_statistics
 
 DPI = 150
 DEFAULT_FPS = 30.0
@@ -40,18 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the process's exit code
     """
     parser = argparse.ArgumentParser(prog="python -m sb3_tare.analysis", description=__doc__)
-    parser.add_argument("model", type=Path, metavar="MODEL.zip")
-    parser.add_argument("--env", required=True, metavar="ID", help="environment to act in")
-    parser.add_argument(
-        "--vecnormalize",
-        type=Path,
-        metavar="FILE",
-        help="of VecNormalize's statistics (default: those found beside the model)",
-    )
-    parser.add_argument("--algorithm", metavar="NAME", help="of the model, where its file does not tell: PPO, module:Class")
-    parser.add_argument(
-        "--reward", type=Path, metavar="FILE", help="saved RewardLearner of a model that has none (default: MODEL.reward.zip)"
-    )
+    add_model(parser, "to act in")
     parser.add_argument("--out", type=Path, default=Path("analysis"), metavar="FOLDER", help="(default: analysis)")
     parser.add_argument("--episodes", type=int, default=10, metavar="N", help="(default: 10); the first one is shown")
     parser.add_argument("--video", choices=("mp4", "gif", "none"), default="gif", help="(default: gif)")
@@ -75,28 +64,25 @@ def _analyse(arguments: argparse.Namespace, console: Console) -> None:
 
     check_id(arguments.env)
     set_random_seed(arguments.seed)
-    model: Any = load_model(arguments.model, arguments.algorithm)
-    learner, holder = load_reward(arguments.model, model, arguments.reward)
-    if learner is None and not hasattr(model, "reward_learner"):
+    model, learner, statistics = loaded = model_of(arguments)
+    if not loaded.learns_reward:
         raise ValueError(
             f"{arguments.model} holds no learned reward, and none lies beside it: name the file that RewardLearner.save wrote "
             "with --reward"
         )
-    statistics = arguments.vecnormalize or find_statistics(
-        arguments.model, trained_behind_vec_normalize(holder), "with --vecnormalize"
-    )
     if statistics is not None:
         say(f"VecNormalize as in {statistics}")
+    environment = environment_named(arguments)
     check_folder("--out", arguments.out)
-    backend = choose_backend(arguments.env)
+    backend = choose_backend(environment)
     if backend is not None:
         say(f"there is no screen: rendering with MUJOCO_GL={backend}")
-    problem = why_not_filmed(arguments.env)
+    problem = why_not_filmed(environment)
     if problem is not None:
         say(
             f"{arguments.env} cannot be rendered, so that there are no frames ({problem}); without a screen, try MUJOCO_GL=egl"
         )
-    env = make_env(arguments.env, model, statistics, film=problem is None)
+    env = make_env(environment, model, statistics, film=problem is None)
     env.seed(arguments.seed)
     recording = watch(model, env, arguments.episodes, learner, arguments.deterministic, film=problem is None)
     env.close()

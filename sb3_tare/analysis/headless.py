@@ -6,24 +6,25 @@ import os
 import subprocess
 import sys
 
-import gymnasium as gym
 from gymnasium.envs.mujoco import MujocoEnv
+
+from sb3_tare.analysis.environments import Environment, made
 
 BACKENDS = ("egl", "osmesa")
 """Of MuJoCo, those that need no screen, the faster one first."""
 
 
-def choose_backend(env_id: str) -> str | None:
+def choose_backend(env_id: str | Environment) -> str | None:
     """Have MuJoCo render without a screen, where there is none and nobody has chosen with ``MUJOCO_GL``.
 
     It has to be chosen before the first attempt: a failed one leaves MuJoCo unable to render, or ends the process.
 
-    :param env_id: registered with Gymnasium
+    :param env_id: registered with Gymnasium; or with arguments and wrappers
     :return: the backend that was chosen, if any
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL")):
         return None
-    with gym.make(env_id) as env:
+    with made(env_id) as env:
         if not isinstance(env.unwrapped, MujocoEnv):
             return None
     backend = next((name for name in BACKENDS if _works(name)), None)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import importlib
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import sb3_contrib
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import sb3_tare
 from sb3_tare import RewardLearner
+from sb3_tare.analysis.environments import Environment, made
 from sb3_tare.utils.entries import entries_of
 from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.numbered import algorithm_in
+from sb3_tare.utils.vec_normalize import behind_statistics, find_statistics
 
 
 def load_model(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:
@@ -83,19 +85,64 @@ def trained_behind_vec_normalize(path: str | Path) -> bool | None:
     return {**(of_model or {}), **entries.data}.get("vec_normalize")
 
 
-def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None = None, film: bool = False) -> VecEnv:
+class Loaded(NamedTuple):
+    """A saved model with what belongs to it.
+
+    :param model: an algorithm of SB3
+    :param learner: of its reward, where that is in a file of its own
+    :param statistics: file of ``VecNormalize``'s statistics, if it was trained behind them
+    """
+
+    model: Any
+    learner: RewardLearner | None
+    statistics: Path | None
+
+    @property
+    def learns_reward(self) -> bool:
+        """Whether there is a learned reward, its own or another file's."""
+        return self.learner is not None or hasattr(self.model, "reward_learner")
+
+
+def load_all(
+    path: str | Path,
+    algorithm: str | None = None,
+    reward: str | Path | None = None,
+    *,
+    statistics: Path | None = None,
+    remedy: str,
+) -> Loaded:
+    """A saved model, the learner of its reward, and the file of its statistics; arguments as in the functions above.
+
+    :param statistics: None: those that lie beside the model
+    :param remedy: how ``statistics`` are named where they cannot be told, for errors
+    :raises ValueError: as there, or if statistics are missing or there are several
+    """
+    model = load_model(path, algorithm)
+    learner, holder = load_reward(path, model, reward)
+    loaded = Loaded(model, learner, statistics)
+    if statistics is not None:
+        return loaded
+    was_used = trained_behind_vec_normalize(holder) if loaded.learns_reward else None
+    return loaded._replace(statistics=find_statistics(path, was_used, remedy))
+
+
+def make_env(
+    env_id: str | Environment, model: BaseAlgorithm, vec_normalize: str | Path | None = None, film: bool = False
+) -> VecEnv:
     """One copy of an environment, as ``model`` saw it in training.
 
-    :param env_id: registered with Gymnasium, with the module to import before a colon where that is needed
+    :param env_id: registered with Gymnasium, with the module to import before a colon where that is needed; or with arguments
+        and wrappers
     :param vec_normalize: file of the statistics that ``VecNormalize.save`` wrote; None takes those of the model's environment,
         if it has some. They stay as they are.
     :param film: with ``render_mode="rgb_array"``
     :raises ValueError: if its spaces are not the model's
     """
-    env: VecEnv = DummyVecEnv([lambda: Monitor(gym.make(env_id, render_mode="rgb_array" if film else None))])
+    single = made(env_id, "rgb_array" if film else None)
+    env: VecEnv = DummyVecEnv([lambda: single if is_wrapped(single, Monitor) else Monitor(single)])
     trained_in = model.get_vec_normalize_env()
     if vec_normalize is not None:
-        env = _behind(vec_normalize, env, env_id)
+        env = behind_statistics(vec_normalize, env, env_id if isinstance(env_id, str) else env_id.env_id)
         env.training = False
     elif trained_in is not None:
         statistics = deepcopy(trained_in)  # without the environment, which is neither copied nor pickled
@@ -107,23 +154,10 @@ def make_env(env_id: str, model: BaseAlgorithm, vec_normalize: str | Path | None
     return env
 
 
-def _behind(statistics: str | Path, env: VecEnv, env_id: str) -> VecNormalize:
-    """An environment behind saved statistics, whose spaces would stand in front of its own."""
-    try:
-        normalised = VecNormalize.load(str(statistics), env)
-    except AssertionError as error:  # of another shape
-        raise ValueError(f"{statistics} has statistics of another environment than {env_id}: {error}") from error
-    for name in ("observation_space", "action_space"):
-        saved, own = getattr(normalised, name), getattr(env, name)
-        if type(saved) is not type(own) or saved.shape != own.shape:
-            raise ValueError(f"{statistics} has statistics of another environment than {env_id}: {name} {saved}, not {own}")
-    return normalised
-
-
-def why_not_filmed(env_id: str) -> str | None:
+def why_not_filmed(env_id: str | Environment) -> str | None:
     """Why an environment gives no picture, or None if it gives one. Drivers and packages can be missing in many ways."""
     try:
-        with gym.make(env_id, render_mode="rgb_array") as env:
+        with made(env_id, "rgb_array") as env:
             env.reset()
             frame = env.render()
     except Exception as error:

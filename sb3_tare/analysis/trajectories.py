@@ -20,6 +20,9 @@ from sb3_tare.data.episodes import End, Episodes
 from sb3_tare.data.recorder import UNDISTORTED
 from sb3_tare.utils.nested import Observations, concatenated, on_cpu
 
+LONGEST = 100_000
+"""Steps after which an episode is taken for one that never ends."""
+
 
 @dataclass(frozen=True)
 class Trajectories:
@@ -55,15 +58,18 @@ def collect(
     :param env: of one copy; normalised as in training
     :param deterministic: leave the policy's exploration out
     :param before_step: is told before each step to which episode it belongs, from 0
+    :raises ValueError: if an episode has not ended after 100,000 steps
     """
     normalizer = unwrap_vec_normalize(env)
     observations, actions, rewards, originals, undistorted = [], [], [], [], []
-    dones: list[bool] = []
-    timeouts: list[bool] = []
+    lengths: list[int] = []
+    ends: list[int] = []
+    length = 0
     model.policy.set_training_mode(False)
     observation = env.reset()
-    while sum(dones) < n_episodes:
-        before_step(sum(dones))
+    while len(lengths) < n_episodes:
+        check_length(length)
+        before_step(len(lengths))
         observed, _ = model.policy.obs_to_tensor(observation)
         masks = {"action_masks": get_action_masks(env)} if isinstance(model, MaskablePPO) else {}
         action = model.policy._predict(observed, deterministic=deterministic, **masks)
@@ -73,19 +79,31 @@ def collect(
         rewards.append(float(reward[0]))
         originals.append(float((reward if normalizer is None else normalizer.get_original_reward())[0]))
         undistorted.append(next((float(infos[0][key]) for key in UNDISTORTED if key in infos[0]), np.nan))
-        dones.append(bool(done[0]))
-        timeouts.append(bool(infos[0].get("TimeLimit.truncated", False)))
-    last = np.flatnonzero(dones)
-    lengths = torch.from_numpy(np.diff(last, prepend=-1))
-    ends = torch.tensor([int(End.TIMEOUT if timeouts[row] else End.TERMINATION) for row in last])
+        length += 1
+        if done[0]:
+            lengths.append(length)
+            ends.append(End.TIMEOUT if infos[0].get("TimeLimit.truncated", False) else End.TERMINATION)
+            length = 0
     return Trajectories(
         on_cpu(concatenated(observations)),
         torch.cat(actions).cpu(),
         torch.tensor(rewards),
-        Episodes(lengths, torch.zeros_like(lengths), ends),
+        Episodes(torch.tensor(lengths), torch.zeros(n_episodes, dtype=torch.long), torch.tensor(ends)),
         np.array(originals),
         np.array(undistorted),
     )
+
+
+def check_length(length: int) -> None:
+    """Check that an episode may go on after ``length`` steps.
+
+    :raises ValueError: if it is taken for one that never ends
+    """
+    if length >= LONGEST:
+        raise ValueError(
+            f"an episode has not ended after {LONGEST:,} steps: wrap the environment in gymnasium.wrappers.TimeLimit, or make "
+            "it with max_episode_steps"
+        )
 
 
 def learned_rewards(reward: LearnedReward, steps: Trajectories) -> Tensor:

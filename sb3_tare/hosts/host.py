@@ -63,6 +63,8 @@ class AnyHost(ABC, Generic[RecordT]):
         self.policy_features = policy_features
         self.chunk_rows = rows_at_a_time(chunk_rows, model.observation_space)
         """Rows of observations that pass through an extractor at a time; None: all of them"""
+        self.frozen_extractor: nn.Module | None = None
+        """Extractor of the features that the reward sees in place of the policy's, which goes on learning"""
 
     @property
     def policy(self) -> Any:
@@ -135,16 +137,20 @@ class AnyHost(ABC, Generic[RecordT]):
 
     def states(self, observations: Observations) -> Observations:
         """States ``[n, ...]`` that the reward sees of observations ``[n, ...]``. The policy must be in evaluation mode."""
-        return self.actor_features(observations) if self.policy_features else observations
+        if not self.policy_features:
+            return observations
+        return self._features(self.frozen_extractor or acting_extractor(self.policy), observations)
 
-    @torch.no_grad()
     def actor_features(self, observations: Observations) -> Tensor:
         """Features ``[n, features_dim]`` that the actor sees of observations ``[n, ...]``, apart from any graph.
 
         The policy must be in evaluation mode.
         """
+        return self._features(acting_extractor(self.policy), observations)
+
+    @torch.no_grad()
+    def _features(self, extractor: nn.Module, observations: Observations) -> Tensor:
         policy = self.policy
-        extractor = acting_extractor(policy)
 
         def features(chunk: Observations) -> Tensor:
             return extractor(preprocess_obs(chunk, policy.observation_space, normalize_images=policy.normalize_images))

@@ -22,7 +22,7 @@ from sb3_tare.hosts.replay_buffers import Payer, PaysLearnedRewards, take_over
 from sb3_tare.hosts.seams import Seams
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.checks import LOWER_RATES, at_step, check_device, check_finite
-from sb3_tare.utils.extractors import acting_extractor, in_evaluation
+from sb3_tare.utils.extractors import acting_extractor, goes_on_learning, in_evaluation
 from sb3_tare.utils.nested import Observations
 
 KINDS = (SAC, TD3, DDPG, DQN, TQC, CrossQ, QRDQN)
@@ -85,7 +85,7 @@ class OffPolicyHost(AnyHost[None]):
                     f"{setting}={value!r} means nothing to {name}, whose reward has no implicit gradient and is fitted to the "
                     "episodes in its replay buffer alone: leave it out"
                 )
-        if self.policy_features and any(each.requires_grad for each in acting_extractor(self.policy).parameters()):
+        if self.policy_features and goes_on_learning(acting_extractor(self.policy)):
             raise ValueError(
                 f"features='policy' would show the reward of {name} old steps through a feature extractor that goes on "
                 "learning: set features='own'"

@@ -8,6 +8,7 @@ import stable_baselines3
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sb3_tare import RewardLearner, __version__
+from sb3_tare.analysis.environments import Environment
 from sb3_tare.hub.evaluating import Results
 from sb3_tare.hub.naming import PICTURE, model_name
 
@@ -18,7 +19,7 @@ TEMPLATE = """---
 # {{ algorithm }} on {{ env_id }}
 
 A `{{ algorithm }}`, trained with [Stable-Baselines3](https://github.com/DLR-RM/stable-baselines3) and sb3-tare for
-{{ n_steps }} steps of `{{ env_id }}`{{ behind }}{{ ", on a reward that was learned at the same time" if settings }}.
+{{ n_steps }} steps of `{{ env_id }}`{{ made }}{{ behind }}{{ ", on a reward that was learned at the same time" if settings }}.
 
 ## Results
 
@@ -74,16 +75,17 @@ TOLD = ("Python", "Stable-Baselines3", "PyTorch", "Numpy", "Gymnasium")
 
 
 def model_card(
-    model: Any, repo_id: str, env_id: str, learner: RewardLearner | None, results: Results, normalized: bool
+    model: Any, repo_id: str, environment: Environment, learner: RewardLearner | None, results: Results, normalized: bool
 ) -> ModelCard:
     """A card with the metadata by which the hub finds and ranks models.
 
     :param repo_id: repository that the card is for
-    :param env_id: environment that the model was trained and evaluated in
+    :param environment: that the model was trained and evaluated in
     :param learner: of its reward, if it has learned one
     :param normalized: whether the statistics of ``VecNormalize`` lie beside the model
     """
-    algorithm, is_beside = type(model).__name__, learner is not None and not hasattr(model, "reward_learner")
+    algorithm, env_id = type(model).__name__, environment.env_id
+    is_beside = learner is not None and not hasattr(model, "reward_learner")
     system, _ = stable_baselines3.get_system_info(print_info=False)
     return ModelCard.from_template(
         _metadata(algorithm, env_id, results, learner is not None),
@@ -94,6 +96,7 @@ def model_card(
         repo_id=repo_id,
         env_id=env_id,
         n_steps=f"{model.num_timesteps:,}",
+        made=_told(environment),
         behind=" behind `VecNormalize`" if normalized else "",
         results=results,
         mean=f"{results.mean:.2f}",
@@ -104,6 +107,17 @@ def model_card(
         settings={} if learner is None else learner.settings.flat(),
         versions={"sb3-tare": __version__, **{name: system[name] for name in TOLD}},
     )
+
+
+def _told(environment: Environment) -> str:
+    """How an environment is made, where that is not by its id alone."""
+    kwargs = ", ".join(f"{name}={value!r}" for name, value in environment.kwargs.items())
+    wrappers = [
+        f"`{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})`"
+        for each in environment.env_wrapper()
+        for name, arguments in each.items()
+    ]
+    return (f" with `{kwargs}`" if kwargs else "") + (f" in {', in '.join(wrappers)}" if wrappers else "")
 
 
 def _metadata(algorithm: str, env_id: str, results: Results, learned: bool) -> ModelCardData:

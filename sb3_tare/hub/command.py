@@ -11,12 +11,11 @@ import gymnasium as gym
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the library that it asks the hub with
 
 import sb3_tare.envs  # noqa: F401, registers environments
-from sb3_tare.analysis.loading import load_model, load_reward, trained_behind_vec_normalize
+from sb3_tare.analysis.arguments import add_model, model_of
 from sb3_tare.hub.loading import load_from_hub
 from sb3_tare.hub.packing import package
 from sb3_tare.hub.pushing import MESSAGE, push_to_hub
 from sb3_tare.hub.zoo_files import run_of
-from sb3_tare.utils.vec_normalize import find_statistics
 
 
 def push(arguments: Sequence[str] | None = None) -> int:
@@ -27,17 +26,9 @@ def push(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="sb3-tare push", description="Send a model, its learned reward and a card to the Hugging Face hub."
     )
-    parser.add_argument("model", type=Path, metavar="MODEL.zip")
-    parser.add_argument("--env", required=True, metavar="ID", help="environment to evaluate it in")
+    add_model(parser, "to evaluate it in")
     parser.add_argument("--repo", required=True, metavar="ORG/NAME", help="repository, made if there is none")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="write all into this new folder, and send nothing")
-    parser.add_argument(
-        "--vecnormalize", type=Path, metavar="FILE", help="of VecNormalize's statistics (default: those beside the model)"
-    )
-    parser.add_argument("--algorithm", metavar="NAME", help="of the model, where its file does not tell: PPO, module:Class")
-    parser.add_argument(
-        "--reward", type=Path, metavar="FILE", help="saved RewardLearner of a model that has none (default: MODEL.reward.zip)"
-    )
     parser.add_argument("--episodes", type=int, default=10, metavar="N", help="to evaluate (default: 10)")
     parser.add_argument("--stochastic", action="store_true", help="evaluate with the policy's exploration")
     parser.add_argument("--seed", type=int, default=0, help="of the environment (default: 0)")
@@ -74,12 +65,10 @@ def _answered(
 
 
 def _push(parsed: argparse.Namespace) -> None:
-    model: Any = load_model(parsed.model, parsed.algorithm)
-    learner, holder = load_reward(parsed.model, model, parsed.reward)
-    learns = learner is not None or hasattr(model, "reward_learner")
-    was_used = trained_behind_vec_normalize(holder) if learns else None
+    model, learner, statistics = model_of(parsed)
     details: dict[str, Any] = {
-        "vec_normalize": parsed.vecnormalize or find_statistics(parsed.model, was_used, "with --vecnormalize"),
+        "env_kwargs": dict(parsed.env_kwargs),
+        "vec_normalize": statistics,
         "n_eval_episodes": parsed.episodes,
         "deterministic": not parsed.stochastic,
         "seed": parsed.seed,

@@ -11,6 +11,8 @@ from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_m
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_tare.analysis.trajectories import check_length
+
 
 @dataclass(frozen=True)
 class Results:
@@ -45,7 +47,13 @@ def evaluate(model: Any, env: VecEnv, n_episodes: int, deterministic: bool) -> R
     """Let a model act for whole episodes.
 
     :param env: as the model saw it in training, its copies in ``Monitor``, which adds up what the environment paid
+    :raises ValueError: if an episode has not ended after 100,000 steps
     """
     by_host: Any = evaluate_masked if isinstance(model, MaskablePPO) else evaluate_policy
-    mean, std = by_host(model, env, n_episodes, deterministic)
+    mean, std = by_host(model, env, n_episodes, deterministic, callback=_check_length)
     return Results(float(mean), float(std), n_episodes, deterministic)
+
+
+def _check_length(told: dict[str, Any], _: dict[str, Any]) -> None:
+    if not told["done"]:
+        check_length(int(told["current_lengths"].max()))

@@ -5,34 +5,38 @@ from __future__ import annotations
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import yaml
-from huggingface_sb3 import EnvironmentName
 
+from sb3_tare.analysis.environments import Environment
+from sb3_tare.analysis.zoo_runs import settings_in
 from sb3_tare.hub.naming import ARGUMENTS, CURVES, ENV_KWARGS, HYPERPARAMETERS, algorithm_and_env
 from sb3_tare.utils.files import write_text
 
 
 def run_of(model: Path, env_id: str) -> Path | None:
-    """The folder of the run of rl-zoo3 that a model's file lies in; None if it is of none."""
-    return model.parent if (model.parent / EnvironmentName(env_id) / HYPERPARAMETERS).exists() else None
+    """The folder of the run of rl-zoo3, or of the hub, that a model's file lies in; None if it is of none."""
+    return None if settings_in(model.parent, env_id) is None else model.parent
 
 
-def write_zoo_files(model: Path, env_id: str, normalized: bool, run: Path | None) -> None:
+def write_zoo_files(model: Path, environment: Environment, normalized: bool, run: Path | None) -> None:
     """Write a run's settings and curves beside its model: rl-zoo3's own, or what it needs to let the model act.
 
     :param model: packed file, named by ``huggingface_sb3``'s convention
+    :param environment: that the model was evaluated in
     :param normalized: whether the statistics of ``VecNormalize`` lie beside it
     :param run: folder of the run of rl-zoo3 that trained the model, if one did
     """
-    folder, settings = model.parent, None if run is None else run / EnvironmentName(env_id)
-    written = {
-        ARGUMENTS: {"algo": algorithm_and_env(model.name)[0], "env": env_id, "env_kwargs": None},
-        HYPERPARAMETERS: {"normalize": normalized},
-        ENV_KWARGS: {},
+    folder, settings = model.parent, None if run is None else settings_in(run, environment.env_id)
+    kwargs, wrappers = dict(environment.kwargs), environment.env_wrapper()
+    written: dict[str, dict[str, Any]] = {
+        ARGUMENTS: {"algo": algorithm_and_env(model.name)[0], "env": environment.env_id, "env_kwargs": kwargs or None},
+        HYPERPARAMETERS: {"normalize": normalized, **({"env_wrapper": wrappers} if wrappers else {})},
+        ENV_KWARGS: kwargs,
     }
     for name, content in written.items():
-        if settings is not None and (settings / name).exists():
+        if settings is not None and name != ENV_KWARGS:
             shutil.copyfile(settings / name, folder / name)
         else:
             write_text(folder / name, yaml.safe_dump(content))

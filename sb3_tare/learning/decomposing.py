@@ -89,6 +89,7 @@ class Decomposer(TotalsFit):
         self._fresh = steps, rewards
         self.scale.update(rewards, steps.episodes, environments)
         metrics.note(decomposition_scale=self.scale.scale)
+        metrics.note_correlation("correlation", rewards, steps.rewards)
         metrics.note_correlation(
             "correlation_undistorted", rewards.cpu(), torch.from_numpy(record.undistorted_rewards.T.ravel())
         )

@@ -42,7 +42,7 @@ from sb3_tare.utils.words import shortened
 
 ANNOUNCEMENT = (
     "The policy is paid learned rewards in place of the extrinsic ones: the totals of whole episodes, decomposed into rewards "
-    "of steps (preset='decomposition')."
+    "of steps (preset='decomposition'), on rollouts as far as new payments bear them out (reward/decomposition_trust)."
 )
 
 

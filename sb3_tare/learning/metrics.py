@@ -33,6 +33,11 @@ class Metrics:
 
     def note_rewards(self, learned: Tensor, extrinsic: Tensor) -> None:
         """Keep mean and standard deviation of both rewards ``[n]``, and their correlation where both vary."""
+        self.note_moments(learned, extrinsic)
+        self.note_correlation("correlation", learned, extrinsic)
+
+    def note_moments(self, learned: Tensor, extrinsic: Tensor) -> None:
+        """Keep mean and standard deviation of both rewards ``[n]``."""
         learned, extrinsic = learned.double(), extrinsic.double()
         self.note(
             learned_mean=float(learned.mean()),
@@ -40,7 +45,6 @@ class Metrics:
             extrinsic_mean=float(extrinsic.mean()),
             extrinsic_std=float(extrinsic.std()),
         )
-        self.note_correlation("correlation", learned, extrinsic)
 
     def note_correlation(self, name: str, first: Tensor, second: Tensor) -> None:
         """Keep the correlation of two ``[n]`` tensors under ``name``, where both vary and are numbers."""

@@ -28,7 +28,7 @@ def start_from(reward: LearnedReward, trainer: RewardTrainer | ReplayTrainer) ->
             f"initial_reward was learned {'with' if was else 'without'} VecNormalize's observations and would now get "
             f"observations {'with' if will_be else 'without'} it: wrap the environment as it was then"
         )
-    extractor = trainer.reward_model.extractor
+    extractor = trainer.reward_model.extractor or trainer.reward_model.frozen_extractor
     if extractor is None and any(True for _ in reward.extractor.parameters()):
         raise ValueError(
             "initial_reward reads features that its own policy has learned, which this policy's are not: "

@@ -66,7 +66,9 @@ class RewardTrainer:
         self.settings = settings
         self.host = host
         self.objective = objective
-        self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
+        keeps_features = settings.decomposition.return_decomposition and host.rollout_steps is not None
+        self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows, keeps_features)
+        host.frozen_extractor = self.reward_model.frozen_extractor
         self.generator = torch.Generator().manual_seed(seed)
         self.advantages = Advantages(settings, host)
         self.hypergradients = Hypergradients(settings, host, self.generator, self.label)
@@ -254,7 +256,10 @@ class RewardTrainer:
         if self.reward_model.unit.scale > 0:
             fit_critic(self, to_fit, share)
         extrinsic = torch.cat([each.part.reward.rewards for each in labelled])
-        self.metrics.note_rewards(torch.cat([each.rewards for each in labelled]), extrinsic)
+        paid = torch.cat([each.rewards for each in labelled])
+        # A guard may pay little of what is learned, whose correlation is noted before that.
+        note = self.metrics.note_rewards if self.decomposer is None else self.metrics.note_moments
+        note(paid, extrinsic)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs, as nested plain data and tensors."""

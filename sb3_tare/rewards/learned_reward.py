@@ -108,9 +108,7 @@ class LearnedReward:
         trainer = learner.trainer
         model, settings, reward_model = trainer.host.model, trainer.settings, trainer.reward_model
         policy = model.policy
-        extractor = reward_model.extractor
-        if extractor is None:
-            extractor = acting_extractor(policy)
+        extractor = reward_model.extractor or reward_model.frozen_extractor or acting_extractor(policy)
         return cls(
             network=_copy(reward_model.network),
             extractor=_copy(extractor),

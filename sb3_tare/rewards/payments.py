@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import End, Episodes, edges
+from sb3_tare.data.episodes import End, Episodes
+from sb3_tare.rewards.carrying import Carried
 
 
 class Payments:
@@ -22,10 +22,7 @@ class Payments:
     """
 
     def __init__(self, n_envs: int) -> None:
-        self._carried = torch.zeros(n_envs, dtype=torch.float64)
-        """``[N]`` foretold since the last payment"""
-        self._has_seen = torch.zeros(n_envs, dtype=torch.bool)
-        """``[N]`` whether all steps since then were seen"""
+        self._carried = Carried(n_envs)
 
     def add(self, foretold: Tensor, paid: Tensor, episodes: Episodes, environments: Tensor) -> tuple[Tensor, Tensor]:
         """Add a rollout, and return what was foretold and what was paid, ``[K]`` each (float64), of its payments.
@@ -43,29 +40,17 @@ class Payments:
         closes[last_rows] = True  # an interval stays in its piece
         intervals = closes.long().cumsum(0) - closes.long()
         sums = torch.zeros(int(closes.sum()), dtype=torch.float64).index_add(0, intervals, foretold)
-        sums[intervals[episodes.begins]] += self._before(episodes, environments)
-        self._carry_on(torch.where(pays[last_rows], 0.0, sums[intervals[last_rows]]), environments)
+        sums[intervals[episodes.begins]] += self._carried.into(episodes, environments)
+        self._carried.keep(torch.where(pays[last_rows], 0.0, sums[intervals[last_rows]]), episodes, environments)
         of_payments = sums[intervals[pays]]
         known = ~of_payments.isnan()
         return of_payments[known], paid[pays][known]
 
     def state_dict(self) -> dict[str, Any]:
-        """Two tensors."""
-        return {"carried": self._carried.clone(), "has_seen": self._has_seen.clone()}
+        """Sums that are carried on."""
+        return {"carried": self._carried.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what is carried on over, where there are as many environments."""
-        if state["carried"].shape == self._carried.shape:
-            self._carried, self._has_seen = state["carried"].cpu().clone(), state["has_seen"].cpu().clone()
-
-    def _before(self, episodes: Episodes, environments: Tensor) -> Tensor:
-        """Foretold ``[E]`` since the last payment before each piece: zero where an episode begins, NaN where nobody knows."""
-        is_first, _ = edges(environments)
-        carried = torch.where(is_first & self._has_seen[environments], self._carried[environments], math.nan)
-        return torch.where(episodes.first_times == 0, 0.0, carried)
-
-    def _carry_on(self, left: Tensor, environments: Tensor) -> None:
-        """Keep what the last piece of each environment has left, ``[E]``, if that is known."""
-        _, is_last = edges(environments)
-        self._carried[environments[is_last]] = left[is_last].nan_to_num(0.0)
-        self._has_seen[environments[is_last]] = ~left[is_last].isnan()
+        if isinstance(state["carried"], Mapping):  # older files do not say where it goes on
+            self._carried.load_state_dict(state["carried"])

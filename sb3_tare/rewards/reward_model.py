@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from sb3_tare.networks.inputs import RewardInputs
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.settings.groups import NetworkSettings
-from sb3_tare.utils.extractors import acting_extractor
+from sb3_tare.utils.extractors import acting_extractor, goes_on_learning
 from sb3_tare.utils.nested import Observations, in_chunks
 
 REWARD_CLIP = 10.0
@@ -36,9 +37,12 @@ class RewardModel(nn.Module):
     :param settings: of the learner
     :param policy: the host's policy, whose spaces and feature extractor it takes over
     :param chunk_rows: rows of observations that pass through an extractor of its own at a time; None: all of them
+    :param keeps_features: whether a memory keeps features of the policy's extractor, which must stay what they are then
     """
 
-    def __init__(self, settings: LearnerSettings, policy: Any, chunk_rows: int | None = None) -> None:
+    def __init__(
+        self, settings: LearnerSettings, policy: Any, chunk_rows: int | None = None, keeps_features: bool = False
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.chunk_rows = chunk_rows
@@ -48,6 +52,11 @@ class RewardModel(nn.Module):
         self.extractor: BaseFeaturesExtractor | None = None
         if settings.network.features == "own":
             self.extractor = policy.make_features_extractor()
+        self.frozen_extractor: BaseFeaturesExtractor | None = None
+        """The policy's extractor as it was in the beginning, where its own goes on learning and a memory keeps features"""
+        if keeps_features and self.extractor is None and goes_on_learning(acting_extractor(policy)):
+            self.frozen_extractor = deepcopy(acting_extractor(policy)).requires_grad_(False)
+            self.register_load_state_dict_pre_hook(_keep_frozen)
         features_dim = int(acting_extractor(policy).features_dim)
         action_dim = int(get_flattened_obs_dim(policy.action_space))
         self.network = build_network(settings.network, features_dim, action_dim, settings.starts_at_zero)
@@ -141,14 +150,16 @@ def one_a_step(network: nn.Module, inputs: RewardInputs) -> Tensor:
     return learned
 
 
-def build_reward_model(settings: LearnerSettings, policy: Any, seed: int, chunk_rows: int | None = None) -> RewardModel:
+def build_reward_model(
+    settings: LearnerSettings, policy: Any, seed: int, chunk_rows: int | None = None, keeps_features: bool = False
+) -> RewardModel:
     """A reward model with initial weights drawn from ``seed``; the global generators stay as they are.
 
     It is in evaluation mode for good: a reward must not depend on which steps stand beside it, nor on chance.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = RewardModel(settings, policy, chunk_rows).to(policy.device).eval()
+        model = RewardModel(settings, policy, chunk_rows, keeps_features).to(policy.device).eval()
     for module in model.modules():
         if isinstance(module, nn.RNNBase) and module.dropout == 0.0:
             module.train()  # which then changes nothing but that cuDNN can differentiate
@@ -179,6 +190,14 @@ def build_network(settings: NetworkSettings, features_dim: int, action_dim: int,
             )
         _zero(head)
     return network
+
+
+def _keep_frozen(model: RewardModel, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a state of before there were frozen extractors have the one of now."""
+    assert model.frozen_extractor is not None
+    name = f"{prefix}frozen_extractor."
+    if not any(key.startswith(name) for key in state):
+        state.update({f"{name}{key}": value for key, value in model.frozen_extractor.state_dict().items()})
 
 
 def _space_of_draws(policy: Any) -> spaces.Space:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb3_tare.data.episodes import End, Episodes, edges
+from sb3_tare.data.episodes import Episodes
+from sb3_tare.rewards.carrying import Carried
 from sb3_tare.utils.checks import check_count, check_number
 
 MIN_VARIATION = 1e-6
@@ -35,7 +36,7 @@ class RunningScale:
         self.discount = discount
         self.rollouts = rollouts
         self._mean, self._variance, self._count = 0.0, 0.0, 0
-        self._returns = torch.zeros(n_envs, dtype=torch.float64)
+        self._carried = Carried(n_envs)
 
     @property
     def scale(self) -> float:
@@ -58,24 +59,23 @@ class RunningScale:
         return self.scale
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers and a tensor."""
-        return {"mean": self._mean, "variance": self._variance, "count": self._count, "returns": self._returns.clone()}
+        """Numbers, and the returns under way."""
+        moments = {"mean": self._mean, "variance": self._variance, "count": self._count}
+        return {**moments, "carried": self._carried.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over; returns under way only where there are as many environments, which may go on with them."""
         self._mean, self._variance, self._count = state["mean"], state["variance"], state["count"]
-        if state["returns"].shape == self._returns.shape:
-            self._returns = state["returns"].clone()
+        if "carried" in state:  # older files do not say where returns go on
+            self._carried.load_state_dict(state["carried"])
 
     def _carried_on(self, rewards: Tensor, episodes: Episodes, environments: Tensor) -> Tensor:
         """Discounted returns ``[n]``; an environment's first piece goes on from the last of the rollout before."""
-        is_first, is_last = edges(environments)
-        carried = torch.where(is_first & (episodes.first_times > 0), self._returns[environments], 0.0)
+        carried = self._carried.into(episodes, environments).nan_to_num(0.0)
         decay = self.discount ** (episodes.offsets + 1).double()
         returns = past_discounted_sum(rewards, episodes, self.discount) + decay * carried[episodes.pieces]
         last_rows = episodes.begins + episodes.lengths - 1
-        left = torch.where(episodes.ends == int(End.CUT), returns[last_rows], 0.0)
-        self._returns[environments[is_last]] = left[is_last]
+        self._carried.keep(returns[last_rows], episodes, environments)
         return returns
 
     def _merge(self, mean: float, variance: float, n_new: int) -> None:

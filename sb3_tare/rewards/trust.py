@@ -13,9 +13,11 @@ REMEMBERED = 50
 """Payments that the slope is measured on, about; those of older rollouts lose weight."""
 LEAST_KEPT = 0.5
 """Weight of the past beside a rollout with as many payments or more."""
-PRIOR = 10.0
-"""Degrees of freedom that the belief weighs with which it begins, a slope of one. Where payments are rare, little is known of
-them for long, and the extrinsic reward is hard to learn from; where they are not, ten are soon outweighed."""
+BELIEVED = 1.0
+"""Slope that a reward is believed to have before payments tell: that of a right one."""
+DOUBT = 0.5
+"""Standard deviation of that belief. Where payments are rare, little is known of them for long, and the extrinsic reward is
+hard to learn from; where they are not, what is measured soon outweighs any belief."""
 
 
 class Trust:
@@ -24,15 +26,20 @@ class Trust:
     The slope is one where foretold rewards are right up to a constant, *however noisy the payments are*; above one where they
     are shrunk; zero where they say nothing of what is paid, and below where they are wrong. A correlation would take noise for
     error. *Only payments of the same rollout are compared*: that a policy is better as a whole than the one before does not
-    say which of its actions made it so.
+    say which of its actions made it so. Rollouts with less than two payments wait for the next ones, and are taken as one.
 
-    :param full: slope from which on the reward is trusted fully, less a standard error
+    :param full: slope from which on the reward is trusted fully, less a standard deviation
     """
 
     def __init__(self, full: float) -> None:
         self.full = full
         self._products = torch.zeros(2, 2, dtype=torch.float64)
-        self._freedom = 0.0
+        """Sums of squares and products of deviations from the means of rollouts, weighted"""
+        self._squared_weights = 0.0
+        """The first of them, of what was foretold, with weights squared"""
+        self._freedom = torch.zeros(2, dtype=torch.float64)
+        """Degrees of freedom, weighted, and with weights squared"""
+        self._waiting = torch.zeros(2, 0, dtype=torch.float64)
 
     def add(self, foretold: Tensor, paid: Tensor) -> None:
         """Add the payments of one rollout; those that are all the same say nothing.
@@ -40,13 +47,17 @@ class Trust:
         :param foretold: ``[K]``
         :param paid: ``[K]``
         """
-        if len(paid) < 2 or bool((paid == paid[0]).all()):
+        pairs = torch.cat([self._waiting, torch.stack([foretold, paid]).double()], 1)
+        n = pairs.shape[1]
+        self._waiting = pairs if n < 2 else pairs[:, :0].clone()
+        if n < 2 or bool((pairs[1] == pairs[1, 0]).all()):
             return
-        pairs = torch.stack([foretold, paid]).double()
         deviations = pairs - pairs.mean(1, keepdim=True)
-        kept = max(LEAST_KEPT, 1.0 - len(paid) / REMEMBERED)
-        self._products = kept * self._products + deviations @ deviations.T
-        self._freedom = kept * self._freedom + len(paid) - 1
+        products = deviations @ deviations.T
+        kept = max(LEAST_KEPT, 1.0 - n / REMEMBERED)
+        self._products = kept * self._products + products
+        self._squared_weights = kept**2 * self._squared_weights + float(products[0, 0])
+        self._freedom = torch.tensor([kept, kept**2], dtype=torch.float64) * self._freedom + (n - 1)
 
     @property
     def slope(self) -> float:
@@ -58,27 +69,45 @@ class Trust:
     def error(self) -> float:
         """Standard error of the slope; NaN where there is none, or too little was seen for one."""
         foretold, common, paid = (float(self._products[i, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
-        if math.isnan(self.slope) or self._freedom <= 1.0:
+        if math.isnan(self.slope):
             return math.nan
-        return math.sqrt(max(0.0, paid - common * common / foretold) / (foretold * (self._freedom - 1.0)))
+        share = self._squared_weights / foretold  # of one degree of freedom, which the slope has taken
+        left = float(self._freedom[0]) - share
+        if left <= 1e-9 * share:
+            return math.nan
+        return math.sqrt(max(0.0, paid - common * common / foretold) / left * share / foretold)
 
     @property
     def weight(self) -> float:
-        """Share of trust, from 0 to 1: the slope less a standard error, by what was seen and what was believed before it.
+        """Share of trust, from 0 to 1; nothing, where no payments have been seen that differ.
 
-        Nothing, where no payments have been seen that differ.
+        The slope that is believed in, less its standard deviation: what was measured and what was believed before, weighted by
+        their precisions, as with normal distributions.
         """
-        if self._freedom == 0.0:
+        if float(self._freedom[0]) == 0.0:
             return 0.0
-        low = self.slope - self.error
-        seen = self._freedom / (self._freedom + PRIOR)
-        believed = 1.0 if math.isnan(low) else seen * max(-1.0, low) + (1.0 - seen)  # few payments may have any slope
-        return min(1.0, max(0.0, believed / self.full))
+        doubt = self._doubt
+        share = 1.0 if doubt == 0.0 else (1.0 / doubt**2) / (1.0 / doubt**2 + 1.0 / DOUBT**2)
+        slope = share * self.slope + (1.0 - share) * BELIEVED if share > 0.0 else BELIEVED
+        deviation = math.sqrt(1.0 - share) * DOUBT
+        return min(1.0, max(0.0, (slope - deviation) / self.full))
+
+    @property
+    def _doubt(self) -> float:
+        """Standard deviation of the slope by what was seen alone, that of Student's distribution; infinite if it has none."""
+        freedom = float(self._freedom[0] ** 2 / self._freedom[1]) - 1.0 if float(self._freedom[0]) else 0.0
+        if freedom <= 2.0 or math.isnan(self.error):
+            return math.inf
+        return self.error * math.sqrt(freedom / (freedom - 2.0))
 
     def state_dict(self) -> dict[str, Any]:
-        """A number and a tensor."""
-        return {"products": self._products.clone(), "freedom": self._freedom}
+        """Tensors and a number."""
+        tensors = {"products": self._products, "freedom": self._freedom, "waiting": self._waiting}
+        return {**{name: tensor.clone() for name, tensor in tensors.items()}, "squared_weights": self._squared_weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take everything over."""
-        self._products, self._freedom = state["products"].cpu().clone(), state["freedom"]
+        """Take everything over; of what older files hold, as if all of it were of the last rollout."""
+        products, freedom = state["products"].cpu().clone(), state["freedom"]
+        self._products, self._squared_weights = products, state.get("squared_weights", float(products[0, 0]))
+        self._freedom = freedom.cpu().clone() if isinstance(freedom, Tensor) else torch.full((2,), freedom).double()
+        self._waiting = state["waiting"].cpu().clone() if "waiting" in state else torch.zeros(2, 0, dtype=torch.float64)

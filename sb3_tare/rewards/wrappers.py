@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_tare.networks.registry import ARCHITECTURES
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.utils.checks import check_choice, check_number
 
@@ -120,9 +121,9 @@ class _Payer:
             name = type(self.reward.network).__name__
             raise ValueError(
                 f"the reward network {name} may look at later steps of an episode, so that a step cannot be paid before its "
-                "episode is over: LearnedReward.relabel gives rewards of whole episodes. Of the built-in networks, LSTMf, "
-                "MLPMul, MLPConcat, StateAction and StateActionTanh can pay each step; a class of your own that looks at "
-                "nothing later says so with the attribute context = 'step' or 'past'"
+                "episode is over: LearnedReward.relabel gives rewards of whole episodes. Of the built-in networks, "
+                f"{', '.join(_paying_steps())} can pay each step; a class of your own that looks at nothing later says so "
+                "with the attribute context = 'step' or 'past'"
             )
         self.coefs = (0.0, 1.0) if mode == "replace" else (1.0, float(coef))
         self.keeps_past = self.reward.context == "past"
@@ -160,6 +161,11 @@ class _Payer:
         observations, taken, given = zip(*rows, strict=True)
         learned = self.reward.relabel(_stacked(observations), np.stack(taken), np.array(given), lengths)
         return learned[lengths.cumsum() - 1]
+
+
+def _paying_steps() -> list[str]:
+    """Built-in networks whose reward of a step does not depend on later ones."""
+    return [name for name, network in ARCHITECTURES.items() if getattr(network, "context", "episode") != "episode"]
 
 
 def _told(info: dict[str, Any], reward: Any, learned: Any) -> dict[str, Any]:

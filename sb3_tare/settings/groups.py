@@ -18,13 +18,14 @@ class NetworkSettings:
     """The reward network that is learned.
 
     :param architecture: name of a reward network (``LSTMbMul``, the paper's default; ``LSTMb``, ``LSTMf``, ``MLPMul``,
-        ``MLPConcat``, ``StateAction``, ``StateActionTanh``), or a ``torch.nn.Module`` class as described in
-        :mod:`sb3_tare.networks`
+        ``MLPConcat``, ``StateAction``, ``StateActionTanh``, ``StateActionUnbounded``), or a ``torch.nn.Module`` class as
+        described in :mod:`sb3_tare.networks`
     :param architecture_kwargs: its own arguments: ``hidden_size`` (64), ``lstm_hidden_size`` (32, table 1), ``bound``
         (20, table 1; 1 in ``StateActionTanh``)
     :param features: the state as the reward sees it: ``"policy"``, the policy's feature extractor, shared and detached
         (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward, whose features no running
-        statistics standardise
+        statistics standardise. Return decomposition on rollouts keeps features, and takes those of the policy's extractor as
+        it was in the beginning where that goes on learning
     :param zero_head: start the network's last layer at zero, so that training starts exactly as the host's; None means
         yes in ``add`` and no in ``replace``
     :param initial_reward: file of an exported :class:`~sb3_tare.LearnedReward` whose weights the network starts with, in
@@ -238,8 +239,8 @@ class DecompositionSettings:
     Defaults are those of method and measurements with PPO's defaults on MuJoCo's tasks; ``preset="decomposition"``, the
     default, switches it on and sets what goes with it.
 
-    :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes before each update of
-        the policy, and paid in their place
+    :param return_decomposition: whether the learned reward is fitted to the totals of finished episodes, and paid in place of
+        what the environment pays
     :param decomposition_steps: steps m drawn of each episode in a mini-batch
     :param decomposition_episodes: episodes in a mini-batch
     :param decomposition_updates: steps of Adam before an update of the policy, once ``reward_every`` steps were collected;
@@ -254,8 +255,8 @@ class DecompositionSettings:
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
-    :param trust_slope: slope of what is paid on what the learned reward foretold of it, less a standard error, from which on
-        the learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once.
+    :param trust_slope: slope of what is paid on what the learned reward foretold of it, less a standard deviation, from which
+        on the learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once.
         None: 0.5 where a host collects rollouts; with AWR and off-policy there is no guard
     :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
         been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm

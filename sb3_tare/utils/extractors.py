@@ -33,3 +33,8 @@ def in_evaluation(module: nn.Module) -> Iterator[None]:
     finally:
         for each in training:
             each.training = True
+
+
+def goes_on_learning(extractor: nn.Module) -> bool:
+    """Whether what the extractor makes of an observation changes while its policy is trained."""
+    return any(parameter.requires_grad for parameter in extractor.parameters())

@@ -1,10 +1,14 @@
-"""Files of the statistics that ``VecNormalize`` keeps, found where SB3, rl-zoo3, studies and the hub put them."""
+"""Files of the statistics that ``VecNormalize`` keeps, found where SB3, rl-zoo3, studies and the hub put them, and read."""
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_tare.utils.damage import damaged
 from sb3_tare.utils.files import found_zip
 
 OF_A_STUDY = ".vecnormalize.pkl"
@@ -37,3 +41,25 @@ def find_statistics(model: str | Path, was_used: bool | None, remedy: str) -> Pa
             f"vecnormalize.pkl: name their file {remedy}, or the policy and the reward see what they never saw"
         )
     return found[0] if found else None
+
+
+def behind_statistics(file: str | Path, env: VecEnv, name: str = "this one") -> VecNormalize:
+    """An environment behind saved statistics, whose spaces would stand in front of its own.
+
+    :param file: that ``VecNormalize.save`` wrote, a pickle
+    :param name: of the environment, for errors
+    :raises ValueError: if the file holds no ``VecNormalize``, or one of other spaces
+    """
+    with Path(file).open("rb") as opened, damaged(str(file), "a VecNormalize"):
+        normalised = pickle.load(opened)
+    if not isinstance(normalised, VecNormalize):
+        raise ValueError(f"{file} must be a file that VecNormalize.save wrote, and holds a {type(normalised).__name__}")
+    try:
+        normalised.set_venv(env)
+    except AssertionError as error:  # of another shape
+        raise ValueError(f"{file} has statistics of another environment than {name}: {error}") from error
+    for which in ("observation_space", "action_space"):
+        saved, own = getattr(normalised, which), getattr(env, which)
+        if type(saved) is not type(own) or saved.shape != own.shape:
+            raise ValueError(f"{file} has statistics of another environment than {name}: {which} {saved}, not {own}")
+    return normalised

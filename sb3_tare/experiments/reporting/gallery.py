@@ -17,13 +17,12 @@ from sb3_tare.analysis.correlating import pearson, true_rewards
 from sb3_tare.analysis.figures import agreement, importance_bars, shown_of, timeline
 from sb3_tare.analysis.headless import choose_backend
 from sb3_tare.analysis.importance import InexplicableError, importances
-from sb3_tare.analysis.loading import load_model, load_reward, make_env, trained_behind_vec_normalize, why_not_filmed
+from sb3_tare.analysis.loading import load_all, make_env, why_not_filmed
 from sb3_tare.analysis.naming import observation_names
 from sb3_tare.analysis.recording import Episode, Recording, watch
 from sb3_tare.experiments.reporting import page, pictures, plots
 from sb3_tare.experiments.reporting.pictures import Picture
 from sb3_tare.utils.generators import undisturbed_generators
-from sb3_tare.utils.vec_normalize import find_statistics
 
 EPISODES = 5
 """Episodes with exploration, of whose steps importances and correlations are."""
@@ -101,9 +100,8 @@ def _exhibit(name: str, kept: Kept, film: bool) -> tuple[list[Picture], list[str
 def _recorded(kept: Kept, film: bool) -> tuple[Episode, Recording, list[str]]:
     """A deterministic episode, several with exploration, and names of an observation's entries, as far as they are told."""
     env_id, path = kept.settings["env"], kept.model
-    model = load_model(path, HOSTS.get(kept.settings["variant"]["algorithm"]))
-    learner, holder = load_reward(path, model)
-    statistics = find_statistics(path, trained_behind_vec_normalize(holder), "as the study left it")
+    algorithm = HOSTS.get(kept.settings["variant"]["algorithm"])
+    model, learner, statistics = load_all(path, algorithm, remedy="as the study left it")
     env = make_env(env_id, model, statistics, film)
 
     def again(n_episodes: int, deterministic: bool, frames: Sequence[int] = ()) -> Recording:
