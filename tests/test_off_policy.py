@@ -193,7 +193,7 @@ def test_it_is_said_once_that_nothing_is_learned_and_why(monkeypatch):
     assert "no whole episode is in the replay buffer" in endlessly
     (for_nothing,) = told(vec_env(2, lambda: Seen(paid=0.0)))
     assert "every episode so far has paid nothing in total" in for_nothing
-    assert told(seen(dense=False)) == told(endless(), learning_starts=10_000) == []
+    assert told(seen(dense=False)) == told(seen(), buffer_size=50) == told(endless(), learning_starts=10_000) == []
 
 
 def test_a_ring_that_is_full_of_an_episode_has_taught_nothing():

@@ -50,6 +50,8 @@ class Unlearned:
         n_steps = n_rows * buffer.n_envs
         if not model._n_updates or (n_steps < PATIENCE and n_rows <= buffer.buffer_size):
             return None
+        if self._memory.totals.any():
+            return None  # the first fit is about to come
         is_empty = not len(self._memory)
         reason = "no whole episode is in the replay buffer" if is_empty else "every episode so far has paid nothing in total"
         return (
