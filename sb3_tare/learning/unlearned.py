@@ -52,10 +52,14 @@ class Unlearned:
             return None
         if self._memory.totals.any():
             return None  # the first fit is about to come
-        is_empty = not len(self._memory)
-        reason = "no whole episode is in the replay buffer" if is_empty else "every episode so far has paid nothing in total"
+        if len(self._memory):
+            reason = "every episode so far has paid nothing in total. Totals of episodes are what a reward is learned from"
+        else:
+            reason = (
+                f"no whole episode is in the replay buffer, which keeps {buffer.buffer_size} steps of each environment. Let "
+                "episodes end, as gymnasium's TimeLimit does, and raise buffer_size to several of them"
+            )
         return (
             f"{n_steps} steps after it started, nothing is learned of the reward of {type(model).__name__}, whose policy is "
-            f"trained on the environment's own rewards meanwhile: {reason}. A reward is learned from totals of episodes: let "
-            "episodes end, as gymnasium's TimeLimit does, within buffer_size"
+            f"trained on the environment's own rewards meanwhile: {reason}"
         )
