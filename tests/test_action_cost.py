@@ -9,7 +9,7 @@ import torch
 from builders import generator
 from gymnasium import spaces
 
-from sb3_tare.rewards.action_cost import ActionCost, action_cost_for
+from sb3_tare.rewards.action_cost import MAX_OBSERVATION_DIM, ActionCost, action_cost_for
 from sb3_tare.rewards.open_episodes import FinishedEpisodes
 
 DIM = 3
@@ -161,6 +161,7 @@ def test_where_nothing_can_be_said_the_coefficient_is_zero(case):
 
 def test_only_actions_of_a_box_have_a_cost():
     assert action_cost_for(spaces.Box(-1, 1, (2,)), 5).observation_dim == 5
+    assert action_cost_for(spaces.Box(-1, 1, (2,)), MAX_OBSERVATION_DIM + 1).observation_dim == 0
     for space in (spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)):
         assert action_cost_for(space, 5) is None
 

@@ -447,6 +447,15 @@ def test_after_an_interrupted_update_the_host_goes_on_alone(at, settings):
     assert model._n_updates == updates + 2 * SMALL["n_epochs"]
 
 
+def test_after_an_interrupted_update_that_the_learner_runs_the_buffer_is_the_hosts_at_once():
+    model, learner = ppo(), implicit_learner()
+    expected = buffer_of(model)
+    interrupt_update(model, at=1)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(6 * ITERATION, callback=learner)
+    assert buffer_of(model) == expected
+
+
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_model_saved_after_an_interrupt_has_its_epochs(at, tmp_path):
     # As rl-zoo3 does it: Ctrl-C ends learn(), and the model is saved.

@@ -245,7 +245,7 @@ def test_no_preset_is_none_of_them():
     "setting", [{"reward_mode": "add"}, {"critics": 2}, {"normalize_reward": True}, {"architecture": "LSTMbMul"}], ids=str
 )
 def test_a_setting_of_the_implicit_gradient_names_its_preset(setting):
-    with refused(ValueError, "return_decomposition=True needs", "preset='implicit'", *setting):
+    with refused(ValueError, "return_decomposition=True needs", "preset='implicit'", "on PPO and its like", *setting):
         RewardLearner(**setting)
     assert RewardLearner(preset="implicit", **setting).settings.decomposition.return_decomposition is False
 

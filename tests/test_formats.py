@@ -118,7 +118,7 @@ def test_a_model_without_a_number_is_found_by_the_name_of_its_algorithm(name, al
 def test_a_reward_learner_without_a_number_goes_on(name):
     learner = learner_on(PPO, name)
     assert labels(reward_of(learner, name)) == pytest.approx(EXPECTED[name]["rewards"], rel=1e-5)
-    assert RewardLearner.load(UNNUMBERED / "reward_learner.zip")._loaded[1] == EXPECTED["reward_learner"]["times"]
+    assert RewardLearner.load(UNNUMBERED / "reward_learner.zip")._loaded.times == EXPECTED["reward_learner"]["times"]
 
 
 @pytest.mark.parametrize("name", ["learned_reward", "learned_reward_state_action"])

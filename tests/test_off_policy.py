@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from gymnasium import spaces
 from off_policy_toys import ALL, CONTINUOUS, DICT, FAST, STEPS, Seen, logged, rewards_of, seen, tiny
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.callbacks import EveryNTimesteps
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from toys import (
     Broken,
-    NotANumber,
     Watch,
     differences,
     flat,
@@ -27,7 +28,9 @@ from toys import (
 
 import sb3_tare
 from sb3_tare import AWR, LearnedReplayBuffer, LearnedReward, LearnedRewardWrapper, RewardLearner
+from sb3_tare.learning import replaying, unlearned
 from sb3_tare.learning.replaying import ReplayTrainer
+from sb3_tare.rewards.decomposition import unit_of
 
 
 def weights(model):
@@ -133,29 +136,133 @@ def test_rewards_are_paid_in_the_units_of_the_environment():
     assert torch.allclose(learner.trainer.paid(observations, actions), 3.0 * before, atol=1e-5)
 
 
-def test_the_reward_is_trained_in_proportion_to_the_steps(monkeypatch):
-    updates = []
+def counting_updates(model, learner):
+    """Steps of Adam in each fit of a learner that is given to ``model``."""
+    learner.attach(model)
+    updates, fit = [], learner.trainer.decomposer.fits.fit
+    learner.trainer.decomposer.fits.fit = lambda *args: (updates.append(args[3]), fit(*args))[1]
+    return updates
+
+
+def test_the_reward_is_trained_in_proportion_to_the_steps():
     learner = RewardLearner(**{**FAST, "decomposition_updates": 512})  # one for every four steps
     model = tiny(SAC, seen(dense=False, p_end=0.0), learning_starts=10_000)
-    learner.attach(model)
-    fit = learner.trainer.decomposer.fits.fit
-    learner.trainer.decomposer.fits.fit = lambda *args: (updates.append(args[3]), fit(*args))[1]
+    updates = counting_updates(model, learner)
     model.learn(20 * 15 * 2, callback=learner)
     assert sum(updates) == 20 * 15 * 2 // 4
     assert max(updates) <= 8
 
 
-def test_before_an_episode_has_ended_nothing_is_paid_and_nothing_learned():
-    learner = RewardLearner(**FAST)
-    model = tiny(SAC, seen(dense=False, horizon=10_000, p_end=0.0)).learn(STEPS, callback=learner)
-    assert not logged(model).keys() & {"decomposition_loss", "learned_mean"}
-    assert torch.equal(learner.trainer.paid(torch.randn(4, 3), torch.randn(4, 2)), torch.zeros(4))
+def test_a_long_episode_is_trained_on_in_proportion_and_a_buffer_that_was_taken_over_within_bounds(monkeypatch):
+    monkeypatch.setattr(replaying, "MOST_UPDATES", 4)
+    settings = {**FAST, "decomposition_updates": 2048}  # one for every step
+    model = tiny(SAC, seen(1, dense=False, horizon=40, p_end=0.0), learning_starts=10_000)
+    first, second = RewardLearner(**settings), RewardLearner(**settings)
+    updates = counting_updates(model, first)
+    model.learn(80, callback=first)
+    assert updates == [40, 40]
+    updates = counting_updates(model, second)
+    model.learn(40, callback=second, reset_num_timesteps=False)
+    assert updates == [4 + 1, 39]
+
+
+def test_before_anything_is_learned_the_environments_own_rewards_are_paid():
+    alone = tiny(SAC, endless()).learn(STEPS)
+    learned = tiny(SAC, endless()).learn(STEPS, callback=RewardLearner(**FAST))
+    assert not logged(learned).keys() & {"decomposition_loss", "learned_mean"}
+    assert not differences(weights(alone), weights(learned))
+
+
+def endless(**kwargs):
+    """Environments whose episodes do not end."""
+    return seen(horizon=10_000, p_end=0.0, **kwargs)
+
+
+def told(env, **kwargs):
+    """What is said of a run."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tiny(SAC, env, **kwargs).learn(2 * STEPS, callback=RewardLearner(**FAST))
+    return [text for text in (str(each.message) for each in caught) if "learned" in text]
+
+
+def test_it_is_said_once_that_nothing_is_learned_and_why(monkeypatch):
+    monkeypatch.setattr(unlearned, "PATIENCE", 100)
+    (endlessly,) = told(endless())
+    assert "100 steps after it started, nothing is learned of the reward of SAC" in endlessly
+    assert "no whole episode is in the replay buffer" in endlessly
+    (for_nothing,) = told(vec_env(2, lambda: Seen(paid=0.0)))
+    assert "every episode so far has paid nothing in total" in for_nothing
+    assert told(seen(dense=False)) == told(seen(), buffer_size=50) == told(endless(), learning_starts=10_000) == []
+
+
+def test_a_ring_that_is_full_of_an_episode_has_taught_nothing():
+    (full,) = told(endless(), buffer_size=40)
+    assert "42 steps after it started" in full
+
+
+def test_it_is_said_that_an_episode_is_longer_than_the_buffer():
+    (longer,) = told(seen(dense=False, horizon=30, p_end=0.0), buffer_size=40, learning_starts=10_000)
+    assert "an episode of 20 steps or more ended, and the replay buffer keeps 20 of each environment" in longer
+
+
+def test_a_full_buffer_that_was_taken_over_is_no_reason_for_a_warning():
+    model = tiny(SAC, seen(1, dense=False, horizon=30, p_end=0.0), buffer_size=40, learning_starts=10_000).learn(75)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(10, callback=RewardLearner(**FAST), reset_num_timesteps=False)
 
 
 def test_what_is_logged_tells_how_far_it_is():
     names = set()
     tiny(SAC).learn(400, callback=[Watch(step=lambda watch: names.update(logged(watch.model))), RewardLearner(**FAST)])
     assert names >= {"decomposition_loss", "decomposition_r2", "decomposition_episodes", "learned_std", "seconds"}
+
+
+class First(Seen):
+    """The first episode pays in its own way."""
+
+    n_episodes = 0
+
+    def __init__(self, first):
+        super().__init__(dense=False, horizon=8, p_end=0.0)
+        self.first = first
+
+    def reset(self, **kwargs):
+        self.n_episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        observation, paid, *ended, info = super().step(action)
+        return observation, self.first(self.time, paid) if self.n_episodes == 1 else paid, *ended, info
+
+
+@pytest.mark.parametrize("first", [lambda time, paid: 1e-3 * paid, lambda time, paid: -0.7 if time == 8 else 0.1])
+def test_a_first_episode_that_pays_next_to_nothing_does_not_set_the_unit_for_long(first):
+    learner, env = RewardLearner(**{**FAST, "decomposition_updates": 500}), vec_env(1, lambda: First(first))
+    tiny(SAC, env, learning_starts=10_000).learn(8 * 9, callback=learner)
+    memory = learner.trainer.memory
+    assert abs(float(memory.totals[0])) < 0.1
+    assert (float(memory.totals[0]) == 0.0) == (first(8, 1.0) < 0.0)  # what is rounding alone counts as nothing
+    assert learner.trainer.decomposer.fits.unit == unit_of(memory.totals, memory.lengths)
+
+
+def test_a_start_is_paid_until_the_first_fit(tmp_path):
+    source = RewardLearner(**FAST)
+    tiny(SAC).learn(STEPS, callback=source)
+    LearnedReward.of(source).save(tmp_path / "reward")
+    learner, paid = RewardLearner(**FAST, initial_reward=str(tmp_path / "reward")), []
+    look = Watch(rollout_end=lambda watch: paid.append(watch.model.replay_buffer.payer is not None))
+    tiny(SAC, endless()).learn(60, callback=[learner, look])
+    assert all(paid)
+    assert learner.trainer.decomposer.reward.unit == source.trainer.decomposer.reward.unit
+
+
+def test_observations_of_many_numbers_are_learned_from():
+    wide = spaces.Box(-1.0, 1.0, (2_100,), dtype=np.float32)
+    model = tiny(SAC, seen(dense=False, observation_space=wide), buffer_size=200, learning_starts=10_000)
+    model.learn(STEPS, callback=RewardLearner(**FAST))
+    assert logged(model)["decomposition_episodes"] > 0
 
 
 def test_images_are_seen_through_an_extractor_of_the_rewards_own():
@@ -166,6 +273,37 @@ def test_images_are_seen_through_an_extractor_of_the_rewards_own():
         model.learn(10, callback=RewardLearner(**FAST))
     model.learn(60, callback=RewardLearner(**FAST, features="own"))
     assert logged(model)["learned_std"] > 0.0
+
+
+class Dropping(BaseFeaturesExtractor):
+    """Has nothing to learn, and hides half of the observation while the policy is trained."""
+
+    def __init__(self, space):
+        super().__init__(space, 3)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, observations):
+        return self.dropout(observations)
+
+
+class Frozen(Dropping):
+    """Has parameters that do not learn."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.layer = torch.nn.Linear(3, 3).requires_grad_(False)
+
+
+@pytest.mark.parametrize("extractor", [Dropping, Frozen])
+def test_an_extractor_that_does_not_learn_shows_the_reward_the_same_while_the_policy_is_trained(extractor):
+    model = tiny(SAC, policy_kwargs={"net_arch": [8], "features_extractor_class": extractor})
+    model.learn(STEPS, callback=(learner := RewardLearner(**FAST)))
+    observations, actions = torch.ones(5, 3), torch.zeros(5, 2)
+    model.policy.set_training_mode(True)
+    paid = learner.trainer.paid(observations, actions)
+    assert float(paid[0]) != 0.0
+    assert torch.allclose(paid, paid[:1].expand(5))
+    assert model.policy.actor.features_extractor.dropout.training
 
 
 class _Pictures(Seen):
@@ -209,6 +347,17 @@ def test_without_its_memory_a_loaded_reward_pays_what_it_has_learned(tmp_path):
     observations, actions = torch.randn(5, 3), torch.rand(5, 2)
     assert torch.equal(loaded.trainer.paid(observations, actions), learner.trainer.paid(observations, actions))
     assert model.replay_buffer.payer is None
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_vecnormalize_neither_comes_nor_goes_between_saving_and_loading(wrapped, tmp_path):
+    learner = RewardLearner(**FAST)
+    tiny(SAC, VecNormalize(seen()) if wrapped else seen()).learn(60, callback=learner)
+    learner.save(tmp_path / "reward")
+    was, other = ("behind", seen()) if wrapped else ("without", VecNormalize(seen()))
+    with pytest.raises(ValueError, match=f"this RewardLearner was saved {was} VecNormalize, and the model is"):
+        tiny(SAC, other).learn(60, callback=RewardLearner.load(tmp_path / "reward"))
+    tiny(SAC, VecNormalize(seen()) if wrapped else seen()).learn(0, callback=RewardLearner.load(tmp_path / "reward"))
 
 
 def test_a_reward_learned_on_policy_is_not_taken_for_one_off_policy(tmp_path):
@@ -259,18 +408,30 @@ def test_a_reward_that_is_not_finite_is_refused():
         model.learn(STEPS, callback=RewardLearner(**FAST))
 
 
-def test_a_learned_reward_that_is_not_finite_is_refused_before_the_policy_has_seen_it():
-    class Diverged(NotANumber):
-        sees_reward = False
-        context = "step"
+@pytest.mark.parametrize("name", ["rewards", "observations", "actions"])
+def test_a_number_that_is_not_finite_in_a_buffer_that_was_taken_over_is_refused(name):
+    model = tiny(SAC, seen(2, dense=False, p_end=0.0)).learn(60)
+    getattr(model.replay_buffer, name)[10, 1] = np.nan
+    what = name.removesuffix("s")
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=f"the replay buffer holds a {what} that is not finite in environment 1 at row 10: "
+        ):
+            model.learn(60, callback=RewardLearner(**FAST))
 
-    model = tiny(SAC, seen(1, dense=False, horizon=30, p_end=0.0), learning_starts=0)
-    before = {}
-    learner = RewardLearner(**{**FAST, "architecture": Diverged, "architecture_kwargs": {}, "decomposition_updates": 2048})
+
+def test_a_learned_reward_that_is_not_finite_is_refused_before_the_policy_has_seen_it():
+    def diverge(watch):
+        if watch.num_timesteps == 40:
+            learner.trainer.decomposer.reward.unit.fill_(np.nan)
+        before.update(weights(watch.model))
+
+    model, before = tiny(SAC, seen(1, dense=False, horizon=30, p_end=0.0), learning_starts=0), {}
+    learner = RewardLearner(**{**FAST, "decomposition_updates": 2048})
     with pytest.raises(
         FloatingPointError, match=r"rewards that are not finite, first in environment 0 .*; the policy was not updated"
     ):
-        model.learn(STEPS, callback=[learner, Watch(step=lambda watch: before.update(weights(watch.model)))])
+        model.learn(STEPS, callback=[learner, Watch(step=diverge)])
     assert not differences(before, weights(model))
 
 
@@ -287,6 +448,68 @@ def test_after_an_interruption_the_host_trains_on_as_alone_and_the_learner_goes_
     assert model.replay_buffer.payer is None
     model.learn(STEPS, callback=learner)
     assert model.replay_buffer.payer is None
+
+
+def test_a_fit_that_was_interrupted_counts_no_step_twice(monkeypatch):
+    learner, model = RewardLearner(**{**FAST, "decomposition_updates": 2048}), tiny(SAC, seen(1, p_end=0.0))
+    learner.attach(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(learner.trainer.decomposer.fits, "fit", interrupt_at_once)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(20, callback=learner)
+    model.learn(45, callback=learner)
+    assert len(learner.trainer.memory) == 4
+    assert learner.trainer.decomposer.reward.moments.count == 4 * 15
+
+
+def interrupt_at_once(*args):
+    raise KeyboardInterrupt
+
+
+def test_a_look_at_the_memory_that_was_interrupted_leaves_it_as_it_was(monkeypatch):
+    learner, model = RewardLearner(**FAST), tiny(SAC, seen(1, dense=False, p_end=0.0), learning_starts=10_000)
+    model.learn(20, callback=learner)
+    memory = learner.trainer.memory
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "_squared_actions", interrupt_at_once)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(20, callback=learner)
+    assert len(memory) == len(memory.totals) == len(memory.lengths) == 1
+    model.learn(15, callback=learner)
+    assert len(memory) == len(memory.totals) == len(memory.squared_actions) == 3
+
+
+def interrupted(algorithm=SAC):
+    """A model whose training was interrupted while its learner's reward was lent, and that learner."""
+    learner, model = RewardLearner(**FAST), tiny(algorithm)
+
+    def interrupt(watch):
+        if model.replay_buffer.payer is not None and watch.num_timesteps >= 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(STEPS, callback=[learner, Watch(rollout_end=interrupt)])
+    return model, learner
+
+
+def test_a_learner_that_an_interruption_left_behind_takes_nothing_from_the_next():
+    model, first = interrupted()
+    suspended = first._suspended
+    payers = []
+
+    def look(watch):
+        suspended.close()  # as when it is collected
+        payers.append(watch.model.replay_buffer.payer)
+
+    model.learn(20, callback=[RewardLearner(**FAST), Watch(rollout_end=look)])
+    assert all(payer is not None for payer in payers)
+
+
+def test_after_an_interruption_a_learner_can_be_copied():
+    model, learner = interrupted()
+    _, twin = copy.deepcopy((model, learner))
+    assert not differences(snapshot(learner.state_dict()), snapshot(twin.state_dict()))
+    pickle.loads(pickle.dumps(learner))
 
 
 def test_once_training_has_ended_nothing_is_paid_and_another_call_goes_on():
@@ -314,7 +537,7 @@ def test_it_must_see_every_rollout(monkeypatch):
         tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
     monkeypatch.setattr(sb3_tare.learning.learner, "callbacks_in", lambda callback: ())  # where a list does not show them
     with pytest.raises(RuntimeError, match="another RewardLearner pays for this replay buffer already"):
-        tiny(SAC).learn(40, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
+        tiny(SAC).learn(STEPS, callback=[RewardLearner(**FAST), RewardLearner(**FAST)])
 
 
 @pytest.mark.parametrize(

@@ -3,42 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from off_policy_toys import DICT, FAST, STEPS, rewards_of, seen, tiny
+from off_policy_toys import DICT, FAST, STEPS, Ended, close, in_memory, rewards_of, seen, tiny, trained
 from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import DQN, SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
-from toys import Watch
 
 from sb3_tare import LearnedDictReplayBuffer, LearnedNStepReplayBuffer, LearnedReplayBuffer, RewardLearner
 from sb3_tare.hosts.replay_buffers import take_over
-
-
-class Ended(Watch):
-    """Notes length and total of each episode that ended."""
-
-    def __init__(self):
-        super().__init__(step=self.note)
-        self.episodes = []
-
-    def note(self, watch):
-        infos = watch.locals["infos"]
-        self.episodes += [(info["episode"]["l"], round(info["episode"]["r"], 3)) for info in infos if "episode" in info]
-
-
-def in_memory(learner):
-    memory = learner.trainer.memory
-    return [(length, round(total, 3)) for length, total in zip(memory.lengths.tolist(), memory.totals.tolist(), strict=True)]
-
-
-def close(ours, theirs):
-    return np.allclose(np.array(ours, dtype=float), np.array(theirs, dtype=float), atol=2e-3)
-
-
-def trained(callbacks, steps=STEPS, env=None, **kwargs):
-    return tiny(SAC, env or seen(dense=False), learning_starts=10_000, **kwargs).learn(steps, callback=callbacks)
-
 
 # Paid rewards
 
@@ -126,6 +100,25 @@ def test_a_class_of_ones_own_pays_by_inheriting_and_is_refused_otherwise():
 def test_a_class_that_takes_rewards_from_elsewhere_is_told_so():
     with pytest.raises(RuntimeError, match=r"LearnedElsewhere\._get_samples does not read self\.rewards"):
         tiny(SAC, replay_buffer_class=LearnedElsewhere).learn(60, callback=RewardLearner(**FAST))
+
+
+class Own(ReplayBuffer):
+    """One that samples in a way of its own."""
+
+    def sample(self, batch_size, env=None):
+        rows, columns = np.arange(batch_size) % self.size(), np.zeros(batch_size, dtype=int)
+        dones, rewards = (array[rows, columns][:, None] for array in (self.dones, self.rewards))
+        steps = [array[rows, columns] for array in (self.observations, self.actions, self.next_observations)]
+        return ReplayBufferSamples(*map(self.to_torch, (*steps, dones, rewards)))
+
+
+class LearnedOwn(LearnedReplayBuffer, Own):
+    """The same, named as if it cooperated."""
+
+
+def test_a_class_whose_own_sample_is_paid_extrinsic_rewards_is_told_so():
+    with pytest.raises(RuntimeError, match=r"batches of LearnedOwn for which no learned reward was asked: let its sample\(\)"):
+        tiny(SAC, replay_buffer_class=LearnedOwn).learn(100, callback=RewardLearner(**FAST))
 
 
 def test_users_may_name_the_class_themselves():

@@ -299,6 +299,49 @@ def test_a_callback_starts_from_an_exported_reward(tmp_path):
     assert equal(weights(source), learner.trainer.reward_model.network.state_dict())
 
 
+@pytest.fixture
+def decomposed(tmp_path):
+    """Path of an exported reward that return decomposition has learned, with a cost of actions."""
+    source = decomposing().learn(4 * ITERATION)
+    reward = source.reward_learner.trainer.decomposer.reward
+    reward.action_cost.fill_(-0.7)
+    LearnedReward.of(source).save(tmp_path / "reward")
+    return str(tmp_path / "reward"), weights(source)
+
+
+def decomposing(env=None, **settings):
+    return tare(env, **{"preset": "decomposition", "architecture_kwargs": {"hidden_size": 8}, **settings})
+
+
+def test_a_start_is_paid_and_asked_what_it_foretells_until_the_first_fit(decomposed):
+    path, learned = decomposed
+    model = decomposing(vec_env(1, lambda: Toy(horizon=10_000, p_end=0.0)), initial_reward=path).learn(2 * ITERATION)
+    decomposer = model.reward_learner.trainer.decomposer
+    assert float(learned["unit"]) > 0.0
+    assert (decomposer.reward.unit, decomposer.reward.action_cost) == (learned["unit"], -0.7)
+    assert decomposer.fits.unit == float(learned["unit"])  # so that it foretells payments, by which it is trusted
+
+
+def test_a_loaded_cost_of_actions_stays_until_another_is_known(decomposed):
+    path, _ = decomposed
+    model = decomposing(initial_reward=path).learn(ITERATION)
+    decomposer = model.reward_learner.trainer.decomposer
+    assert decomposer.cost.estimate() == (0.0, 0.0)
+    assert decomposer.fits.has_fitted
+    assert decomposer.reward.action_cost == -0.7
+
+
+def test_a_loaded_cost_of_actions_is_dropped_where_there_is_to_be_none(decomposed, tmp_path):
+    path, _ = decomposed
+    model = decomposing(initial_reward=path)
+    model.reward_learner.save(tmp_path / "learner")
+    learner = RewardLearner.load(tmp_path / "learner", action_cost=False)
+    PPO("MlpPolicy", vec_env(), **SMALL).learn(0, callback=learner)
+    started = decomposing(initial_reward=path, action_cost=False)
+    assert [float(each.trainer.decomposer.reward.action_cost) for each in (model.reward_learner, learner)] == [-0.7, 0.0]
+    assert float(started.reward_learner.trainer.decomposer.reward.action_cost) == 0.0
+
+
 def test_a_start_that_would_mean_something_else_is_refused(tmp_path):
     path = str(tmp_path / "reward.zip")
     LearnedReward.of(trained("MLPMul")).save(path)

@@ -105,6 +105,15 @@ class AnyHost(ABC, Generic[RecordT]):
         """Whether that ``train()`` is known to be over, given what :meth:`updates_after` was before."""
         return False
 
+    def start_training(self, was_reset: bool) -> None:
+        """Note that a call of ``learn()`` starts.
+
+        :param was_reset: whether it is known to have reset the environments
+        """
+
+    def end_training(self) -> None:
+        """Note that a call of ``learn()`` ends; an exception that ends it is not told of."""
+
     @abstractmethod
     def begin(self) -> None:
         """Start a rollout."""

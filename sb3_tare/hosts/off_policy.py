@@ -19,9 +19,10 @@ from torch import Tensor
 from sb3_tare.data.recorder import undistorted_rewards
 from sb3_tare.hosts.host import AnyHost
 from sb3_tare.hosts.replay_buffers import Payer, PaysLearnedRewards, take_over
+from sb3_tare.hosts.seams import Seams
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.checks import LOWER_RATES, at_step, check_device, check_finite
-from sb3_tare.utils.extractors import acting_extractor
+from sb3_tare.utils.extractors import acting_extractor, goes_on_learning, in_evaluation
 from sb3_tare.utils.nested import Observations
 
 KINDS = (SAC, TD3, DDPG, DQN, TQC, CrossQ, QRDQN)
@@ -58,6 +59,7 @@ class OffPolicyHost(AnyHost[None]):
         super().__init__(model, policy_features, chunk_rows)
         self.episode_ended = True
         """Whether an episode may have ended since somebody has put this to False"""
+        self._seams = Seams(model)
         self._undistorted: deque[tuple[int, list[float]]] = deque(maxlen=REMEMBERED)
 
     @property
@@ -83,12 +85,23 @@ class OffPolicyHost(AnyHost[None]):
                     f"{setting}={value!r} means nothing to {name}, whose reward has no implicit gradient and is fitted to the "
                     "episodes in its replay buffer alone: leave it out"
                 )
-        if self.policy_features and any(True for _ in acting_extractor(self.policy).parameters()):
+        if self.policy_features and goes_on_learning(acting_extractor(self.policy)):
             raise ValueError(
                 f"features='policy' would show the reward of {name} old steps through a feature extractor that goes on "
                 "learning: set features='own'"
             )
         take_over(self.model.replay_buffer)
+
+    def start_training(self, was_reset: bool) -> None:
+        """Find out whether the environments are where the last row of the buffer left them.
+
+        :param was_reset: whether they are known to have been reset
+        """
+        self._seams.start(self.buffer, was_reset)
+
+    def end_training(self) -> None:
+        """Note where the environments are."""
+        self._seams.end()
 
     def begin(self) -> None:
         """Start a rollout.
@@ -113,6 +126,7 @@ class OffPolicyHost(AnyHost[None]):
             self.episode_ended = True
             observation = step["infos"][index].get("terminal_observation", 0.0)
             check_finite(observation, "terminal observation", place=lambda *_, index=index: place(index))
+        self._seams.note(self.buffer, step)
         self._undistorted.append((self.buffer.n_written, undistorted_rewards(step["infos"], len(step["dones"]))))
 
     def record(self) -> None:
@@ -139,10 +153,13 @@ class OffPolicyHost(AnyHost[None]):
     def seen(self, observations: Observations, actions: Tensor) -> tuple[Observations, Tensor]:
         """States ``[k, ...]`` and encoded actions ``[k, action_dim]`` as the reward sees what the buffer gives the policy.
 
+        They are the same while the policy is in training mode: no dropout hides a part of them.
+
         :param observations: ``[k, ...]``
         :param actions: ``[k, ...]``
         """
-        return self.states(observations), self.encoded(actions)
+        with in_evaluation(acting_extractor(self.policy)):
+            return self.states(observations), self.encoded(actions)
 
     def encoded(self, actions: Tensor) -> Tensor:
         """Actions ``[k, action_dim]`` as the reward sees those ``[k, ...]`` of the buffer."""
@@ -163,16 +180,28 @@ class OffPolicyHost(AnyHost[None]):
     def paying(self, payer: Payer) -> Iterator[None]:
         """Have the batches that the algorithm samples meanwhile paid by ``payer``.
 
-        :raises RuntimeError: if another one pays already
+        :raises RuntimeError: if another one pays already, or the algorithm has updated its policy with nothing paid
         """
-        buffer = self.buffer
+        buffer, has_paid, n_updates = self.buffer, False, self.model._n_updates
         if buffer.payer is not None:
             raise RuntimeError("another RewardLearner pays for this replay buffer already: a model can have one")
-        buffer.payer = payer
+
+        def pay(observations: Observations, actions: Tensor) -> Tensor:
+            nonlocal has_paid
+            has_paid = True
+            return payer(observations, actions)
+
+        buffer.payer = pay
         try:
             yield
         finally:
-            buffer.payer = None
+            if buffer.payer is pay:  # and not that of a learner which came after an interruption
+                buffer.payer = None
+        if self.model._n_updates > n_updates and not has_paid:
+            raise RuntimeError(
+                f"the policy was updated with batches of {type(buffer).__name__} for which no learned reward was asked: let "
+                "its sample() call self._get_samples(), which reads self.rewards[rows, columns]"
+            )
 
 
 def _idle_settings(settings: LearnerSettings) -> dict[str, tuple[Any, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ class PaysLearnedRewards(ReplayBuffer):
     """Mixed in before a replay buffer of SB3, it has a learned reward paid for the steps of each sampled batch.
 
     The buffer's own ``rewards`` stay those of the environment. Another class works with it if its ``_get_samples`` reads
-    ``self.rewards[rows, columns]``, as those of SB3 do.
+    ``self.rewards[rows, columns]``, and its ``add`` stores one row for each step, as those of SB3 do.
     """
 
     paid_by: ClassVar[str] = "the RewardLearner, which learns from the rewards in it"
@@ -32,18 +33,44 @@ class PaysLearnedRewards(ReplayBuffer):
     payer: Payer | None = None
     """Pays while a reward is lent; no part of a pickle or a copy"""
     n_written: int = 0
-    """Steps of each environment that were ever added"""
+    """Steps of each environment that were ever added, in this generation"""
+    generation: int = 0
+    """Times that the rows were counted anew, since something else than :meth:`add` had filled or emptied the buffer"""
+    seam: NDArray[np.bool_] | None = None
+    """``[n_envs]`` of a seam before the row that is added next; no part of a pickle or a copy"""
+    seams: Mapping[int, NDArray[np.bool_]] = MappingProxyType({})
+    """Rows of the ring that do not go on from the row before; of each, ``[n_envs]``, where a whole episode begins with it"""
 
     def add(self, *args: Any, **kwargs: Any) -> None:
-        """Add a step of each environment; arguments are those of SB3."""
+        """Add a step of each environment; arguments are those of SB3.
+
+        :raises RuntimeError: if the buffer's class has not stored one row
+        """
         self.payer = None  # a training that was interrupted has left it behind
+        self.recount()
+        place = self.pos
         super().add(*args, **kwargs)
+        if self.pos != (self.n_written + 1) % self.buffer_size:
+            raise RuntimeError(
+                f"{type(self).__name__}.add has stored {(self.pos - self.n_written) % self.buffer_size} rows of a step, and "
+                "episodes are read from row after row: let it store each step once, and change steps as they are sampled"
+            )
         self.n_written += 1
+        if self.seam is not None or place in self.seams:
+            kept = {row: begins for row, begins in self.seams.items() if row != place}
+            self.seams, self.seam = kept if self.seam is None else {**kept, place: self.seam}, None
 
     def reset(self) -> None:
         """Forget all steps."""
         super().reset()
-        self.n_written = 0
+        self.recount()
+
+    def recount(self) -> None:
+        """Begin another generation where the buffer is not as :meth:`add` has left it, so that its rows may be others."""
+        if self.pos == self.n_written % self.buffer_size and self.full == (self.n_written >= self.buffer_size):
+            return
+        self.n_written, self.seams = rows_written(self), {}
+        self.generation += 1
 
     def observations_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64], env: VecNormalize | None = None) -> Any:
         """Observations of steps as the policy sees them.
@@ -85,7 +112,7 @@ class PaysLearnedRewards(ReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         assert isinstance(state, dict)
-        return {name: value for name, value in state.items() if name != "payer"}
+        return {name: value for name, value in state.items() if name not in ("payer", "seam")}
 
 
 class LearnedReplayBuffer(PaysLearnedRewards, ReplayBuffer):
@@ -128,15 +155,14 @@ def take_over(buffer: Any) -> PaysLearnedRewards:
             "optimize_memory_usage=True keeps no next observations, by which an episode that was broken off is told from a "
             "whole one: leave it out"
         )
-    if isinstance(buffer, PaysLearnedRewards):
-        return buffer
-    if type(buffer) not in KINDS:
-        raise ValueError(
-            f"a RewardLearner cannot pay learned rewards from a {name}: let it inherit from LearnedReplayBuffer first, and "
-            "from its own base second"
-        )
-    buffer.__class__ = KINDS[type(buffer)]
-    buffer.n_written = rows_written(buffer)
+    if not isinstance(buffer, PaysLearnedRewards):
+        if type(buffer) not in KINDS:
+            raise ValueError(
+                f"a RewardLearner cannot pay learned rewards from a {name}: let it inherit from LearnedReplayBuffer first, "
+                "and from its own base second"
+            )
+        buffer.__class__ = KINDS[type(buffer)]
+    buffer.recount()
     return buffer
 
 

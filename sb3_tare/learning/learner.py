@@ -25,8 +25,8 @@ from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.iteration import Attached, Iteration, iteration_of, trainer_of
 from sb3_tare.learning.optimisation import LEARNER
 from sb3_tare.learning.replaying import ReplayIteration, ReplayTrainer
-from sb3_tare.learning.saved import learner_entries, learner_settings, learner_state
-from sb3_tare.learning.spaces import NAMES, check_spaces, spaces_in, spaces_of
+from sb3_tare.learning.saved import Loaded, learner_entries, learner_settings, learner_state
+from sb3_tare.learning.spaces import NAMES, check_spaces, check_vec_normalize, spaces_in, spaces_of
 from sb3_tare.learning.start import start_from
 from sb3_tare.learning.trainer import RewardTrainer
 from sb3_tare.policy.derivatives import own_distribution
@@ -81,7 +81,7 @@ class RewardLearner(BaseCallback):
         super().__init__(verbose)
         self.settings = self.settings_class(**reward_kwargs)
         self._attachment: Attached | None = None
-        self._loaded: tuple[Mapping[str, Any], list[int], dict[str, str]] | None = None
+        self._loaded: Loaded | None = None
         self._suspended: Generator[None, None, None] | None = None
         self._n_updates_due = 0
         self._savers: Savers | None = None
@@ -90,7 +90,8 @@ class RewardLearner(BaseCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what SB3 shows a callback while a run is under way, which belongs to the run."""
-        return {**self.__dict__, "parent": None, "locals": {}, "globals": {}, "_savers": None}
+        run: dict[str, Any] = {"parent": None, "locals": {}, "globals": {}, "_savers": None, "_suspended": None}
+        return {**self.__dict__, **run}
 
     def __repr__(self) -> str:
         model = "no model yet" if self._attachment is None else f"of a {type(self._attached.model).__name__}"
@@ -136,15 +137,16 @@ class RewardLearner(BaseCallback):
         host = self._host(model)
         check_number("gamma", model.gamma, at_least=0.0, at_most=1.0)
         if self._loaded is not None:
-            check_spaces(self._loaded[2], model)
+            check_spaces(self._loaded.spaces, model)
         host.check(self.settings)
         seed = next(s for s in (self.settings.seed, model.seed, secrets.randbits(32)) if s is not None)
         trainer = trainer_of(self.settings, host, seed, self.decomposer_class)
         if self._loaded is not None:
-            state, times, _ = self._loaded
-            _check_kind(state, trainer)
-            trainer.load_state_dict(state)
-            host.go_on_from(np.array(times, dtype=np.int64))
+            _check_kind(self._loaded.state, trainer)
+            if isinstance(trainer, ReplayTrainer):  # on-policy the memory of episodes tells, when the first rollout is there
+                check_vec_normalize(self._loaded.vec_normalize, model)
+            trainer.load_state_dict(self._loaded.state)
+            host.go_on_from(np.array(self._loaded.times, dtype=np.int64))
         elif self.settings.network.initial_reward is not None:
             own = self.settings.network.architecture
             network, extractor = None if isinstance(own, str) else own, type(acting_extractor(model.policy))
@@ -185,9 +187,8 @@ class RewardLearner(BaseCallback):
                 "there is another RewardLearner in the list of callbacks, and a policy is paid one reward: pass one"
             )
         self._in_rollout = False
-        if self._suspended is not None:  # an interrupted run left it behind
-            self._suspended.close()
-            self._suspended = None
+        self._close()  # an interrupted run may have left it behind
+        self._attached.host.start_training(self.locals.get("reset_num_timesteps", False))
         # An algorithm that owns its learner has what is learned in its own file.
         self._savers = None if hasattr(self.model, "reward_learner") else Savers(self.locals["callback"])
         self._tell()
@@ -222,11 +223,15 @@ class RewardLearner(BaseCallback):
         # The host does this only after the callbacks, and its schedules would lag behind by an iteration.
         self.model._update_current_progress_remaining(self.model.num_timesteps, self.model._total_timesteps)
         self._suspended = self._updates()
-        next(self._suspended)
-        for _ in range(self._attached.iteration.n_updates - 1):
-            with self._attached.undoing():
-                self.model.train()
+        try:
             next(self._suspended)
+            for _ in range(self._attached.iteration.n_updates - 1):
+                with self._attached.undoing():
+                    self.model.train()
+                next(self._suspended)
+        except BaseException:
+            self._close()
+            raise
         self._n_updates_due = self._attached.host.updates_after()
         # The last update is the one that the host's own loop makes now; _resume() takes the reward step that follows.
 
@@ -247,12 +252,19 @@ class RewardLearner(BaseCallback):
         for model in () if self._savers is None else self._savers.to_come(self.model.get_env()):
             self._save_for(model)
         self._savers = None
+        self._attached.host.end_training()
         self.locals, self.globals = {}, {}  # an algorithm that owns its learner would keep all of them
 
     def _resume(self) -> None:
         if self._suspended is not None:
             suspended, self._suspended = self._suspended, None
             next(suspended, None)
+
+    def _close(self) -> None:
+        """Give the host back what is its own, with no reward step taken."""
+        if self._suspended is not None:
+            suspended, self._suspended = self._suspended, None
+            suspended.close()
 
     def _updates(self) -> Generator[None, None, None]:
         yield from self._attached.iteration.updates(self._attached.host.record())
@@ -329,11 +341,11 @@ class RewardLearner(BaseCallback):
         entries = learner_entries(path)
         learner = cls(**learner_settings(entries, cls.settings_class.presets, changes, custom_objects))
         spaces = {name: entries.value(name, "save the learner on its own") for name in NAMES if name in entries}
-        times = entries.data.get("times", [])
-        learner._loaded = (
+        learner._loaded = Loaded(
             learner_state(entries, get_device(device)),
-            times,
+            entries.data.get("times", []),
             spaces_in({**entries.data, **spaces}),
+            entries.data.get("vec_normalize"),
         )
         return learner
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sb3_tare.hosts.off_policy import OffPolicyHost
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.learning.replay_memory import ReplayMemory
 from sb3_tare.learning.totals import TotalsFit
+from sb3_tare.learning.unlearned import Unlearned
 from sb3_tare.rewards.reward_model import build_reward_model
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.nested import Observations
@@ -23,7 +24,9 @@ from sb3_tare.utils.stopwatch import Stopwatch
 UPDATES_FOR = 2048
 """Collected steps for which ``decomposition_updates`` steps of Adam are taken: a rollout of PPO at its defaults."""
 MOST_UPDATES = 1_000
-"""Steps of Adam at once, after a buffer with many steps was taken over."""
+"""Steps of Adam at most for the steps of a buffer that was taken over."""
+SETTLING = 10
+"""First fits that renew the unit of rewards: the first is to the totals of a few episodes, perhaps of one that pays little."""
 COMPARED_STEPS = 2048
 """Steps of episodes at least among which the cost of actions is solved, those of one rollout at PPO's defaults."""
 
@@ -46,44 +49,40 @@ class ReplayTrainer:
         self.reward_model = build_reward_model(settings, host.policy, seed, host.chunk_rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.metrics = Metrics()
-        self.decomposer = TotalsFit(settings.decomposition, host, self.reward_model, self.generator)
+        self.decomposer = TotalsFit(settings.decomposition, host, self.reward_model, self.generator, SETTLING)
         self.memory = ReplayMemory(host, self.decomposer.reward)
+        self.unlearned = Unlearned(host, self.memory)
         self._n_learned = 0
+        self._generation = self.memory.generation
         self._n_uncompared = 0
         self._owed = 0.0
-        self._has_warned = False
 
     def learn(self) -> bool:
         """Learn from the episodes that have ended; return whether there were any."""
-        if self.memory.n_written < self._n_learned:  # another buffer
-            self._n_learned = 0
+        if self.memory.n_written < self._n_learned or self.memory.generation != self._generation:  # other rows
+            self._n_learned, self._generation = 0, self.memory.generation
         self.memory.update()
         new = self.memory.since(self._n_learned)
         if not len(new):
-            self._warn_of_a_small_buffer()
             return False
         collected = self._collected()
+        self._owe(collected)
+        self._n_learned = self.memory.n_written  # before anything is learned, so that after an interruption it is not again
         self._see(collected)
         for group in _groups(new, self.memory.lengths, COMPARED_STEPS):
             self.decomposer.judge(self.memory.finished(group), self.metrics)
         self._compare(len(new))
-        self._owed += self.settings.decomposition.decomposition_updates * len(collected) * self.host.model.n_envs / UPDATES_FOR
-        n_updates, self._owed = min(int(self._owed), MOST_UPDATES), self._owed % 1.0
+        n_updates, self._owed = int(self._owed), self._owed % 1.0
         if n_updates > 0:
             self.decomposer.fit(self.memory, n_updates, self.metrics)
         self._note(collected[-BLOCK:])
-        self._n_learned = self.memory.n_written
         return True
 
-    def _warn_of_a_small_buffer(self) -> None:
-        size = self.host.buffer.buffer_size
-        if not self._has_warned and len(self.memory) == 0 and self.memory.n_written > size:
-            self._has_warned = True
-            warnings.warn(
-                f"an episode ended that is longer than the replay buffer, which keeps {size} steps of each environment, so "
-                "that nothing is learned of the reward from it: raise buffer_size to that of several episodes",
-                stacklevel=2,
-            )
+    @property
+    def has_learned(self) -> bool:
+        """Whether the reward was fitted, here or where it was loaded from, so that it says something."""
+        reward = self.decomposer.reward
+        return float(reward.unit) != 0.0 or float(reward.action_cost) != 0.0
 
     @torch.no_grad()
     def paid(self, observations: Observations, actions: Tensor) -> Tensor:
@@ -101,6 +100,7 @@ class ReplayTrainer:
             "generator": self.generator.get_state(),
             "totals": self.decomposer.state_dict(),
             "n_learned": self._n_learned,
+            "generation": self._generation,
             "n_uncompared": self._n_uncompared,
             "owed": self._owed,
         }
@@ -114,6 +114,7 @@ class ReplayTrainer:
         self.generator.set_state(state["generator"].cpu())
         self.decomposer.load_state_dict(state["totals"])
         self._n_learned, self._n_uncompared, self._owed = state["n_learned"], state["n_uncompared"], state["owed"]
+        self._generation = state.get("generation", self.memory.generation)  # files from when buffers had none have none
 
     def _rewards(self, states: Observations, actions: Tensor) -> Tensor:
         return self.decomposer.reward.of_steps(self.reward_model.features(states), actions)
@@ -122,6 +123,12 @@ class ReplayTrainer:
         """Rows ``[T]``, of all that were ever written, from which nothing was learned yet and that are still there."""
         oldest = self.memory.n_written - self.host.buffer.buffer_size
         return np.arange(max(self._n_learned, oldest), self.memory.n_written)
+
+    def _owe(self, rows: np.ndarray) -> None:
+        """Owe the fit its steps of Adam for ``rows``; for those that were there before the learner, not too many."""
+        rate = self.settings.decomposition.decomposition_updates * self.host.model.n_envs / UPDATES_FOR
+        n_found = int((rows < self.memory.n_found).sum()) if self._n_learned == 0 else 0
+        self._owed += rate * (len(rows) - n_found) + min(rate * n_found, MOST_UPDATES)
 
     def _see(self, rows: np.ndarray) -> None:
         """Let states enter the statistics by which the network sees them."""
@@ -173,7 +180,10 @@ class ReplayIteration:
         self.clock = Stopwatch()
 
     def updates(self, record: None) -> Generator[None, None, None]:
-        """Yield when the host is to update its policy; however it ends, the buffer then pays extrinsic rewards again."""
+        """Yield when the host is to update its policy, on learned rewards once there are any.
+
+        However it ends, the buffer then pays extrinsic rewards again.
+        """
         trainer, host = self.trainer, self.trainer.host
         trainer.metrics.clear()
         if host.episode_ended:
@@ -181,7 +191,8 @@ class ReplayIteration:
             self.clock.reset()
             with self.clock.running():
                 trainer.learn()
-        with host.paying(trainer.paid):
+        trainer.unlearned.look(trainer.has_learned)
+        with host.paying(trainer.paid) if trainer.has_learned else nullcontext():
             yield
 
 

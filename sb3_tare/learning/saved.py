@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ OWN_NETWORK = (
     "give the class of a network of your own, RewardLearner.load(path, architecture=...), or all settings, "
     "custom_objects={'reward_kwargs': ...}"
 )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Contents of a file from which a learner goes on once it has a model.
+
+    :param state: of its trainer
+    :param times: steps that each environment was into its episode
+    :param spaces: that it was learned in, in words
+    :param vec_normalize: whether environments were in ``VecNormalize``; None where that is not told
+    """
+
+    state: Mapping[str, Any]
+    times: list[int]
+    spaces: Mapping[str, str]
+    vec_normalize: bool | None
 
 
 def holds_learner(path: str | Path) -> bool:

@@ -1,9 +1,11 @@
-"""The spaces that a saved learner was learned in, and those that it is to go on in."""
+"""The spaces that a saved learner was learned in, and those that it is to go on in; the same of ``VecNormalize``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from sb3_tare.utils.continuation import is_behind_vec_normalize
 
 NAMES = ("observation_space", "action_space")
 
@@ -35,3 +37,21 @@ def check_spaces(saved: Mapping[str, str], model: Any) -> None:
                 f"this RewardLearner was saved with {name} {theirs}, and the model has {ours}: give it an environment like "
                 "the one that it has learned in, or a new RewardLearner"
             )
+
+
+def check_vec_normalize(saved: bool | None, model: Any) -> None:
+    """Check that a learner goes on with observations that are normalised as they were.
+
+    :param saved: whether there was ``VecNormalize``; None if that is not known
+    :raises ValueError: if it came or went
+    """
+    ours = is_behind_vec_normalize(model)
+    if saved is not None and ours is not None and saved != ours:
+        raise ValueError(
+            f"this RewardLearner was saved {_behind(saved)}, and the model is {_behind(ours)}, so that the reward would see "
+            "other observations: wrap the environment as it was, with the statistics that were saved, or start a new one"
+        )
+
+
+def _behind(vec_normalize: bool) -> str:
+    return "behind VecNormalize" if vec_normalize else "without VecNormalize"

@@ -11,7 +11,7 @@ from sb3_tare.rewards.learned_reward import LearnedReward
 
 
 def start_from(reward: LearnedReward, trainer: RewardTrainer | ReplayTrainer) -> None:
-    """Let a trainer's reward network start with the weights of ``reward``; its unit stays that of the rewards it will meet.
+    """Let a trainer's reward network start with the weights of ``reward``, and where returns are decomposed its unit and cost.
 
     :raises ValueError: if they would mean something else there
     """
@@ -35,6 +35,8 @@ def start_from(reward: LearnedReward, trainer: RewardTrainer | ReplayTrainer) ->
             "features='own' takes its feature extractor over as well"
         )
     trainer.reward_model.network.load_state_dict(reward.network.state_dict())
+    if trainer.decomposer is not None:
+        trainer.decomposer.start_as_loaded()
     if extractor is not None:
         _take_over(extractor, reward.extractor)
 

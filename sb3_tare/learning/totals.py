@@ -29,10 +29,16 @@ class TotalsFit:
     :param host: gives the action space and the device
     :param model: a reward model whose network is a :class:`~sb3_tare.rewards.decomposed.DecomposedReward`
     :param generator: decides which steps are drawn
+    :param n_settling: first fits each of which takes a new unit
     """
 
     def __init__(
-        self, settings: DecompositionSettings, host: AnyHost[Any], model: RewardModel, generator: torch.Generator
+        self,
+        settings: DecompositionSettings,
+        host: AnyHost[Any],
+        model: RewardModel,
+        generator: torch.Generator,
+        n_settling: int = 0,
     ) -> None:
         assert isinstance(model.network, DecomposedReward)
         self.settings = settings
@@ -44,7 +50,7 @@ class TotalsFit:
         space = host.model.action_space
         self.cost: ActionCost | None = action_cost_for(space, n_numbers) if settings.action_cost else None
         parameters = [each for each in (*self.reward.network.parameters(), *self._extractors()) if each.requires_grad]
-        self.fits = Decomposition(self._in_units, parameters, settings)
+        self.fits = Decomposition(self._in_units, parameters, settings, n_settling)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
     def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
@@ -69,7 +75,8 @@ class TotalsFit:
                 observations = self.reward.moments(states).cpu()
         self.cost.add(finished, observations)
         estimate = self.cost.estimate()
-        self.reward.action_cost.fill_(estimate.coefficient)
+        if estimate.t_value != 0.0:  # otherwise nothing can be said yet, and what was loaded stays
+            self.reward.action_cost.fill_(estimate.coefficient)
         metrics.note_finite(action_cost=estimate.coefficient, action_cost_t=estimate.t_value)
 
     def fit(self, memory: Memory, n_updates: int, metrics: Metrics, beside: Tensor | None = None) -> bool:
@@ -80,10 +87,16 @@ class TotalsFit:
         """
         self.fits.follow(self.host.progress)
         loss = self.fits.fit(memory, self.generator, float(self.reward.action_cost), n_updates, beside)
-        self.reward.unit.fill_(self.fits.unit)
+        if self.fits.has_fitted:  # and until then what was loaded stays
+            self.reward.unit.fill_(self.fits.unit)
         if loss is not None:
             metrics.note(decomposition_loss=loss)
         return loss is not None
+
+    def start_as_loaded(self) -> None:
+        """Go on from a network, a unit and a cost of actions that were loaded, until fits and estimates renew them."""
+        self.fits.unit = float(self.reward.unit)
+        self._drop_cost()
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the reward model's parameters and buffers, and the memory."""
@@ -103,6 +116,12 @@ class TotalsFit:
             self.cost.load_state_dict(state["cost"])
         self.fits.load_state_dict(state["fits"])
         self._judged = state["judged"]
+        self._drop_cost()
+
+    def _drop_cost(self) -> None:
+        """Forget a cost of actions that was loaded where the settings want none."""
+        if self.cost is None:
+            self.reward.action_cost.zero_()
 
     def _seen(self, states: Observations) -> Observations:
         """States ``[n, ...]`` of the memory as the reward sees them, on the model's device."""

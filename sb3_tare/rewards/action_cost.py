@@ -29,7 +29,7 @@ Where few episodes end in a rollout, fixed effects leave some confounding behind
 MIN_VARIATION = 1e-10
 """Share of the actions' squared size that must still vary when all else is held constant; less is rounding."""
 MAX_OBSERVATION_DIM = 2_000
-"""Most numbers in an observation; the products of larger ones would need gigabytes."""
+"""Most numbers in an observation that enters; the products of larger ones would need gigabytes."""
 
 
 class Estimate(NamedTuple):
@@ -124,8 +124,12 @@ class ActionCost:
 
 
 def action_cost_for(action_space: spaces.Space, observation_dim: int) -> ActionCost | None:
-    """An action cost where actions have a size, in a ``Box``; None in other spaces."""
-    return ActionCost(observation_dim) if isinstance(action_space, spaces.Box) else None
+    """An action cost where actions have a size, in a ``Box``; None in other spaces.
+
+    :param observation_dim: numbers in an observation, which is left out where they are too many
+    """
+    enters = observation_dim <= MAX_OBSERVATION_DIM
+    return ActionCost(observation_dim if enters else 0) if isinstance(action_space, spaces.Box) else None
 
 
 def within_group_rows(sums: Tensor, lengths: Tensor) -> Tensor:

@@ -58,21 +58,32 @@ class Decomposition:
     :param rewards_of: the network
     :param parameters: of the network, to be fitted
     :param settings: of the fit; None for the defaults
+    :param n_settling: first fits each of which takes a new unit, where a single episode may be all that they are fitted to
     """
 
     def __init__(
-        self, rewards_of: RewardsOf, parameters: Iterable[nn.Parameter], settings: DecompositionSettings | None = None
+        self,
+        rewards_of: RewardsOf,
+        parameters: Iterable[nn.Parameter],
+        settings: DecompositionSettings | None = None,
+        n_settling: int = 0,
     ) -> None:
         self.settings = settings or DecompositionSettings(return_decomposition=True)
         self.unit = 0.0
         """Reward that one unit of the network's output stands for; zero as long as every total was zero"""
         self.parameters = list(parameters)
         self._rewards_of = rewards_of
+        self._n_settling = n_settling
         # By lists of tensors: the bits of a loop over tensors, in half of its time.
         self._optimizer = torch.optim.Adam(
             self.parameters, lr=value_at(self.settings.decomposition_learning_rate, 1.0), foreach=True
         )
         self._n_fits = 0
+
+    @property
+    def has_fitted(self) -> bool:
+        """Whether any step was taken."""
+        return self._n_fits > 0
 
     def follow(self, progress: float) -> None:
         """Let a step size that is a schedule be that of now, with the share ``progress`` of the run still to come."""
@@ -98,7 +109,7 @@ class Decomposition:
         """
         if not len(memory.lengths):
             return None
-        if self.unit == 0.0 or self._n_fits % UNIT_EVERY == 0:
+        if self.unit == 0.0 or self._n_fits % UNIT_EVERY == 0 or self._n_fits < self._n_settling:
             self.unit = unit_of(memory.totals - action_cost * memory.squared_actions, memory.lengths)
         if self.unit == 0.0:
             return None

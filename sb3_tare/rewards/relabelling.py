@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_tare.data.replay import BLOCK, begun_rows, rows_written
+from sb3_tare.data.replay import BLOCK, begun_rows, lost_rows, rows_written
 from sb3_tare.rewards.learned_reward import LearnedReward
 from sb3_tare.rewards.ring_episodes import RingEpisodes
 from sb3_tare.utils.checks import check_choice, check_finite, check_number
@@ -149,7 +149,8 @@ def _whole_episodes(buffer: ReplayBuffer) -> Iterator[Group]:
     n_written = rows_written(buffer)
     ring = RingEpisodes(buffer.buffer_size, buffer.n_envs)
     rows = ring.unseen(n_written)
-    ring.extend(n_written, buffer.dones[rows % buffer.buffer_size].astype(bool), begun_rows(buffer, rows, n_written))
+    ended = buffer.dones[rows % buffer.buffer_size].astype(bool)
+    ring.extend(n_written, ended, begun_rows(buffer, rows, n_written), lost_rows(buffer, rows))
     blocks = (ring.lengths.cumsum(0) - 1) // BLOCK
     for block in blocks.unique():
         episodes = torch.nonzero(blocks == block).flatten()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -32,6 +34,8 @@ class RingEpisodes:
         """``[E]``"""
         self.lengths = torch.zeros(0, dtype=torch.int64)
         """``[E]`` steps; the episodes are in order of their ends, then of their columns"""
+        self.longest = 0
+        """Most steps that an episode which ended is known to have, whole or not"""
         self._open = np.zeros(n_envs, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -49,22 +53,27 @@ class RingEpisodes:
         """
         return np.arange(max(self.n_seen, n_written - self.n_rows), n_written)
 
-    def extend(self, n_written: int, ended: NDArray[np.bool_], begun: NDArray[np.bool_]) -> Tensor:
+    def extend(self, n_written: int, ended: NDArray[np.bool_], begun: NDArray[np.bool_], lost: NDArray[np.bool_]) -> Tensor:
         """Look at the :meth:`unseen` rows, and return which of the old episodes ``[E]`` are still whole.
 
         :param n_written: rows that were ever written
         :param ended: ``[T, n_envs]`` True where the row is the last of its episode
         :param begun: ``[T, n_envs]`` True where the row does not go on from the one before
+        :param lost: ``[T, n_envs]`` True where the row is amid an episode whose steps before are not in the ring
         """
-        rows = self.unseen(n_written)
+        rows, opened = self.unseen(n_written), self._open
         if len(rows) and rows[0] > self.n_seen:  # rows were overwritten before anybody looked
-            self._open[:] = UNKNOWN
-        found = [self._episodes_of(column, rows, ended[:, column], begun[:, column]) for column in range(len(self._open))]
-        begins, columns, lengths = (torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True))
+            opened = np.full_like(opened, UNKNOWN)
+        marks = (each.T for each in (ended, begun, lost))
+        found = [_found(begin, rows, *each) for begin, *each in zip(opened, *marks, strict=True)]
+        n_found = [len(each.begins) for each in found]
+        begins, lengths = (torch.from_numpy(np.concatenate(each)) for each in zip(*(each[:2] for each in found), strict=True))
+        columns = torch.repeat_interleave(torch.arange(len(found)), torch.tensor(n_found))
         order = torch.from_numpy(np.lexsort((columns.numpy(), (begins + lengths).numpy())))
+        still, new = self._whole(self.begins, n_written), order[self._whole(begins[order], n_written)]
         self.n_seen = n_written
-        still = self._is_whole(self.begins)
-        new = order[self._is_whole(begins[order])]
+        self.longest = max(self.longest, *(each.longest for each in found))
+        self._open = np.array([each.opened for each in found])
         self.begins = torch.cat([self.begins[still], begins[new]])
         self.columns = torch.cat([self.columns[still], columns[new]])
         self.lengths = torch.cat([self.lengths[still], lengths[new]])
@@ -81,18 +90,38 @@ class RingEpisodes:
         """Rows ``[n]`` as they lie in the ring, and columns ``[n]``."""
         return (rows % self.n_rows).numpy(), columns.numpy()
 
-    def _is_whole(self, begins: Tensor) -> Tensor:
-        oldest = self.n_seen - self.n_rows
+    def _whole(self, begins: Tensor, n_written: int) -> Tensor:
+        oldest = n_written - self.n_rows
         return begins > oldest if oldest > 0 else torch.ones(len(begins), dtype=torch.bool)
 
-    def _episodes_of(
-        self, column: int, rows: NDArray[np.int64], ended: NDArray[np.bool_], begun: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Begins, columns and lengths, ``[K]`` each, of the episodes that end in ``rows``."""
-        known = self._open[column : column + 1]
-        last_rows = rows[ended]
-        begins = np.sort(np.concatenate([known[known != UNKNOWN], rows[begun], last_rows + 1]))
-        places = np.searchsorted(begins, last_rows, side="right") - 1
-        last_rows, places = last_rows[places >= 0], places[places >= 0]
-        self._open[column] = begins[-1] if len(begins) else UNKNOWN
-        return begins[places], np.full(len(places), column), last_rows + 1 - begins[places]
+
+class _Found(NamedTuple):
+    """Episodes that a look at a column of a ring finds.
+
+    :param begins: ``[K]`` rows of the first steps of the episodes that ended and whose begin is known
+    :param lengths: ``[K]`` their steps
+    :param opened: begin of the episode that goes on
+    :param longest: most steps that an episode which ended is known to have
+    """
+
+    begins: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    opened: int
+    longest: int
+
+
+def _found(
+    opened: int, rows: NDArray[np.int64], ended: NDArray[np.bool_], begun: NDArray[np.bool_], lost: NDArray[np.bool_]
+) -> _Found:
+    """The episodes of a column that end in ``rows`` ``[T]``; the marks are those of :meth:`RingEpisodes.extend`."""
+    if opened == UNKNOWN and len(rows):
+        lost = lost | (rows == rows[0]) & ~begun
+    lost_rows, last_rows = rows[lost], rows[ended]
+    known = np.array([opened] if opened != UNKNOWN else [], dtype=np.int64)
+    begins = np.sort(np.concatenate([known, rows[begun], lost_rows, last_rows + 1]))
+    firsts = begins[np.searchsorted(begins, last_rows, side="right") - 1]
+    lengths, is_known = last_rows + 1 - firsts, ~np.isin(firsts, lost_rows)
+    opened = begins[-1] if len(begins) else opened
+    return _Found(
+        firsts[is_known], lengths[is_known], UNKNOWN if opened in lost_rows else int(opened), int(lengths.max(initial=0))
+    )

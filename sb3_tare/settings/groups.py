@@ -23,13 +23,14 @@ class NetworkSettings:
     :param architecture_kwargs: its own arguments: ``hidden_size`` (64), ``lstm_hidden_size`` (32, table 1), ``bound``
         (20, table 1; 1 in ``StateActionTanh``)
     :param features: the state as the reward sees it: ``"policy"``, the policy's feature extractor, shared and detached
-        (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward. Return decomposition on rollouts
-        keeps features, and takes those of the policy's extractor as it was in the beginning where that goes on learning
+        (appendix F), or ``"own"``, an extractor of the same kind that learns with the reward, whose features no running
+        statistics standardise. Return decomposition on rollouts keeps features, and takes those of the policy's extractor as
+        it was in the beginning where that goes on learning
     :param zero_head: start the network's last layer at zero, so that training starts exactly as the host's; None means
         yes in ``add`` and no in ``replace``
     :param initial_reward: file of an exported :class:`~sb3_tare.LearnedReward` whose weights the network starts with, in
-        the unit of the rewards that it then meets; with ``n_reward_updates=0`` it stays as it is. Read when a model is
-        new, and not when a saved one goes on
+        the unit of the rewards that it then meets; with ``preset="implicit"`` and ``n_reward_updates=0`` it stays as it
+        is, while return decomposition fits it on. Read when a model is new, and not when a saved one goes on
     :raises ValueError: for a value that is none of these
     """
 

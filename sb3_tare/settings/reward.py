@@ -86,7 +86,7 @@ class LearnerSettings(FlatSettings):
         elif self.preset == "decomposition":
             raise ValueError(
                 "return_decomposition=False leaves preset='decomposition', the default, nothing to learn by: take "
-                "preset='implicit', the implicit gradient alone"
+                "preset='implicit', the implicit gradient alone, on PPO and its like; leave it out on SAC, DQN and their like"
             )
         if self.decomposition.hypergradient_share > 0:
             self._check_share()
@@ -121,19 +121,20 @@ class LearnerSettings(FlatSettings):
             if value != works:
                 raise ValueError(
                     f"return_decomposition=True needs {name}={works!r}, got {value!r}: preset='decomposition', the default, "
-                    f"sets all that goes with it, and preset='implicit', the implicit gradient alone, takes {name}={value!r}"
+                    f"sets all that goes with it. preset='implicit', the implicit gradient alone, takes {name}={value!r} on "
+                    f"PPO and its like; SAC, DQN and their like decompose returns: leave {name} out there"
                 )
         if self.advantage.residual:
             raise ValueError(
                 "residual=True puts the extrinsic reward into the learned one, which a decomposition learns from totals "
-                "alone: leave it out, or take preset='paper_residual'"
+                "alone: leave it out, or take preset='paper_residual', on PPO and its like"
             )
         if getattr(network, "sees_reward", True) or getattr(network, "context", "episode") != "step":
             raise ValueError(
                 f"return_decomposition=True needs an architecture that sees the state and action of a step alone, which "
                 f"{network.__name__} does not say of itself: preset='decomposition', the default, takes StateActionUnbounded, "
-                "and preset='implicit', the implicit gradient alone, takes any; a class of your own has the attributes "
-                "sees_reward = False and context = 'step'"
+                "and preset='implicit', the implicit gradient alone, takes any on PPO and its like; a class of your own has "
+                "the attributes sees_reward = False and context = 'step'"
             )
 
 

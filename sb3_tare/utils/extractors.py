@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -18,6 +20,19 @@ def acting_extractor(policy: Any) -> BaseFeaturesExtractor:
         return extractor
     part = next(getattr(policy, name) for name in PARTS if hasattr(policy, name))
     return part.features_extractor
+
+
+@contextmanager
+def in_evaluation(module: nn.Module) -> Iterator[None]:
+    """Have a module in evaluation mode meanwhile; each of its parts is put back into its own."""
+    training = [each for each in module.modules() if each.training]
+    for each in training:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in training:
+            each.training = True
 
 
 def goes_on_learning(extractor: nn.Module) -> bool:
