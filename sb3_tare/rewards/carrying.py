@@ -11,6 +11,9 @@ from torch import Tensor
 
 from sb3_tare.data.episodes import End, Episodes, edges
 
+UNKNOWN = -1
+"""Time step at which no episode goes on."""
+
 
 class Carried:
     """A number for each environment, known to the piece that goes on where a rollout has cut an episode, and to no other.
@@ -21,9 +24,9 @@ class Carried:
     """
 
     def __init__(self, n_envs: int) -> None:
-        self._numbers = torch.full((n_envs,), math.nan, dtype=torch.float64)
-        self._next_times = torch.zeros(n_envs, dtype=torch.int64)
-        """``[N]`` time step in its episode at which each environment goes on"""
+        self._numbers = torch.zeros(n_envs, dtype=torch.float64)
+        self._next_times = torch.full((n_envs,), UNKNOWN)
+        """``[N]`` time step in its episode at which each environment goes on with its number"""
 
     def into(self, episodes: Episodes, environments: Tensor) -> Tensor:
         """Numbers ``[E]`` (float64) for the pieces of a rollout: zero where an episode begins, NaN where nobody knows.
@@ -40,8 +43,9 @@ class Carried:
         """Carry ``numbers`` ``[E]`` of the last pieces on, where these were cut; NaN where nobody knows."""
         _, is_last = edges(environments)
         is_cut = episodes.ends == int(End.CUT)
-        next_times = torch.where(is_cut, episodes.first_times + episodes.lengths, 0)
-        self._numbers[environments[is_last]] = torch.where(is_cut, numbers, 0.0)[is_last]
+        is_known = is_cut & ~numbers.isnan()
+        next_times = torch.where(is_known, episodes.first_times + episodes.lengths, UNKNOWN)
+        self._numbers[environments[is_last]] = torch.where(is_known, numbers, 0.0)[is_last]
         self._next_times[environments[is_last]] = next_times[is_last]
 
     def state_dict(self) -> dict[str, Any]:
