@@ -70,9 +70,16 @@ def test_the_readme_says_what_was_reached_in_a_million_steps():
     half_cheetah, hopper, walker2d = (means[f"Episodic{task}-v5"] for task in ("HalfCheetah", "Hopper", "Walker2d"))
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"episodes returned {half_cheetah} on HalfCheetah, {hopper} on Hopper and {walker2d} on Walker2d" in readme
+
+
+def test_the_readme_says_seed_by_seed_what_a_million_steps_reach_where_each_is_paid():
     with (ROOT / "examples/results/dense_million/table.csv").open(newline="") as file:
-        dense = [f"{float(row['training']):,.0f}" for row in csv.DictReader(file)]
-    assert "reached {}, {} and {}, of one seed".format(*dense) in readme
+        rows = {(row["environment"], row["variant"]): row["training_by_seed"].split() for row in csv.DictReader(file)}
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for task in ("HalfCheetah", "Hopper", "Walker2d"):
+        learned, ppo = ([f"{float(each):,.0f}" for each in rows[f"{task}-v5", name]] for name in ("tare_decomposed", "ppo"))
+        n = min(len(learned), len(ppo))
+        assert f"{' and '.join(learned[:n])} on {task} (PPO: {' and '.join(ppo[:n])})" in readme
 
 
 def test_the_readme_says_on_how_many_small_tasks_the_guard_held():
