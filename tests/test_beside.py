@@ -20,7 +20,7 @@ HOSTS = {"ppo": (ppo, implicit_learner), "sac": (lambda: tiny(SAC), lambda: Rewa
 
 
 def state_in(path):
-    return snapshot(RewardLearner.load(path)._loaded[0])
+    return snapshot(RewardLearner.load(path)._loaded.state)
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -41,7 +41,7 @@ def test_each_checkpoint_has_the_reward_of_its_step_beside_it(order, host, tmp_p
     for path in models:
         state, times = known[int(path.stem.split("_")[-2])]
         assert not differences(state_in(path), state)
-        assert RewardLearner.load(path)._loaded[1] == times
+        assert RewardLearner.load(path)._loaded.times == times
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -115,7 +115,7 @@ LOADERS: dict[str, Callable[[], Loader]] = {
     "set_parameters": parameters,
     "load_replay_buffer": memories,
     "RewardLearner.load": lambda: Loader(
-        with_learner, save_learner, lambda path: bytes_of(RewardLearner.load(path)._loaded[0])
+        with_learner, save_learner, lambda path: bytes_of(RewardLearner.load(path)._loaded.state)
     ),
     "LearnedReward.load": lambda: Loader(
         lambda **host: tare(vec_env(2), host=host), lambda model, path: LearnedReward.of(model).save(path), reward_in
