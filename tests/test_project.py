@@ -82,6 +82,17 @@ def test_the_readme_says_seed_by_seed_what_a_million_steps_reach_where_each_is_p
         assert f"{' and '.join(learned[:n])} on {task} (PPO: {' and '.join(ppo[:n])})" in readme
 
 
+def test_the_readme_says_what_the_callback_is_worth_to_sac():
+    with (ROOT / "examples/results/off_policy/table.csv").open(newline="") as file:
+        means = {(row["environment"], row["variant"]): f"{float(row['training']):,.0f}" for row in csv.DictReader(file)}
+    learned = means["sb3_tare/EpisodicHalfCheetah-v5", "sac_decomposed"]
+    dense = means["HalfCheetah-v5", "sac"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert (
+        f"returned {learned} on HalfCheetah in 150,000 steps, and SAC that is paid at each step {dense}, of one seed" in readme
+    )
+
+
 def test_the_readme_says_on_how_many_small_tasks_the_guard_held():
     with (ROOT / "examples/results/safety/table.csv").open(newline="") as file:
         rows = {(row["environment"], row["variant"]): row for row in csv.DictReader(file)}
