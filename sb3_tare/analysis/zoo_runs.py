@@ -14,6 +14,7 @@ import yaml
 from sb3_tare.analysis.environments import MONITOR, REMEDY, Environment, Wrapper
 
 ARGUMENTS, HYPERPARAMETERS = "args.yml", "config.yml"
+"""Settings that rl-zoo3 keeps in a run's folder, in one of the environment's name"""
 
 
 def settings_in(folder: Path, env_id: str) -> Path | None:

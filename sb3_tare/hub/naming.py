@@ -12,8 +12,8 @@ from huggingface_sb3 import EnvironmentName, ModelName
 from sb3_tare.utils.vec_normalize import OF_THE_HUB
 
 CARD, CONFIG, RESULTS, PICTURE = "README.md", "config.json", "results.json", "timeline.png"
-ARGUMENTS, HYPERPARAMETERS, ENV_KWARGS = "args.yml", "config.yml", "env_kwargs.yml"
-"""Settings that rl-zoo3 keeps in a run's folder, in one of the environment's name"""
+ENV_KWARGS = "env_kwargs.yml"
+"""Arguments of the environment, beside the settings that rl-zoo3 keeps of a run"""
 CURVES = "train_eval_metrics.zip"
 """Archive of a run's training curves, which rl-zoo3 asks for"""
 

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from sb3_tare.analysis.environments import Environment
-from sb3_tare.analysis.zoo_runs import settings_in
-from sb3_tare.hub.naming import ARGUMENTS, CURVES, ENV_KWARGS, HYPERPARAMETERS, algorithm_and_env
+from sb3_tare.analysis.zoo_runs import ARGUMENTS, HYPERPARAMETERS, settings_in
+from sb3_tare.hub.naming import CURVES, ENV_KWARGS, algorithm_and_env
 from sb3_tare.utils.files import write_text
 
 

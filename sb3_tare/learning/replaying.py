@@ -191,8 +191,9 @@ class ReplayIteration:
             self.clock.reset()
             with self.clock.running():
                 trainer.learn()
-        trainer.unlearned.look(trainer.has_learned)
-        with host.paying(trainer.paid) if trainer.has_learned else nullcontext():
+        has_learned = trainer.has_learned
+        trainer.unlearned.look(has_learned)
+        with host.paying(trainer.paid) if has_learned else nullcontext():
             yield
 
 

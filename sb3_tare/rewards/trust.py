@@ -95,7 +95,7 @@ class Trust:
     @property
     def _doubt(self) -> float:
         """Standard deviation of the slope by what was seen alone, that of Student's distribution; infinite if it has none."""
-        freedom = float(self._freedom[0] ** 2 / self._freedom[1]) - 1.0 if float(self._freedom[0]) else 0.0
+        freedom = float(self._freedom[0] ** 2 / self._freedom[1]) - 1.0
         if freedom <= 2.0 or math.isnan(self.error):
             return math.inf
         return self.error * math.sqrt(freedom / (freedom - 2.0))
