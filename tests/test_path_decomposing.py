@@ -22,12 +22,13 @@ from toys import (
     differences,
     generators,
     not_finite,
+    ppo,
     set_generators,
     tare_awr,
     vec_env,
 )
 
-from sb3_tare import TAREAWR, LearnedReward
+from sb3_tare import TAREAWR, LearnedReward, RewardLearner
 from sb3_tare.algorithms.memory_settings import MemorySettings
 from sb3_tare.data.episodes import End, Episodes
 from sb3_tare.learning.path_decomposing import whole_episodes
@@ -110,6 +111,15 @@ def test_endless_episodes_enter_in_parts_of_a_thousand_steps():
 
 
 # Learning
+
+
+def test_a_memory_that_is_too_short_for_an_episode_is_warned_of_once():
+    model = decomposed(vec_env(2, lambda: Episodic(horizon=300, p_end=0.0)))
+    with pytest.warns(
+        UserWarning, match="keeps 256 steps of each of 2 .* is paid zero for each step: raise buffer_size"
+    ) as told:
+        model.learn(2 * (256 + 2 * ITERATION))
+    assert sum("no whole episode" in str(each.message) for each in told) == 1
 
 
 def test_it_finds_what_steps_earned_although_it_sees_totals_alone():
@@ -205,6 +215,14 @@ def test_a_model_without_its_memory_goes_on_with_the_episodes_that_it_collects(t
     loaded.learn(2 * ITERATION)
     assert len(memory_of(loaded)) == 0
     assert not not_finite(awr_of(loaded))
+
+
+def test_a_reward_whose_episodes_are_in_a_replay_memory_does_not_go_on_with_rollouts(tmp_path):
+    decomposed().learn(2 * ITERATION).save(tmp_path / "model")
+    with pytest.raises(
+        ValueError, match="saved beside another kind of algorithm than PPO: carry its reward over with Learned"
+    ):
+        ppo(episodic()).learn(ITERATION, callback=RewardLearner.load(tmp_path / "model"))
 
 
 def test_an_exported_reward_says_what_the_memory_was_relabelled_with(tmp_path):

@@ -153,6 +153,13 @@ def test_without_the_exact_part_no_cost_of_actions_is_solved():
     assert float(model.reward_learner.trainer.reward_model.network.action_cost) == 0.0
 
 
+def test_a_cost_that_was_loaded_is_logged_as_long_as_it_is_paid():
+    model = decomposed()
+    model.reward_learner.trainer.decomposer.reward.action_cost.fill_(-0.5)
+    model.learn(2 * ITERATION)
+    assert (logged(model)["action_cost"], logged(model)["action_cost_t"]) == (-0.5, 0.0)
+
+
 def test_before_an_episode_has_ended_nothing_is_paid_and_nothing_learned():
     model = decomposed(episodic(horizon=10_000, p_end=0.0))
     before = [parameter.detach().clone() for parameter in model.reward_learner.trainer.reward_model.parameters()]
@@ -214,6 +221,24 @@ def test_every_episode_that_ends_enters_with_its_length_and_its_total():
     for (length, total), (expected_length, expected_total) in zip(found, sorted(totals), strict=True):
         assert length == expected_length
         assert total == pytest.approx(expected_total, abs=1e-4)
+
+
+def test_a_large_reward_does_not_swallow_the_value_that_follows_a_time_limit():
+    added, expected = [], []
+
+    def read(watch):
+        host = watch.model.reward_learner.trainer.host
+        record = host.record()
+        part = host.read(record)
+        assert part.edits is None  # the host's own advantages to the bit
+        for (step, env), observation in record.terminal_observations.items():
+            added.append(float(part.policy_critic.bootstraps[env * ITERATION + step]))
+            value = watch.model.policy.predict_values(watch.model.policy.obs_to_tensor(observation)[0])
+            expected.append(watch.model.gamma * float(value))
+
+    decomposed(vec_env(2, lambda: Paying(1e8))).learn(2 * ITERATION, callback=Watch(rollout_end=read))
+    assert added == pytest.approx(expected)
+    assert len(added) == 2 * (ITERATION // 20)
 
 
 def test_behind_vecnormalize_totals_are_the_environments_own():

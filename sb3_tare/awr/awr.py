@@ -26,6 +26,7 @@ from sb3_tare.lean.dispatch import HostLoop
 from sb3_tare.utils.arguments import unknown_argument
 from sb3_tare.utils.continuation import Continuable
 from sb3_tare.utils.ids import check_id
+from sb3_tare.utils.monitors import begun, places
 from sb3_tare.utils.numbered import read_memory, write_memory
 from sb3_tare.utils.schedules import from_text
 
@@ -87,6 +88,10 @@ class AWR(Continuable, AdvantageWeightedRegression):
 
     _sampler: Sampler | None = None
     """Draws the actions of the iteration under way"""
+    _breaks_off = False
+    """Whether environments may have been moved on from the newest steps of the memory"""
+    _places: list[tuple[int, bool]] | None = None
+    """Counts of their monitors when training ended; None where it has not, or nobody counts"""
 
     def __init__(
         self,
@@ -204,13 +209,16 @@ class AWR(Continuable, AdvantageWeightedRegression):
             self._learn_offline(
                 *self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar), log_interval
             )
+            self._places = places(self.get_env())
             return self
         if self.replay_buffer.n_envs != self.n_envs:
             raise ValueError(
                 f"the memory holds steps of {self.replay_buffer.n_envs} environments, and there are {self.n_envs}: "
                 "learn with collect=False, or with as many environments"
             )
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        self._places = places(self.get_env())
+        return self
 
     def _learn_offline(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> None:
         if self._n_updates == 0:
@@ -249,6 +257,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         check_fits(memory, self)
         memory.cut()
         self._take(memory)
+        self._breaks_off = True  # environments may be amid episodes
 
     def _take(self, memory: PathMemory) -> None:
         memory.device = self.device
@@ -289,6 +298,9 @@ class AWR(Continuable, AdvantageWeightedRegression):
         prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
         if is_reset:
             self.replay_buffer.cut()
+        else:
+            self._cut_where_moved()
+        self._breaks_off, self._places = False, None
         log.debug("%s: %s", type(self).__name__, self.host_loop)
         return prepared
 
@@ -303,10 +315,19 @@ class AWR(Continuable, AdvantageWeightedRegression):
         :raises ValueError: if an observation, a reward or what the policy draws is not finite
         """
         self._sampler = None  # what is written out is decided when the first action is drawn
+        self._breaks_off = True
         try:
-            return super().collect_rollouts(*args, **kwargs)
+            collected = super().collect_rollouts(*args, **kwargs)
         finally:
             self._sampler = None
+        self._breaks_off = not collected.continue_training
+        return collected
+
+    def _cut_where_moved(self) -> None:
+        """Leave paths unfinished where a step was taken that is not stored, or somebody else has moved the environments."""
+        assert self.env is not None
+        if self._breaks_off or self._places not in (None, places(self.env)):
+            self.replay_buffer.cut(begun(self.env))
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -324,7 +345,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
         return actions, actions
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_sampler"]
+        return [*super()._excluded_save_params(), "_sampler", "_places"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []

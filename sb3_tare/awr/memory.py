@@ -71,9 +71,13 @@ class PathMemory(ReplayBuffer):
         self.n_new = min(self.n_new + self.n_envs, self.buffer_size * self.n_envs)
         super().add(obs, next_obs, action, reward, done, infos)
 
-    def cut(self) -> None:
-        """Leave the paths under way unfinished, as when all environments are reset."""
-        self._next_times = np.zeros_like(self._next_times)
+    def cut(self, begun: np.ndarray | None = None) -> None:
+        """Leave the paths under way unfinished, as when all environments are reset.
+
+        :param begun: ``[N]`` bool, where an episode begins with the next step, None: everywhere; elsewhere it is under way, and
+            not all of its steps were stored
+        """
+        self._next_times = np.where(True if begun is None else begun, 0, self._next_times + 1)
         if self.size() > 0:
             self.cuts[self.pos - 1] = True
 

@@ -89,6 +89,13 @@ class Recorder:
         self._last_observations = None
         self._original_observations = [None]
 
+    def go_on_elsewhere(self, begun: np.ndarray) -> None:
+        """Start anew with environments that were moved, such that nothing goes on from where they were left.
+
+        :param begun: ``[N]`` bool, where an episode begins; elsewhere it is under way, and its first steps were not seen
+        """
+        self.go_on_from(np.where(begun, 0, np.maximum(self._first_times, self.times) + 1))
+
     def add(
         self,
         rewards: np.ndarray,

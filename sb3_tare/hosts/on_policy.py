@@ -27,6 +27,7 @@ from sb3_tare.data.rollout import Baseline, Part, Rollout
 from sb3_tare.hosts.buffers import narrow, relabel, widen
 from sb3_tare.hosts.host import Critic, Host, Loan
 from sb3_tare.hosts.reading import next_values, read_rollout
+from sb3_tare.hosts.resting import Resting
 from sb3_tare.policy.objectives import LOG_LIKELIHOOD, SURROGATE, HostObjective
 from sb3_tare.settings import LearnerSettings
 from sb3_tare.utils.checks import LOWER_RATES, Place, at_step, check_count, check_device, check_finite
@@ -66,6 +67,7 @@ class OnPolicyHost(Host[Record]):
         super().__init__(model, policy_features, chunk_rows)
         self._kind = _kind_of(model)
         self._recorder = Recorder(model.n_envs)
+        self._resting = Resting(model)
         self.records_originals = False
         """Whether observations from before ``VecNormalize`` are noted too, for a memory of episodes that keeps them"""
 
@@ -149,16 +151,28 @@ class OnPolicyHost(Host[Record]):
         """The policy's parameters."""
         return list(self.policy.parameters())
 
+    def start_training(self, was_reset: bool) -> None:
+        """Find out, where the environments were not reset, whether they are where the last rollout has left them."""
+        begun = None if was_reset else self._resting.begun(self.times)
+        if begun is not None:
+            self._recorder.go_on_elsewhere(begun)
+
+    def end_training(self) -> None:
+        """Note where the environments are."""
+        self._resting.end()
+
     def begin(self) -> None:
         """Start a rollout.
 
         :raises ValueError: if an observation is not finite
         """
         check_finite(self.model._last_obs, "observation", place=at_step(self.model.num_timesteps))
-        self._recorder.begin(self.model._last_episode_starts, self._original_observations())
+        self._recorder.begin(self._resting.starts(), self._original_observations())
+        self._resting.move()
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, before SB3 adds bootstrapped values to its rewards in place."""
+        self._resting.move()
         env = self.model.get_vec_normalize_env()
         original = None if env is None else env.get_original_reward()
         observations = self._original_observations()
@@ -179,7 +193,9 @@ class OnPolicyHost(Host[Record]):
 
     def record(self) -> Record:
         """Notes of the rollout that the buffer does not keep."""
-        return self._recorder.record()
+        record = self._recorder.record()
+        self._resting.leave()
+        return record
 
     @property
     def times(self) -> np.ndarray:
@@ -190,6 +206,7 @@ class OnPolicyHost(Host[Record]):
         """Expect environments that are ``times`` ``[N]`` steps into their episodes, if there are as many of them."""
         if len(times) == len(self._recorder.times):  # another number of environments means that all are reset
             self._recorder.go_on_from(times)
+            self._resting.leave()
 
     @torch.no_grad()
     def read(self, record: Record) -> Rollout:

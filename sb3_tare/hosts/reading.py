@@ -20,6 +20,10 @@ from sb3_tare.hosts.buffers import flat_rows
 from sb3_tare.utils.checks import LOWER_RATES, at_step, check_finite
 from sb3_tare.utils.nested import Observations
 
+COARSE = 1e-3
+"""Distance of neighbouring numbers in single precision from which on a reward, of 16,384 or more, swallows too much of the
+value that the host has added to it: a learned reward that takes its place may be much smaller."""
+
 
 def read_rollout(model: Any, record: Record, states: Callable[[Observations], Observations]) -> Rollout:
     """The rollout of an algorithm, without the learner's critic.
@@ -77,8 +81,12 @@ def _own_baseline(model: Any, record: Record) -> Baseline:
     last_values = model.policy.predict_values(obs_as_tensor(record.last_observations, model.device)).flatten()
     # The host has added its bootstrapped values to the rewards in place. Their difference is exact in float64, so that
     # adding it to the recorded rewards gives the host's own back to the bit.
-    added = buffer.rewards.astype(np.float64) - record.rewards.astype(np.float64)
-    bootstraps = _rows(np.where(record.timeouts, added, 0.0), model.device)
+    added = np.where(record.timeouts, buffer.rewards.astype(np.float64) - record.rewards.astype(np.float64), 0.0)
+    for place, observation in record.terminal_observations.items():
+        if np.spacing(np.float32(abs(record.rewards[place]))) > COARSE:
+            value = model.policy.predict_values(model.policy.obs_to_tensor(observation)[0])
+            added[place] = float(model.gamma * value)
+    bootstraps = _rows(added, model.device)
     values = _rows(buffer.values, model.device)
     return Baseline(values, next_values(values, last_values, record.dones), bootstraps)
 

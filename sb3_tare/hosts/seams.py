@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.monitor import Monitor
 
 from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
+from sb3_tare.utils.monitors import begun, monitored
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Seams:
 
         :param was_reset: whether they are known to be at the beginning of an episode
         """
-        began = np.ones(buffer.n_envs, dtype=bool) if was_reset else self._began(buffer.n_envs)
+        began = np.ones(buffer.n_envs, dtype=bool) if was_reset else begun(self._model.get_env())
         if self._last is not None:
             self._warn_of_a_lost_end(self._last, buffer)
         self._due = began if began.all() else self._between_calls(buffer, began)
@@ -70,7 +70,7 @@ class Seams:
 
     def end(self) -> None:
         """Note where the environments are, as training ends."""
-        self._is_training, self._n_moves = False, self._monitored("total_steps")
+        self._is_training, self._n_moves = False, monitored(self._model.get_env(), "total_steps")
 
     def note(self, buffer: PaysLearnedRewards, step: Mapping[str, Any]) -> None:
         """Note a step, given the locals of the algorithm's own loop, and mark a seam before it if there is one."""
@@ -93,19 +93,9 @@ class Seams:
         goes_on = self._model._last_obs is (last.before if n_rows == 0 else last.after)
         if n_rows in (0, 1) and not goes_on:
             return np.ones_like(began)  # reset, and nothing was collected since
-        if self._is_training or (n_rows in (0, 1) and self._n_moves != self._monitored("total_steps")):
+        if self._is_training or (n_rows in (0, 1) and self._n_moves != monitored(self._model.get_env(), "total_steps")):
             return began  # interrupted, perhaps amid a step; or stepped by somebody else
         return last.dones if goes_on and n_rows != 1 else None
-
-    def _began(self, n_envs: int) -> NDArray[np.bool_]:
-        """Environments that are known to stand at the beginning of an episode, ``[N]``."""
-        rewards = self._monitored("rewards")
-        return np.zeros(n_envs, dtype=bool) if rewards is None else np.array([len(each) == 0 for each in rewards])
-
-    def _monitored(self, name: str) -> list[Any] | None:
-        """An attribute of each environment's ``Monitor``; None where they have none."""
-        env = self._model.get_env()
-        return env.get_attr(name) if all(env.env_is_wrapped(Monitor)) else None
 
     def _warn_of_a_lost_end(self, last: Step, buffer: PaysLearnedRewards) -> None:
         if last.dones.any() and last.rows_since(buffer) == 0 and not self._has_warned:

@@ -355,7 +355,9 @@ def _check_kind(state: Mapping[str, Any], trainer: RewardTrainer | ReplayTrainer
 
     :raises ValueError: if one was on-policy and the other is not
     """
-    if ("totals" in state) != isinstance(trainer, ReplayTrainer):
+    decomposition = state.get("decomposition")
+    has_no_memory = decomposition is not None and not decomposition["memory"]  # AWR's own holds the episodes
+    if ("totals" in state) != isinstance(trainer, ReplayTrainer) or has_no_memory:
         raise ValueError(
             f"this RewardLearner was saved beside another kind of algorithm than {type(trainer.host.model).__name__}: carry "
             "its reward over with LearnedReward.of(...).save(path) and initial_reward=path"

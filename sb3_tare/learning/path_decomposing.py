@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,6 +125,7 @@ class PathDecomposer(Decomposer):
 
     host: AWRHost
     memory: PathEpisodes
+    _has_warned = False
 
     def relabel(self, collects: bool, metrics: Metrics) -> Tensor:
         """Fit the reward to the memory, and return learned rewards ``[n]`` of all of its steps, in time order.
@@ -147,6 +149,7 @@ class PathDecomposer(Decomposer):
         rewards = at_rows(lambda chunk: self.fits.rewards(*self.memory.steps(chunk), cost), rows, CHUNK)
         if collects:
             self._compare(rewards, metrics)
+            self._look()
         return rewards
 
     def _new_guard(self, host: Host[Any]) -> None:
@@ -159,6 +162,20 @@ class PathDecomposer(Decomposer):
                     f"{name}={value} needs a host that collects rollouts, which AWR does not: leave it out, or take TAREPPO"
                 )
         return PathEpisodes(self.host, self.reward)
+
+    def _look(self) -> None:
+        """Warn once where the memory is too short for an episode, since actor and critic learn from learned rewards alone."""
+        memory = self.host.model.replay_buffer
+        if self._has_warned or len(self.memory) or not memory.full:
+            return
+        self._has_warned = True
+        paid = "" if self.fits.unit > 0.0 else ", and the policy is paid zero for each step"
+        warnings.warn(
+            f"no whole episode is in the memory, which keeps {memory.buffer_size} steps of each of {memory.n_envs} environments, "
+            f"so that nothing is learned of the reward{paid}: raise buffer_size to several episodes of each, or let them end "
+            "earlier, as gymnasium's TimeLimit does",
+            stacklevel=2,
+        )
 
     def _compare(self, rewards: Tensor, metrics: Metrics) -> None:
         """Note the correlation with what the steps just collected earned, where the environment tells."""

@@ -77,7 +77,7 @@ class TotalsFit:
         estimate = self.cost.estimate()
         if estimate.t_value != 0.0:  # otherwise nothing can be said yet, and what was loaded stays
             self.reward.action_cost.fill_(estimate.coefficient)
-        metrics.note_finite(action_cost=estimate.coefficient, action_cost_t=estimate.t_value)
+        metrics.note_finite(action_cost=float(self.reward.action_cost), action_cost_t=estimate.t_value)
 
     def fit(self, memory: Memory, n_updates: int, metrics: Metrics, beside: Tensor | None = None) -> bool:
         """Take ``n_updates`` steps towards the totals of the episodes in ``memory``.
