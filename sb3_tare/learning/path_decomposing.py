@@ -171,8 +171,8 @@ class PathDecomposer(Decomposer):
         self._has_warned = True
         paid = "" if self.fits.unit > 0.0 else ", and the policy is paid zero for each step"
         warnings.warn(
-            f"the memory keeps {memory.buffer_size} steps of each of {memory.n_envs} environments, and no whole episode is in it, "
-            f"so that nothing is learned of the reward{paid}: raise buffer_size to several episodes of each, or let them end "
+            f"no whole episode is in the memory, with {memory.buffer_size} steps of each of {memory.n_envs} environments, so "
+            f"that nothing is learned of the reward{paid}: raise buffer_size to several episodes of each, or let them end "
             "earlier, as gymnasium's TimeLimit does",
             stacklevel=2,
         )
