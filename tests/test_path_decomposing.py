@@ -116,7 +116,7 @@ def test_endless_episodes_enter_in_parts_of_a_thousand_steps():
 def test_a_memory_that_is_too_short_for_an_episode_is_warned_of_once():
     model = decomposed(vec_env(2, lambda: Episodic(horizon=300, p_end=0.0)))
     with pytest.warns(
-        UserWarning, match="keeps 256 steps of each of 2 .* is paid zero for each step: raise buffer_size"
+        UserWarning, match="no whole episode .* with 256 steps of each of 2 .* is paid zero for each step: raise buffer_size"
     ) as told:
         model.learn(2 * (256 + 2 * ITERATION))
     assert sum("no whole episode" in str(each.message) for each in told) == 1

@@ -74,8 +74,8 @@ class PathMemory(ReplayBuffer):
     def cut(self, begun: np.ndarray | None = None) -> None:
         """Leave the paths under way unfinished, as when all environments are reset.
 
-        :param begun: ``[N]`` bool, where an episode begins with the next step; elsewhere one is under way, and some of its steps
-            are not here. None: everywhere
+        :param begun: ``[N]`` bool, where an episode begins with the next step; elsewhere one is under way, and some of its
+            steps are not here. None: everywhere
         """
         self._next_times = np.where(True if begun is None else begun, 0, self._next_times + 1)
         if self.size() > 0:
