@@ -234,7 +234,7 @@ def test_a_large_reward_does_not_swallow_the_value_that_follows_a_time_limit():
         for (step, env), observation in record.terminal_observations.items():
             added.append(float(part.policy_critic.bootstraps[env * ITERATION + step]))
             value = watch.model.policy.predict_values(watch.model.policy.obs_to_tensor(observation)[0])
-            expected.append(watch.model.gamma * float(value))
+            expected.append(watch.model.gamma * float(value.detach()))
 
     decomposed(vec_env(2, lambda: Paying(1e8))).learn(2 * ITERATION, callback=Watch(rollout_end=read))
     assert added == pytest.approx(expected)
