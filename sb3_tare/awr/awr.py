@@ -209,7 +209,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
             self._learn_offline(
                 *self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar), log_interval
             )
-            self._places = places(self.get_env())
+            self._leave()
             return self
         if self.replay_buffer.n_envs != self.n_envs:
             raise ValueError(
@@ -217,7 +217,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
                 "learn with collect=False, or with as many environments"
             )
         super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-        self._places = places(self.get_env())
+        self._leave()
         return self
 
     def _learn_offline(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> None:
@@ -322,6 +322,11 @@ class AWR(Continuable, AdvantageWeightedRegression):
             self._sampler = None
         self._breaks_off = not collected.continue_training
         return collected
+
+    def _leave(self) -> None:
+        """Note where the environments are, as training ends."""
+        assert self.env is not None
+        self._places = places(self.env)
 
     def _cut_where_moved(self) -> None:
         """Leave paths unfinished where a step was taken that is not stored, or somebody else has moved the environments."""
