@@ -46,7 +46,7 @@ def final_returns(study: str) -> dict[tuple[str, str], tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize("study", ["figure6", "delayed", "episodic", "episodic_million"])
+@pytest.mark.parametrize("study", ["figure6", "delayed", "episodic", "episodic_million", "small"])
 def test_a_studys_returns_are_those_of_its_results(study):
     readme = (ROOT / f"examples/results/{study}/README.md").read_text()
     for (task, variant), (training, evaluation) in final_returns(study).items():
