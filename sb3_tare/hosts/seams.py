@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 
+from sb3_tare.data.replay import begun_rows
 from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
 
 
@@ -66,7 +67,10 @@ class Seams:
         if self._last is not None:
             self._warn_of_a_lost_end(self._last, buffer)
         self._due = began if began.all() else self._between_calls(buffer, began)
-        self._last, self._is_training = None, True
+        here, begins = self._model._last_obs, began if self._due is None else self._due
+        # In place of the step of the last row, so that a call in which no step is noted leaves the next one what it knew.
+        self._last = Step(here, here, begins, buffer.generation, buffer.n_written - 1)
+        self._is_training = True
 
     def end(self) -> None:
         """Note where the environments are, as training ends."""
@@ -87,15 +91,28 @@ class Seams:
         :param began: ``[N]`` where an episode is known to begin
         """
         last = self._last
-        if last is None:
-            return None
+        if last is None:  # others have trained so far, and may have stopped anywhere
+            return None if self._are_where_rows_end(buffer) else began
         n_rows = last.rows_since(buffer)
-        goes_on = self._model._last_obs is (last.before if n_rows == 0 else last.after)
+        goes_on = any(self._model._last_obs is each for each in (last.before, last.after))
         if n_rows in (0, 1) and not goes_on:
             return np.ones_like(began)  # reset, and nothing was collected since
-        if self._is_training or (n_rows in (0, 1) and self._n_moves != self._monitored("total_steps")):
+        if self._is_training or (goes_on and self._n_moves != self._monitored("total_steps")):
             return began  # interrupted, perhaps amid a step; or stepped by somebody else
-        return last.dones if goes_on and n_rows != 1 else None
+        if n_rows == 1:
+            return self._due  # of a call in which no step was noted
+        return last.dones if goes_on else None
+
+    def _are_where_rows_end(self, buffer: PaysLearnedRewards) -> bool:
+        """Whether no ``Monitor`` denies that the environments are as far into their episodes as the last rows are."""
+        rewards = self._monitored("rewards")
+        if rewards is None or not buffer.n_written:
+            return True
+        rows = np.arange(buffer.n_written - buffer.size(), buffer.n_written)
+        begins = np.ones((len(rows) + 1, buffer.n_envs), dtype=bool)
+        begins[1:] = buffer.dones[rows % buffer.buffer_size]
+        begins[1:-1] |= begun_rows(buffer, rows, buffer.n_written)[1:]
+        return begins[::-1].argmax(0).tolist() == [len(each) for each in rewards]
 
     def _began(self, n_envs: int) -> NDArray[np.bool_]:
         """Environments that are known to stand at the beginning of an episode, ``[N]``."""
