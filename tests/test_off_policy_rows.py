@@ -2,6 +2,7 @@
 
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from off_policy_toys import FAST, Ended, Seen, close, in_memory, seen, tiny, trained
@@ -9,6 +10,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from toys import Watch, vec_env
 
@@ -291,3 +293,21 @@ def test_a_learner_that_comes_later_goes_on_with_the_episode_that_is_under_way()
     model.learn(44, callback=played)
     model.learn(80, callback=[played, learner], reset_num_timesteps=False)
     assert close(in_memory(learner), played.episodes)
+
+
+class Warmed(gym.Wrapper):
+    """Takes two steps before it shows an episode, of which ``Monitor`` knows and nobody else."""
+
+    def reset(self, **kwargs):
+        self.env.reset(**kwargs)
+        for _ in range(2):
+            observation, *_, info = self.env.step(np.zeros(2, dtype=np.float32))
+        return observation, info
+
+
+def test_a_learner_that_comes_later_knows_a_reset_whatever_monitors_count():
+    env, learner = DummyVecEnv([lambda: Warmed(Monitor(Seen(dense=False, p_end=0.0)))]), RewardLearner(**FAST)
+    model = tiny(SAC, env, learning_starts=10_000).learn(22)
+    model.set_env(env)  # so that it is reset
+    model.learn(30, callback=learner, reset_num_timesteps=False)
+    assert lengths(in_memory(learner)) == [13, 13, 13]

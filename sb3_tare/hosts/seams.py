@@ -92,7 +92,7 @@ class Seams:
         """
         last = self._last
         if last is None:  # others have trained so far, and may have stopped anywhere
-            return None if self._are_where_rows_end(buffer) else began
+            return self._by_monitors(buffer, began)
         n_rows = last.rows_since(buffer)
         goes_on = any(self._model._last_obs is each for each in (last.before, last.after))
         if n_rows in (0, 1) and not goes_on:
@@ -103,16 +103,29 @@ class Seams:
             return self._due  # of a call in which no step was noted
         return last.dones if goes_on else None
 
-    def _are_where_rows_end(self, buffer: PaysLearnedRewards) -> bool:
-        """Whether no ``Monitor`` denies that the environments are as far into their episodes as the last rows are."""
+    def _by_monitors(self, buffer: PaysLearnedRewards, began: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """The seam ``[N]`` before the next row, where a ``Monitor`` is not as far into the episode that seems to go on.
+
+        :param began: ``[N]`` where an episode is known to begin
+        """
         rewards = self._monitored("rewards")
         if rewards is None or not buffer.n_written:
-            return True
+            return None
         rows = np.arange(buffer.n_written - buffer.size(), buffer.n_written)
         begins = np.ones((len(rows) + 1, buffer.n_envs), dtype=bool)
         begins[1:] = buffer.dones[rows % buffer.buffer_size]
         begins[1:-1] |= begun_rows(buffer, rows, buffer.n_written)[1:]
-        return begins[::-1].argmax(0).tolist() == [len(each) for each in rewards]
+        n_steps, n_rows = np.array([len(each) for each in rewards]), begins[::-1].argmax(0)
+        reset = self._shown_anew(buffer)
+        return began | reset if ((n_steps != n_rows) & ~reset).any() else None
+
+    def _shown_anew(self, buffer: PaysLearnedRewards) -> NDArray[np.bool_]:
+        """Environments whose observation is not the one that followed the last row, ``[N]``: they were reset."""
+        model, last = self._model, buffer.pos - 1
+        now = model._last_obs if model.get_vec_normalize_env() is None else model._last_original_obs
+        then: Any = buffer.next_observations
+        pairs = [(now[key], then[key][last]) for key in then] if isinstance(then, dict) else [(now, then[last])]
+        return np.any([(a.reshape(b.shape) != b).reshape(len(b), -1).any(1) for a, b in pairs], axis=0)
 
     def _began(self, n_envs: int) -> NDArray[np.bool_]:
         """Environments that are known to stand at the beginning of an episode, ``[N]``."""
