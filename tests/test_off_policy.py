@@ -354,7 +354,8 @@ def test_a_reward_that_was_loaded_without_its_memory_is_learned_from_every_step_
     trained(learner, steps=15, env=seen(1, dense=False, p_end=0.0))
     learner.save(tmp_path / "reward")
     loaded = RewardLearner.load(tmp_path / "reward", device="cpu")
-    trained(loaded, steps=30, env=seen(1, dense=False, p_end=0.0, horizon=30))  # as many and more when its first episode ends
+    longer = seen(1, dense=False, p_end=0.0, horizon=30)  # when its first episode ends, there are more than were learned from
+    trained(loaded, steps=30, env=longer, train_freq=(1, "episode"))
     assert loaded.trainer.decomposer.reward.moments.count == 15 + 30
 
 

@@ -125,7 +125,7 @@ class Seams:
         now = model._last_obs if model.get_vec_normalize_env() is None else model._last_original_obs
         then: Any = buffer.next_observations
         pairs = [(now[key], then[key][last]) for key in then] if isinstance(then, dict) else [(now, then[last])]
-        return np.any([(a.reshape(b.shape) != b).reshape(len(b), -1).any(1) for a, b in pairs], axis=0)
+        return np.any([(np.asarray(a, b.dtype).reshape(b.shape) != b).reshape(len(b), -1).any(1) for a, b in pairs], axis=0)
 
     def _began(self, n_envs: int) -> NDArray[np.bool_]:
         """Environments that are known to stand at the beginning of an episode, ``[N]``."""
