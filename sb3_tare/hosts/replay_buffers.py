@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -34,9 +33,9 @@ class PaysLearnedRewards(ReplayBuffer):
     payer: Payer | None = None
     """Pays while a reward is lent; no part of a pickle or a copy"""
     n_written: int = 0
-    """Steps of each environment that were ever added, in this :attr:`generation`"""
+    """Steps of each environment that were ever added, in this generation"""
     generation: int = 0
-    """Number by which its rows are known again, drawn anew where something else than :meth:`add` had filled or emptied it"""
+    """Times that the rows were counted anew, since something else than :meth:`add` had filled or emptied the buffer"""
     seam: NDArray[np.bool_] | None = None
     """``[n_envs]`` of a seam before the row that is added next; no part of a pickle or a copy"""
     seams: Mapping[int, NDArray[np.bool_]] = MappingProxyType({})
@@ -67,12 +66,11 @@ class PaysLearnedRewards(ReplayBuffer):
         self.recount()
 
     def recount(self) -> None:
-        """Begin a generation where there was none, or the buffer is not as :meth:`add` has left it: its rows may be others."""
-        is_known = self.generation or self.n_written  # rows in files of older versions may be of generation 0
-        if is_known and self.pos == self.n_written % self.buffer_size and self.full == (self.n_written >= self.buffer_size):
+        """Begin another generation where the buffer is not as :meth:`add` has left it, so that its rows may be others."""
+        if self.pos == self.n_written % self.buffer_size and self.full == (self.n_written >= self.buffer_size):
             return
         self.n_written, self.seams = rows_written(self), {}
-        self.generation = secrets.randbits(62)
+        self.generation += 1
 
     def observations_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64], env: VecNormalize | None = None) -> Any:
         """Observations of steps as the policy sees them.
