@@ -108,6 +108,22 @@ def test_an_endless_episode_is_handed_over_in_pieces_of_the_longest_length():
     assert rows(deliver(joined, [1], first_times=[18], begin=18)) == [[16, 17, 18]]
 
 
+@pytest.mark.parametrize(("ends", "totals"), [([CUT], [0.0, 0.0]), ([TIMEOUT], [0.0, 0.0, 1.0])])
+def test_a_part_that_was_paid_nothing_is_told_of(ends, totals):
+    seen, rewards = rows_of(9)[:2], torch.zeros(9, dtype=torch.float64)
+    rewards[-1] = 1.0
+    with pytest.warns(UserWarning, match=r"first 4 steps .* decomposition_length=4: .* an episode's length at least"):
+        finished = OpenEpisodes(longest=4).add(episodes_of([9], ends=ends), torch.zeros(1).long(), *seen, rewards)
+    assert finished.totals.tolist() == totals
+
+
+def test_an_episode_that_ends_with_nothing_paid_is_told_nothing_of(recwarn):
+    paid = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    OpenEpisodes(longest=4).add(episodes_of([4, 3]), torch.zeros(2).long(), *rows_of(7)[:2], torch.zeros(7).double())
+    OpenEpisodes(longest=4).add(episodes_of([7]), torch.zeros(1).long(), *rows_of(7)[:2], paid)
+    assert not recwarn
+
+
 def test_an_episode_of_exactly_the_longest_length_is_one():
     assert rows(deliver(OpenEpisodes(longest=4), [4, 4], ends=[TIMEOUT, TERMINATION])) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 

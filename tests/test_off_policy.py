@@ -559,6 +559,7 @@ def test_it_must_see_every_rollout(monkeypatch):
         ({**FAST, "center": True}, "center=True means nothing to SAC"),
         ({**FAST, "learning_rate": 0.1}, "learning_rate=0.1 means nothing to SAC"),
         ({**FAST, "decomposition_memory": 5_000}, "decomposition_memory=5000 means nothing to SAC"),
+        ({**FAST, "decomposition_length": 500}, "decomposition_length=500 means nothing to SAC"),
     ],
     ids=str,
 )

@@ -60,17 +60,17 @@ def test_whole_episodes_are_those_of_a_plain_loop(episodes: Episodes, longest: i
                 begin = offset
             is_last = offset == length - 1 and end != int(End.CUT)
             if begin is not None and (is_last or (time + offset + 1) % longest == 0):
-                expected.append((row + begin, offset - begin + 1))
+                expected.append((row + begin, offset - begin + 1, not is_last))
                 begin = None
         row += length
-    begins, lengths = whole_episodes(episodes, longest)
-    assert list(zip(begins.tolist(), lengths.tolist(), strict=True)) == expected
+    found = whole_episodes(episodes, longest)
+    assert list(zip(*(each.tolist() for each in found), strict=True)) == expected
 
 
 def test_what_lacks_its_beginning_or_its_end_is_no_episode():
     episodes = episodes_of([4, 3, 5], first_times=[2, 0, 0], ends=[End.TERMINATION, End.TIMEOUT, End.CUT])
-    begins, lengths = whole_episodes(episodes, 1_000)
-    assert (begins.tolist(), lengths.tolist()) == ([4], [3])
+    begins, lengths, goes_on = whole_episodes(episodes, 1_000)
+    assert (begins.tolist(), lengths.tolist(), goes_on.tolist()) == ([4], [3], [False])
 
 
 def test_the_memory_holds_the_totals_that_monitor_reports():
@@ -223,6 +223,12 @@ def test_an_exported_reward_says_what_the_memory_was_relabelled_with(tmp_path):
     assert loaded.action_space == space
     found = loaded.relabel(observations, actions, np.zeros(9), [9])
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_part_that_was_paid_nothing_is_told_of():
+    with pytest.warns(UserWarning, match="decomposition_length=4: where this environment pays at an episode's end"):
+        model = decomposed(decomposition_length=4).learn(64)
+    assert memory_of(model).lengths.max() == 4
 
 
 # Settings

@@ -377,7 +377,8 @@ def test_an_exported_reward_pays_what_was_learned(tmp_path):
             {**FAST, "shrinkage": "penalty", "decomposition_steps": 1},
             "decomposition_steps must be a whole number of at least 2",
         ),
-        ({**FAST, "decomposition_memory": 10}, "decomposition_memory must be a whole number of at least 1000, got 10"),
+        ({**FAST, "decomposition_memory": 10}, "at least 1000, one episode of decomposition_length=1000, got 10"),
+        ({**FAST, "decomposition_length": 0}, "decomposition_length must be a whole number of at least 1, got 0"),
     ],
     ids=str,
 )
@@ -397,6 +398,14 @@ def test_episodic_tasks_pay_at_the_end_alone():
         earned += info["undelayed_reward"]
     assert paid[:-1] == [0.0] * (len(paid) - 1)
     assert paid[-1] == pytest.approx(earned)
+
+
+@pytest.mark.parametrize(("length", "n_parts"), [(32, 1), (16, 2), (12, 3)])
+def test_episodes_are_cut_after_as_many_steps_as_are_said(length, n_parts):
+    model = decomposed(vec_env(1, lambda: Delayed(delay=8)), decomposition_length=length).learn(4 * ITERATION)
+    lengths = model.reward_learner.trainer.decomposer.memory.lengths
+    assert len(lengths) == n_parts * (4 * ITERATION // 32)
+    assert lengths.max() == length
 
 
 def test_a_delayed_reward_is_a_reward_of_whole_episodes_too():

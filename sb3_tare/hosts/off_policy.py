@@ -34,6 +34,7 @@ IDLE = {
     "gae_lambda": "advantage",
     "center": "advantage",
     "decomposition_memory": "decomposition",  # the replay buffer is the memory
+    "decomposition_length": "decomposition",  # and holds episodes whole
     "hypergradient_share": "decomposition",
 }
 """Further ones that nothing off-policy reads, by their group."""

@@ -150,7 +150,7 @@ class Decomposer(TotalsFit):
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
-        return EpisodeMemory(self.generator, max_steps=self.settings.decomposition_memory)
+        return EpisodeMemory(self.generator, self.settings.decomposition_memory, self.settings.decomposition_length)
 
     def _fit(self, finished: FinishedEpisodes, n_new: int, metrics: Metrics, beside: Tensor | None = None) -> None:
         """Fit the reward to the memory, where the last fit is far enough back.

@@ -17,12 +17,9 @@ from sb3_tare.learning.decomposing import Decomposer
 from sb3_tare.learning.metrics import Metrics
 from sb3_tare.rewards.decomposed import DecomposedReward
 from sb3_tare.rewards.episode_memory import Draw, drawn_rows
-from sb3_tare.rewards.open_episodes import FinishedEpisodes
+from sb3_tare.rewards.open_episodes import FinishedEpisodes, warn_of_unpaid_parts
 from sb3_tare.utils.nested import Observations, at_rows
 
-LONGEST = 1_000
-"""Steps after which an episode is cut, each part with the rewards that were paid in it; as in
-:class:`~sb3_tare.rewards.open_episodes.OpenEpisodes`."""
 CHUNK = 4_096
 """Steps that are read at once."""
 
@@ -34,9 +31,10 @@ class PathEpisodes:
 
     :param host: whose memory it is
     :param reward: executes actions
+    :param longest: steps of an episode's part, see :class:`~sb3_tare.rewards.open_episodes.OpenEpisodes`
     """
 
-    def __init__(self, host: AWRHost, reward: DecomposedReward) -> None:
+    def __init__(self, host: AWRHost, reward: DecomposedReward, longest: int) -> None:
         self.lengths = torch.zeros(0, dtype=torch.int64)
         """``[E]`` steps"""
         self.totals = torch.zeros(0, dtype=torch.float64)
@@ -45,8 +43,10 @@ class PathEpisodes:
         """``[E]`` sum of |a|^2"""
         self._host = host
         self._reward = reward
+        self._longest = longest
         self._rows = np.zeros(0, dtype=np.int64)
         self._begins = torch.zeros(0, dtype=torch.int64)
+        self._goes_on = torch.zeros(0, dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -58,7 +58,7 @@ class PathEpisodes:
         """
         memory = self._host.model.replay_buffer
         self._rows, episodes = memory.paths()
-        self._begins, self.lengths = whole_episodes(episodes, LONGEST)
+        self._begins, self.lengths, self._goes_on = whole_episodes(episodes, self._longest)
         self.totals = self._sums(memory.rewards_at(self._rows).cpu().double())
         actions = at_rows(self._actions, self._rows, CHUNK)
         self.squared_actions = self._sums(actions.double().square().sum(1))
@@ -108,6 +108,7 @@ class PathEpisodes:
         """Whole episodes whose last step is among the newest ``n_steps`` of its environment."""
         n_kept = len(self._rows) // self._host.model.n_envs
         is_new = (self._begins + self.lengths - 1) % n_kept >= n_kept - n_steps
+        warn_of_unpaid_parts(self.totals[is_new & self._goes_on], self._longest)
         begins, lengths = self._begins[is_new], self.lengths[is_new]
         shifts = torch.repeat_interleave(begins - (lengths.cumsum(0) - lengths), lengths)
         rows = self._rows[(torch.arange(len(shifts)) + shifts).numpy()]
@@ -158,7 +159,7 @@ class PathDecomposer(Decomposer):
                 raise ValueError(
                     f"{name}={value} needs a host that collects rollouts, which AWR does not: leave it out, or take TAREPPO"
                 )
-        return PathEpisodes(self.host, self.reward)
+        return PathEpisodes(self.host, self.reward, self.settings.decomposition_length)
 
     def _compare(self, rewards: Tensor, metrics: Metrics) -> None:
         """Note the correlation with what the steps just collected earned, where the environment tells."""
@@ -167,11 +168,12 @@ class PathDecomposer(Decomposer):
         metrics.note_correlation("correlation_undistorted", newest.flatten(), undistorted.T.flatten())
 
 
-def whole_episodes(episodes: Episodes, longest: int) -> tuple[Tensor, Tensor]:
-    """First rows ``[E]`` and steps ``[E]`` of the whole episodes among pieces; longer ones in parts of ``longest`` steps.
+def whole_episodes(episodes: Episodes, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole episodes among pieces, longer ones in parts of ``longest`` steps.
 
     :param episodes: pieces, some of which may lack their beginning or their end
     :param longest: steps of a part; parts begin at its multiples
+    :return: first rows ``[E]``, steps ``[E]``, and whether the episode goes on behind its part ``[E]``
     """
     may_begin = episodes.times % longest == 0
     begins = torch.nonzero(may_begin | (episodes.offsets == 0)).flatten()
@@ -180,4 +182,4 @@ def whole_episodes(episodes: Episodes, longest: int) -> tuple[Tensor, Tensor]:
     pieces = episodes.pieces[last]
     has_ended = (episodes.offsets[last] == episodes.lengths[pieces] - 1) & (episodes.ends[pieces] != int(End.CUT))
     is_whole = may_begin[begins] & (has_ended | (lengths == longest))
-    return begins[is_whole], lengths[is_whole]
+    return begins[is_whole], lengths[is_whole], ~has_ended[is_whole]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -90,7 +92,8 @@ class OpenEpisodes:
     """Joins the pieces in which rollouts deliver episodes, and hands each episode over when it ends.
 
     An episode whose first steps were not seen is left out, since nobody knows what they earned; so is one that was cut and
-    that no later piece continues. A long one is handed over in parts of ``longest`` steps, each with the rewards paid in it.
+    that no later piece continues. A long one is handed over in parts of ``longest`` steps, each with the rewards paid in it;
+    a warning tells of parts that end before their episode does and are paid nothing.
 
     :param longest: steps of a part; where episodes are paid at their end, it must be at least their length
     :raises ValueError: if ``longest`` is no positive whole number
@@ -164,6 +167,8 @@ class OpenEpisodes:
             **whole.rows(torch.nonzero(~has_ended & goes_on[owners]).flatten()),
         )
         totals = _sums(finished.pop("rewards"), lengths)
+        last_parts = n_parts.cumsum(0)[~is_cut] - 1
+        warn_of_unpaid_parts(totals.index_fill(0, last_parts, math.nan), self.longest)
         return FinishedEpisodes(**finished, lengths=lengths, totals=totals)
 
     def state_dict(self) -> dict[str, Any]:
@@ -173,6 +178,21 @@ class OpenEpisodes:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the episodes under way."""
         self._open = _Pieces(**state) if state else None
+
+
+def warn_of_unpaid_parts(totals: Tensor, longest: int) -> None:
+    """Warn where a part of an episode is paid nothing, as all but the last are where episodes are paid at their end.
+
+    :param totals: ``[E]`` rewards of parts; those of parts with which an episode ends are left out, or NaN
+    :param longest: steps of a part
+    """
+    if (totals == 0.0).any():
+        warnings.warn(
+            f"the first {longest} steps of a longer episode, or later ones, were paid nothing, and enter as an episode of "
+            f"return 0, since decomposition_length={longest}: where this environment pays at an episode's end, set it to an "
+            "episode's length at least",
+            stacklevel=2,
+        )
 
 
 def _one_behind_the_other(first: _Pieces, second: _Pieces) -> _Pieces:

@@ -248,6 +248,9 @@ class DecompositionSettings:
     :param decomposition_learning_rate: Adam step size, or its schedule
     :param decomposition_memory: steps of finished episodes kept, all of them until there are more, then a uniform sample;
         off-policy the replay buffer is the memory
+    :param decomposition_length: steps after which an episode is cut, each part with what was paid in it. Where rewards come at
+        an episode's end it must be an episode's length at least; where they come step by step, endless episodes are learned
+        from. Off-policy episodes stay whole
     :param decomposition_recent: share of the episodes in a mini-batch that are drawn from the newest tenth of those kept;
         not with AWR, whose memory is recent as a whole
     :param shrinkage: of rewards towards the mean of their episode, of L steps. ``"steps"``: what drawing m steps brings with
@@ -269,6 +272,7 @@ class DecompositionSettings:
     decomposition_updates: int = 50
     decomposition_learning_rate: Scheduled = 1e-3
     decomposition_memory: int = 1_000_000
+    decomposition_length: int = 1_000
     decomposition_recent: float = 0.0
     shrinkage: str = "steps"
     shrinkage_penalty: float = 16.0
@@ -282,7 +286,13 @@ class DecompositionSettings:
         check_choice("shrinkage", self.shrinkage, ("steps", "penalty", "none"))
         check_count("decomposition_episodes", self.decomposition_episodes, least=1)
         check_count("decomposition_updates", self.decomposition_updates, least=1)
-        check_count("decomposition_memory", self.decomposition_memory, least=1_000)
+        check_count("decomposition_length", self.decomposition_length, least=1)
+        check_count(
+            "decomposition_memory",
+            self.decomposition_memory,
+            self.decomposition_length,
+            f", one episode of decomposition_length={self.decomposition_length}",
+        )
         least = 1 if self.shrinkage == "steps" else 2
         check_count("decomposition_steps", self.decomposition_steps, least, f" with shrinkage={self.shrinkage!r}")
         if self.shrinkage == "none" and self.decomposition_steps % 2:

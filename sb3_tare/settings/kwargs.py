@@ -82,6 +82,7 @@ class DecompositionKwargs(TypedDict, total=False):
     decomposition_updates: int
     decomposition_learning_rate: Scheduled
     decomposition_memory: int
+    decomposition_length: int
     decomposition_recent: float
     shrinkage: Literal["steps", "penalty", "none"]
     shrinkage_penalty: float
