@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from off_policy_toys import ALL, CONTINUOUS, DICT, FAST, STEPS, Seen, logged, rewards_of, seen, tiny
+from off_policy_toys import ALL, CONTINUOUS, DICT, FAST, STEPS, Seen, logged, rewards_of, seen, tiny, trained
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.callbacks import EveryNTimesteps
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -347,6 +347,16 @@ def test_without_its_memory_a_loaded_reward_pays_what_it_has_learned(tmp_path):
     observations, actions = torch.randn(5, 3), torch.rand(5, 2)
     assert torch.equal(loaded.trainer.paid(observations, actions), learner.trainer.paid(observations, actions))
     assert model.replay_buffer.payer is None
+
+
+def test_a_reward_that_was_loaded_without_its_memory_is_learned_from_every_step_of_the_new_one(tmp_path):
+    learner = RewardLearner(**FAST)
+    trained(learner, steps=15, env=seen(1, dense=False, p_end=0.0))
+    learner.save(tmp_path / "reward")
+    loaded = RewardLearner.load(tmp_path / "reward", device="cpu")
+    longer = seen(1, dense=False, p_end=0.0, horizon=30)  # when its first episode ends, there are more than were learned from
+    trained(loaded, steps=30, env=longer, train_freq=(1, "episode"))
+    assert loaded.trainer.decomposer.reward.moments.count == 15 + 30
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -2,12 +2,15 @@
 
 import warnings
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from off_policy_toys import FAST, Ended, Seen, close, in_memory, seen, tiny, trained
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from toys import Watch, vec_env
 
@@ -225,3 +228,86 @@ def test_memories_and_learners_that_were_saved_before_there_were_seams_go_on(tmp
     model.learn(23, callback=[ended, later], reset_num_timesteps=False)
     assert close(in_memory(later), ended.episodes)
     assert later.trainer.decomposer.reward.moments.count == 45
+
+
+# Calls and learners that note nothing
+
+
+def stop_at(step):
+    return Watch(step=lambda watch: watch.num_timesteps != step)
+
+
+def test_a_call_in_which_nothing_is_collected_leaves_the_next_one_what_was_known():
+    ended, known = play((100, stop_at(23)), (0,), (40,))
+    assert close(known, [ended[0], *ended[2:]])
+
+
+def test_environments_that_were_moved_after_a_call_in_which_nothing_was_collected_break_the_episode_off():
+    moved = iter([False, True, False])
+    ended, known = play((22,), (0,), (40,), between=lambda model: next(moved) and evaluated(model))
+    assert len(ended) == 3
+    assert close(known, [ended[0], *ended[2:]])
+
+
+def evaluated(model):
+    evaluate_policy(model, model.get_env(), 1, warn=False)
+    model.get_env().step(np.zeros((1, 2), dtype=np.float32))  # so that no episode begins now
+
+
+def test_in_an_emptied_memory_nothing_begins_where_others_have_moved_the_environments():
+    def empty(model):
+        if model.num_timesteps == 30:  # an episode has ended, and the next one is begun by others
+            model.replay_buffer.reset()
+            evaluated(model)
+
+    ended, known = play((30,), (40,), between=empty)
+    assert len(ended) == 4
+    assert close(known, ended[3:])
+
+
+def test_in_an_emptied_memory_nothing_begins_amid_the_episode_of_which_a_step_was_never_stored():
+    env = VecMonitor(DummyVecEnv([lambda: Seen(dense=False, p_end=0.0)]))
+    ended, known = play((100, stop_at(23)), (40,), env=env, between=lambda model: model.replay_buffer.reset())
+    assert len(ended) == 4
+    assert close(known, ended[2:])
+
+
+@pytest.mark.parametrize("stopped", ["at a step that is not stored", "by total_timesteps, then evaluated"])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_a_learner_that_comes_later_leaves_out_the_episode_that_was_broken_before_it_came(stopped, n_envs):
+    model = tiny(SAC, seen(n_envs, dense=False, p_end=0.0), learning_starts=10_000)
+    played, ended, learner = Ended(), Ended(), RewardLearner(**FAST)
+    if stopped == "at a step that is not stored":
+        model.learn(100, callback=[played, stop_at(22 * n_envs)])
+    else:
+        model.learn(22 * n_envs, callback=played)
+        model.get_env().step(np.zeros((n_envs, 2), dtype=np.float32))
+    model.learn(40 * n_envs, callback=[ended, learner], reset_num_timesteps=False)
+    assert len(played.episodes) == n_envs
+    assert close(in_memory(learner), played.episodes + ended.episodes[n_envs:])
+
+
+def test_a_learner_that_comes_later_goes_on_with_the_episode_that_is_under_way():
+    model = tiny(SAC, seen(2, dense=False, p_end=0.0), learning_starts=10_000)
+    played, learner = Ended(), RewardLearner(**FAST)
+    model.learn(44, callback=played)
+    model.learn(80, callback=[played, learner], reset_num_timesteps=False)
+    assert close(in_memory(learner), played.episodes)
+
+
+class Warmed(gym.Wrapper):
+    """Takes two steps before it shows an episode, of which ``Monitor`` knows and nobody else."""
+
+    def reset(self, **kwargs):
+        self.env.reset(**kwargs)
+        for _ in range(2):
+            observation, *_, info = self.env.step(np.zeros(2, dtype=np.float32))
+        return observation, info
+
+
+def test_a_learner_that_comes_later_knows_a_reset_whatever_monitors_count():
+    env, learner = DummyVecEnv([lambda: Warmed(Monitor(Seen(dense=False, p_end=0.0)))]), RewardLearner(**FAST)
+    model = tiny(SAC, env, learning_starts=10_000).learn(22)
+    model.set_env(env)  # so that it is reset
+    model.learn(30, callback=learner, reset_num_timesteps=False)
+    assert lengths(in_memory(learner)) == [13, 13, 13]

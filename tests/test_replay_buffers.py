@@ -102,6 +102,23 @@ def test_a_class_that_takes_rewards_from_elsewhere_is_told_so():
         tiny(SAC, replay_buffer_class=LearnedElsewhere).learn(60, callback=RewardLearner(**FAST))
 
 
+class ByRows(ReplayBuffer):
+    """One for a single environment, which leaves out the columns."""
+
+    def _get_samples(self, batch_inds, env=None):
+        self.rewards[batch_inds]
+        return super()._get_samples(batch_inds, env)
+
+
+class LearnedByRows(LearnedReplayBuffer, ByRows):
+    """The same, named as if it cooperated."""
+
+
+def test_a_class_that_reads_rewards_without_their_columns_is_told_how_to():
+    with pytest.raises(TypeError, match=r"LearnedByRows\._get_samples reads self\.rewards other than by rows and columns"):
+        tiny(SAC, seen(1, dense=False), replay_buffer_class=LearnedByRows).learn(60, callback=RewardLearner(**FAST))
+
+
 class Own(ReplayBuffer):
     """One that samples in a way of its own."""
 

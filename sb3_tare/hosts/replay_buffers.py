@@ -180,9 +180,16 @@ class _Paid:
         self._buffer, self._payer, self._env = buffer, payer, env
         self.was_read = False
 
-    def __getitem__(self, places: tuple[Any, Any]) -> NDArray[np.float32]:
+    def __getitem__(self, places: Any) -> NDArray[np.float32]:
+        pair = places if isinstance(places, tuple) else (places,)
+        if len(pair) != 2 or any(np.asarray(each).dtype.kind not in "iu" for each in pair):
+            raise TypeError(
+                f"{type(self._buffer).__name__}._get_samples reads self.rewards other than by rows and columns, such as "
+                "self.rewards[rows] where there is one environment: let it read self.rewards[rows, columns], by which learned "
+                "rewards are paid"
+            )
         self.was_read = True
-        rows, columns = np.broadcast_arrays(*places)
+        rows, columns = np.broadcast_arrays(*pair)
         flat = rows.ravel(), columns.ravel()
         paid = self._payer(self._buffer.observations_at(*flat, self._env), self._buffer.actions_at(*flat))
         check_learned(paid, "the reward network returned rewards", _REMEDY, lambda number: _place(*flat, number))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_tare.data.replay import begun_rows
 from sb3_tare.hosts.replay_buffers import PaysLearnedRewards
 from sb3_tare.utils.monitors import begun, monitored
 
@@ -66,7 +67,10 @@ class Seams:
         if self._last is not None:
             self._warn_of_a_lost_end(self._last, buffer)
         self._due = began if began.all() else self._between_calls(buffer, began)
-        self._last, self._is_training = None, True
+        here, begins = self._model._last_obs, began if self._due is None else self._due
+        # In place of the step of the last row, so that a call in which no step is noted leaves the next one what it knew.
+        self._last = Step(here, here, begins, buffer.generation, buffer.n_written - 1)
+        self._is_training = True
 
     def end(self) -> None:
         """Note where the environments are, as training ends."""
@@ -87,15 +91,41 @@ class Seams:
         :param began: ``[N]`` where an episode is known to begin
         """
         last = self._last
-        if last is None:
-            return None
+        if last is None:  # others have trained so far, and may have stopped anywhere
+            return self._by_monitors(buffer, began)
         n_rows = last.rows_since(buffer)
-        goes_on = self._model._last_obs is (last.before if n_rows == 0 else last.after)
+        goes_on = any(self._model._last_obs is each for each in (last.before, last.after))
         if n_rows in (0, 1) and not goes_on:
             return np.ones_like(began)  # reset, and nothing was collected since
-        if self._is_training or (n_rows in (0, 1) and self._n_moves != monitored(self._model.get_env(), "total_steps")):
+        if self._is_training or (goes_on and self._n_moves != monitored(self._model.get_env(), "total_steps")):
             return began  # interrupted, perhaps amid a step; or stepped by somebody else
-        return last.dones if goes_on and n_rows != 1 else None
+        if n_rows == 1:
+            return self._due  # of a call in which no step was noted
+        return last.dones if goes_on else None
+
+    def _by_monitors(self, buffer: PaysLearnedRewards, began: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """The seam ``[N]`` before the next row, where a ``Monitor`` is not as far into the episode that seems to go on.
+
+        :param began: ``[N]`` where an episode is known to begin
+        """
+        rewards = monitored(self._model.get_env(), "rewards")
+        if rewards is None or not buffer.n_written:
+            return None
+        rows = np.arange(buffer.n_written - buffer.size(), buffer.n_written)
+        begins = np.ones((len(rows) + 1, buffer.n_envs), dtype=bool)
+        begins[1:] = buffer.dones[rows % buffer.buffer_size]
+        begins[1:-1] |= begun_rows(buffer, rows, buffer.n_written)[1:]
+        n_steps, n_rows = np.array([len(each) for each in rewards]), begins[::-1].argmax(0)
+        reset = self._shown_anew(buffer)
+        return began | reset if ((n_steps != n_rows) & ~reset).any() else None
+
+    def _shown_anew(self, buffer: PaysLearnedRewards) -> NDArray[np.bool_]:
+        """Environments whose observation is not the one that followed the last row, ``[N]``: they were reset."""
+        model, last = self._model, buffer.pos - 1
+        now = model._last_obs if model.get_vec_normalize_env() is None else model._last_original_obs
+        then: Any = buffer.next_observations
+        pairs = [(now[key], then[key][last]) for key in then] if isinstance(then, dict) else [(now, then[last])]
+        return np.any([(np.asarray(a, b.dtype).reshape(b.shape) != b).reshape(len(b), -1).any(1) for a, b in pairs], axis=0)
 
     def _warn_of_a_lost_end(self, last: Step, buffer: PaysLearnedRewards) -> None:
         if last.dones.any() and last.rows_since(buffer) == 0 and not self._has_warned:

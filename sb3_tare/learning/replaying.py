@@ -53,15 +53,19 @@ class ReplayTrainer:
         self.memory = ReplayMemory(host, self.decomposer.reward)
         self.unlearned = Unlearned(host, self.memory)
         self._n_learned = 0
+        self._n_loaded = 0
+        """Rows that a loaded learner has learned from, and that the buffer has yet to be given"""
         self._generation = self.memory.generation
         self._n_uncompared = 0
         self._owed = 0.0
 
     def learn(self) -> bool:
         """Learn from the episodes that have ended; return whether there were any."""
-        if self.memory.n_written < self._n_learned or self.memory.generation != self._generation:  # other rows
-            self._n_learned, self._generation = 0, self.memory.generation
         self.memory.update()
+        is_other = self.memory.n_written < self._n_learned or self.memory.generation != self._generation
+        if is_other or self.memory.n_found < self._n_loaded:  # other rows than those that were learned from
+            self._n_learned, self._generation = 0, self.memory.generation
+        self._n_loaded = 0
         new = self.memory.since(self._n_learned)
         if not len(new):
             return False
@@ -114,6 +118,7 @@ class ReplayTrainer:
         self.generator.set_state(state["generator"].cpu())
         self.decomposer.load_state_dict(state["totals"])
         self._n_learned, self._n_uncompared, self._owed = state["n_learned"], state["n_uncompared"], state["owed"]
+        self._n_loaded = self._n_learned if self._n_learned > self.memory.n_written else 0
         self._generation = state.get("generation", self.memory.generation)  # files from when buffers had none have none
 
     def _rewards(self, states: Observations, actions: Tensor) -> Tensor:
