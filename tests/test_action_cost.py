@@ -37,6 +37,7 @@ def cost_of(rollouts):
     cost = ActionCost(DIM)
     for finished in rollouts:
         cost.add(finished, finished.states)
+        cost.close()
     return cost
 
 
@@ -128,6 +129,7 @@ def test_an_exact_relation_is_found_and_certain():
     cost = ActionCost(0)
     for seed in range(4):
         cost.add(episodes_paid(-0.5, 1.0, seed, state_weight=0.0))
+        cost.close()
     estimate = cost.estimate()
     assert estimate.coefficient == pytest.approx(-0.5, rel=1e-5)
     assert abs(estimate.t_value) > 1e4
@@ -166,16 +168,32 @@ def test_only_actions_of_a_box_have_a_cost():
         assert action_cost_for(space, 5) is None
 
 
+def test_a_group_may_come_in_pieces():
+    groups = [[episodes_paid(-0.5, 1.0, 10 * seed + piece, n_episodes=1) for piece in range(8)] for seed in range(6)]
+    cost = ActionCost(DIM)
+    for pieces in groups:
+        for finished in pieces:
+            cost.add(finished, finished.states)
+        assert cost.close()
+        assert not cost.close()
+    whole = cost_of(list(map(together, groups))).estimate()
+    assert cost.estimate() == pytest.approx(whole, rel=1e-9)
+    assert whole.coefficient == pytest.approx(-0.5, abs=0.02)
+
+
 def test_a_resumed_action_cost_goes_on_bit_for_bit():
     rollouts = [episodes_paid(-0.5, 1.0, seed) for seed in range(6)]
-    half = cost_of(rollouts[:3])
+    half = cost_of(rollouts[:2])
+    half.add(rollouts[2], rollouts[2].states)
     file = io.BytesIO()
     torch.save(half.state_dict(), file)
     file.seek(0)
     resumed = ActionCost(DIM)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for each in rollouts[3:]:
+        resumed.close()
         resumed.add(each, each.states)
+    resumed.close()
     assert resumed.estimate() == cost_of(rollouts).estimate()
     with pytest.raises(ValueError, match="observation_dim is 2, the saved action cost has 3"):
         ActionCost(2).load_state_dict(half.state_dict())

@@ -147,6 +147,13 @@ def test_a_strongly_shrunk_reward_is_blind_to_what_actions_cost_unless_it_is_sol
         assert abs(slope(learned, cost)) < 0.3
 
 
+def test_what_actions_cost_is_solved_where_one_episode_at_most_ends_in_a_rollout():
+    host = {"learning_rate": 0.0, "n_steps": 16, "batch_size": 16}
+    env = episodic(horizon=20, p_end=0.0, n_envs=1)
+    model = decomposed(env, host, reward_every=160).learn(30 * 160)
+    assert logged(model)["action_cost"] == pytest.approx(-0.5, abs=0.15)
+
+
 def test_without_the_exact_part_no_cost_of_actions_is_solved():
     model = decomposed(action_cost=False).learn(N_STEPS)
     assert "action_cost" not in logged(model)

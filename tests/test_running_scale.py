@@ -59,6 +59,16 @@ def test_it_follows_rewards_that_change():
     assert remembering < 0.8 * final
 
 
+def test_short_rollouts_forget_no_more_than_one_between_two_fits():
+    def after(n_steps):
+        scale = RunningScale(1, 0.0, rollouts=3, least_steps=60)
+        for rewards in torch.cat([normal(600, seed=0), 10.0 * normal(120, seed=1)]).split(n_steps):
+            scale.update(rewards, episodes_of([n_steps]), torch.zeros(1).long())
+        return scale.scale
+
+    assert after(5) == pytest.approx(after(60), rel=0.2)
+
+
 def test_rewards_that_never_vary_are_divided_by_their_size():
     scale = RunningScale(1, 0.0)
     assert scale.scale == 1.0

@@ -54,9 +54,9 @@ class Decomposer(TotalsFit):
     ) -> None:
         super().__init__(settings, host, model, generator)
         self.memory = self._new_memory()
-        self.scale = RunningScale(host.model.n_envs, host.gamma)
-        self.guard = self._new_guard(host)
         self.fit_every = fit_every
+        self.scale = RunningScale(host.model.n_envs, host.gamma, least_steps=fit_every)
+        self.guard = self._new_guard(host)
         self._not_fitted = 0
         """Steps collected since the last fit"""
         self._keeps_originals: bool | None = None
@@ -146,7 +146,7 @@ class Decomposer(TotalsFit):
         """The guard, unless the reward is trusted at once."""
         slope = self.settings.trust_slope
         full = TRUSTED_SLOPE if slope is None else slope
-        return Guard(full, host) if full > 0.0 else None
+        return Guard(full, host, self.fit_every) if full > 0.0 else None
 
     def _new_memory(self) -> Any:
         """The memory of finished episodes."""
@@ -161,8 +161,10 @@ class Decomposer(TotalsFit):
         """
         if len(finished):
             self.judge(finished, metrics)
-            self.solve_action_cost(finished, metrics)
+            self.compare(finished)
         is_due = self.is_due(n_new)
+        if is_due:
+            self.solve_action_cost(metrics)
         self._not_fitted += n_new
         if is_due and self.fit(self.memory, self.settings.decomposition_updates, metrics, beside):
             self._not_fitted = 0

@@ -20,12 +20,13 @@ class Guard:
 
     :param full: slope of payments on what the reward foretells of them from which on it is paid alone
     :param host: gives the discount and the number of environments
+    :param fit_every: least number of steps between two fits of the reward
     """
 
-    def __init__(self, full: float, host: Host[Any]) -> None:
+    def __init__(self, full: float, host: Host[Any], fit_every: int = 0) -> None:
         self.trust = Trust(full)
         self.payments = Payments(host.model.n_envs)
-        self.scale = RunningScale(host.model.n_envs, host.gamma)
+        self.scale = RunningScale(host.model.n_envs, host.gamma, least_steps=fit_every)
 
     def observe(
         self, steps: RewardSteps, environments: Tensor, foretold: Tensor | None, discount: float, metrics: Metrics

@@ -63,8 +63,8 @@ class TotalsFit:
             metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
             self._judged = self._judged[:0]
 
-    def solve_action_cost(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
-        """Add episodes, which are compared among each other, to what the cost of actions is solved from, and solve it."""
+    def compare(self, finished: FinishedEpisodes) -> None:
+        """Add episodes to those that are compared with each other when the cost of actions is solved."""
         if self.cost is None:
             return
         observations = None
@@ -74,6 +74,11 @@ class TotalsFit:
             with torch.no_grad():
                 observations = self.reward.moments(states).cpu()
         self.cost.add(finished, observations)
+
+    def solve_action_cost(self, metrics: Metrics) -> None:
+        """Solve the cost of actions anew, if there are episodes to compare since the last call, of about one policy."""
+        if self.cost is None or not self.cost.close():
+            return
         estimate = self.cost.estimate()
         if estimate.t_value != 0.0:  # otherwise nothing can be said yet, and what was loaded stays
             self.reward.action_cost.fill_(estimate.coefficient)

@@ -48,9 +48,9 @@ class ActionCost:
     sqrt(L). The observations only explain variance; of the coefficients only w is used, times 1 - 1 / t^2 for its t-value t
     where that is beyond :data:`SURE`, and zero elsewhere.
 
-    *Only episodes that ended in the same rollout are compared* (fixed effects): from the total and from each sum, L times
-    its mean per step over all of these is subtracted. Otherwise better policies that merely act larger would make large
-    actions look good. This also removes a constant reward per step, which therefore needs no column.
+    *Only episodes of one group are compared*, which ended under one policy or nearly so (fixed effects): from the total and
+    from each sum, L times its mean per step over all of these is subtracted. Otherwise better policies that merely act larger
+    would make large actions look good. This also removes a constant reward per step, which therefore needs no column.
 
     Only sums of products are kept, so that memory and time do not grow with the number of episodes.
 
@@ -68,10 +68,14 @@ class ActionCost:
         n_columns = 2 * observation_dim + 2
         self._products = torch.zeros(n_columns, n_columns, dtype=torch.float64)
         self._action_size = 0.0
-        self._n_episodes, self._n_rollouts = 0, 0
+        self._n_episodes, self._n_groups = 0, 0
+        self._sums = torch.zeros(0, n_columns, dtype=torch.float64)
+        """``[E, columns]`` of the episodes of the group that is not closed"""
+        self._lengths = torch.zeros(0, dtype=torch.int64)
+        """``[E]`` their steps"""
 
     def add(self, finished: FinishedEpisodes, observations: Tensor | None = None) -> None:
-        """Add the episodes that ended in a rollout; call it once for each rollout.
+        """Add episodes to the group.
 
         :param finished: with actions as they were executed
         :param observations: ``[n, observation_dim]`` of the same rows, standardised; None if ``observation_dim`` is 0
@@ -81,34 +85,46 @@ class ActionCost:
         x = finished.actions.new_zeros(n_rows, 0) if observations is None else observations.detach().cpu()
         if x.shape != (n_rows, self.observation_dim):
             raise ValueError(f"observations must have shape {(n_rows, self.observation_dim)}, got {tuple(x.shape)}")
-        if not len(finished):
-            return
         x = x.double()
         squared_actions = finished.squared_actions
         sums = torch.cat(
             [squared_actions[:, None], finished.sums(x), finished.sums(x.square()), finished.totals[:, None]], dim=1
         )
-        rows = within_group_rows(sums, finished.lengths)
+        self._sums, self._lengths = torch.cat([self._sums, sums]), torch.cat([self._lengths, finished.lengths])
+
+    def close(self) -> bool:
+        """Compare the episodes of the group with each other, and begin another.
+
+        :return: whether there were any
+        """
+        sums, lengths = self._sums, self._lengths
+        if not len(lengths):
+            return False
+        rows = within_group_rows(sums, lengths)
         self._products += rows.T @ rows
-        self._action_size += float((squared_actions.square() / finished.lengths).sum())
-        self._n_episodes += len(finished)
-        self._n_rollouts += 1
+        self._action_size += float((sums[:, 0].square() / lengths).sum())
+        self._n_episodes += len(lengths)
+        self._n_groups += 1
+        self._sums, self._lengths = sums[:0], lengths[:0]
+        return True
 
     def estimate(self) -> Estimate:
-        """The coefficient of |a|^2 now.
+        """The coefficient of |a|^2 by the groups that are closed.
 
-        It is zero with fewer than about ten more episodes than rollouts and coefficients, with one episode a rollout, and
+        It is zero with fewer than about ten more episodes than groups and coefficients, with one episode a group, and
         where the size of actions does not vary.
         """
-        return solved(self._products, self._n_episodes, self._n_rollouts, self._action_size)
+        return solved(self._products, self._n_episodes, self._n_groups, self._action_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers and a tensor."""
+        """Numbers and tensors."""
         return {
             "products": self._products.clone(),
             "action_size": self._action_size,
             "n_episodes": self._n_episodes,
-            "n_rollouts": self._n_rollouts,
+            "n_rollouts": self._n_groups,
+            "sums": self._sums,
+            "lengths": self._lengths,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -120,7 +136,9 @@ class ActionCost:
             saved = (len(state["products"]) - 2) // 2
             raise ValueError(f"observation_dim is {self.observation_dim}, the saved action cost has {saved}")
         self._products, self._action_size = state["products"].clone(), state["action_size"]
-        self._n_episodes, self._n_rollouts = state["n_episodes"], state["n_rollouts"]
+        self._n_episodes, self._n_groups = state["n_episodes"], state["n_rollouts"]
+        if "sums" in state:  # files from when a group was a rollout have none that is not closed
+            self._sums, self._lengths = state["sums"], state["lengths"]
 
 
 def action_cost_for(action_space: spaces.Space, observation_dim: int) -> ActionCost | None:

@@ -21,20 +21,23 @@ class RunningScale:
     """Running standard deviation of discounted returns, as ``VecNormalize`` divides rewards by, but one that forgets.
 
     All returns seen so far weigh no more than ``rollouts`` times those of the last rollout, so that the scale follows
-    rewards as they change: older rollouts lose weight by a factor of about 1 - 1 / ``rollouts`` each.
+    rewards as they change: older rollouts lose weight by a factor of about 1 - 1 / ``rollouts`` each. Rewards change with the
+    fits to them, between which there may be many short rollouts; these lose less.
 
     :param n_envs: number of environments
     :param discount: of the returns
     :param rollouts: number of rollouts that the past weighs at most
+    :param least_steps: of a rollout, as which shorter ones count there; those between two fits
     :raises ValueError: if ``n_envs`` or ``rollouts`` is no positive whole number, or ``discount`` is outside of 0 to 1
     """
 
-    def __init__(self, n_envs: int, discount: float, rollouts: int = 50) -> None:
+    def __init__(self, n_envs: int, discount: float, rollouts: int = 50, least_steps: int = 0) -> None:
         check_count("n_envs", n_envs, 1)
         check_number("discount", discount, at_least=0.0, at_most=1.0)
         check_count("rollouts", rollouts, 1)
         self.discount = discount
         self.rollouts = rollouts
+        self.least_steps = least_steps
         self._mean, self._variance, self._count = 0.0, 0.0, 0
         self._carried = Carried(n_envs)
 
@@ -85,7 +88,7 @@ class RunningScale:
         old, new = self._count / total, n_new / total
         self._mean += new * difference
         self._variance = old * self._variance + new * variance + old * new * difference**2
-        self._count = min(total, self.rollouts * n_new)
+        self._count = min(total, self.rollouts * max(n_new, self.least_steps))
 
 
 def past_discounted_sum(rewards: Tensor, episodes: Episodes, discount: float) -> Tensor:
