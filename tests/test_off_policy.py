@@ -247,6 +247,16 @@ def test_a_first_episode_that_pays_next_to_nothing_does_not_set_the_unit_for_lon
     assert learner.trainer.decomposer.fits.unit == unit_of(memory.totals, memory.lengths)
 
 
+@pytest.mark.parametrize(("most", "first_fit"), [(1_000, 8 + 8), (5, 5 + 8)])
+def test_steps_that_paid_nothing_count_for_the_first_fit(monkeypatch, most, first_fit):
+    monkeypatch.setattr(replaying, "MOST_UPDATES", most)
+    learner = RewardLearner(**{**FAST, "decomposition_updates": 2048})  # one for every step
+    model = tiny(SAC, vec_env(1, lambda: First(lambda time, paid: 0.0)), learning_starts=10_000)
+    updates = counting_updates(model, learner)
+    model.learn(8 * 4, callback=learner)
+    assert updates == [8, first_fit, 8, 8]
+
+
 def test_a_start_is_paid_until_the_first_fit(tmp_path):
     source = RewardLearner(**FAST)
     tiny(SAC).learn(STEPS, callback=source)

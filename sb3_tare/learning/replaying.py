@@ -24,7 +24,7 @@ from sb3_tare.utils.stopwatch import Stopwatch
 UPDATES_FOR = 2048
 """Collected steps for which ``decomposition_updates`` steps of Adam are taken: a rollout of PPO at its defaults."""
 MOST_UPDATES = 1_000
-"""Steps of Adam at most for the steps of a buffer that was taken over."""
+"""Steps of Adam at most for the steps of a buffer that was taken over, and for those before any episode paid anything."""
 SETTLING = 10
 """First fits that renew the unit of rewards: the first is to the totals of a few episodes, perhaps of one that pays little."""
 COMPARED_STEPS = 2048
@@ -77,8 +77,8 @@ class ReplayTrainer:
             self.decomposer.judge(self.memory.finished(group), self.metrics)
         self._compare(len(new))
         n_updates, self._owed = int(self._owed), self._owed % 1.0
-        if n_updates > 0:
-            self.decomposer.fit(self.memory, n_updates, self.metrics)
+        if n_updates > 0 and not self.decomposer.fit(self.memory, n_updates, self.metrics):
+            self._owed = min(self._owed + n_updates, MOST_UPDATES)  # for the first episode that pays anything
         self._note(collected[-BLOCK:])
         return True
 
