@@ -116,7 +116,8 @@ def test_endless_episodes_enter_in_parts_of_a_thousand_steps():
 def test_a_memory_that_is_too_short_for_an_episode_is_warned_of_once():
     model = decomposed(vec_env(2, lambda: Episodic(horizon=300, p_end=0.0)))
     with pytest.warns(
-        UserWarning, match="no whole episode .* with 256 steps of each of 2 .* is paid zero for each step: raise buffer_size"
+        UserWarning,
+        match="no whole episode .* with 256 steps of each of 2 .* trained on the environment.s own .*: raise buffer_size",
     ) as told:
         model.learn(2 * (256 + 2 * ITERATION))
     assert sum("no whole episode" in str(each.message) for each in told) == 1
@@ -146,10 +147,21 @@ def test_it_has_one_critic():
     assert decomposed().reward_learner.trainer.reward_model.critic is None
 
 
-def test_rewards_that_are_all_zero_are_left_at_zero():
+def test_of_rewards_that_are_all_zero_nothing_is_learned():
     model = decomposed(vec_env(2, lambda: Paying(0.0))).learn(N_STEPS)
-    assert logged(model)["learned_std"] == 0.0
+    assert not logged(model).keys() & {"learned_std", "decomposition_loss"}
     assert not not_finite(awr_of(model))
+
+
+def test_before_an_episode_has_ended_the_environments_own_rewards_are_paid():
+    env = vec_env(2, lambda: Toy(horizon=10**9))
+    host, seen = {"buffer_size": 4_096}, []
+    model = decomposed(env, host=host)
+    rewards_of = model.rewards_of
+    model.rewards_of = lambda paths: seen.append(rewards_of(paths)) or seen[-1]
+    model.learn(2 * ITERATION)
+    assert torch.equal(seen[-1].cpu(), model.replay_buffer.rewards_at(model.replay_buffer.paths().rows).cpu())
+    assert float(seen[-1].std()) > 0.0
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ class MemoryLearner(RewardLearner):
     def relabel(self, model: AWR, paths: Paths) -> Tensor:
         """Fit the reward to the episodes of the memory, and return the learned rewards ``[n]`` of its ``paths``.
 
+        Until something is learned they are the environment's own.
+
         :raises FloatingPointError: if one is not finite
         """
         trainer, clock = self.trainer, self._attached.iteration.clock
@@ -61,8 +63,9 @@ class MemoryLearner(RewardLearner):
         with clock.running():
             relabelled = trainer.decomposer.relabel(self.collects, trainer.metrics)
             rewards = trainer.checked(relabelled, torch.from_numpy(paths.rows))
-            extrinsic = model.replay_buffer.rewards_at(paths.rows, model.get_vec_normalize_env())
-            trainer.metrics.note_rewards(rewards, extrinsic.cpu())
+            if trainer.decomposer.has_learned:
+                extrinsic = model.replay_buffer.rewards_at(paths.rows, model.get_vec_normalize_env())
+                trainer.metrics.note_rewards(rewards, extrinsic.cpu())
         self._log()
         return rewards.to(model.device)
 

@@ -131,6 +131,8 @@ class PathDecomposer(Decomposer):
     def relabel(self, collects: bool, metrics: Metrics) -> Tensor:
         """Fit the reward to the memory, and return learned rewards ``[n]`` of all of its steps, in time order.
 
+        Until something is learned they are the environment's own.
+
         :param collects: whether the newest steps were just collected by the policy. Otherwise nobody knows which episodes are
             of one policy, so that no cost of actions can be solved, and none is new to the reward.
         :param metrics: for the log
@@ -146,11 +148,14 @@ class PathDecomposer(Decomposer):
                 self.reward.moments.update(states)
         # Data that somebody else collected do not grow: each fit that is asked for is due.
         self._fit(finished, replay_memory.n_new if collects else self.fit_every, metrics)
+        if collects:
+            self._look()
+        if not self.has_learned:
+            return replay_memory.rewards_at(rows, self.host.model.get_vec_normalize_env())
         cost = float(self.reward.action_cost)
         rewards = at_rows(lambda chunk: self.fits.rewards(*self.memory.steps(chunk), cost), rows, CHUNK)
         if collects:
             self._compare(rewards, metrics)
-            self._look()
         return rewards
 
     def _new_guard(self, host: Host[Any]) -> None:
@@ -165,12 +170,12 @@ class PathDecomposer(Decomposer):
         return PathEpisodes(self.host, self.reward, self.settings.decomposition_length)
 
     def _look(self) -> None:
-        """Warn once where the memory is too short for an episode, since actor and critic learn from learned rewards alone."""
+        """Warn once where the memory is too short for an episode."""
         memory = self.host.model.replay_buffer
         if self._has_warned or len(self.memory) or not memory.full:
             return
         self._has_warned = True
-        paid = "" if self.fits.unit > 0.0 else ", and the policy is paid zero for each step"
+        paid = "" if self.has_learned else ", and the policy is trained on the environment's own rewards"
         warnings.warn(
             f"no whole episode is in the memory, with {memory.buffer_size} steps of each of {memory.n_envs} environments, so "
             f"that nothing is learned of the reward{paid}: raise buffer_size to several episodes of each, or let them end "

@@ -84,9 +84,8 @@ class ReplayTrainer:
 
     @property
     def has_learned(self) -> bool:
-        """Whether the reward was fitted, here or where it was loaded from, so that it says something."""
-        reward = self.decomposer.reward
-        return float(reward.unit) != 0.0 or float(reward.action_cost) != 0.0
+        """Whether there is a learned reward that says something."""
+        return self.decomposer.has_learned
 
     @torch.no_grad()
     def paid(self, observations: Observations, actions: Tensor) -> Tensor:

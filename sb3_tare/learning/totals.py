@@ -53,6 +53,11 @@ class TotalsFit:
         self.fits = Decomposition(self._in_units, parameters, settings, n_settling)
         self._judged = torch.zeros(0, 2, dtype=torch.float64)
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether the reward was fitted, here or where it was loaded from, so that it says something."""
+        return float(self.reward.unit) != 0.0 or float(self.reward.action_cost) != 0.0
+
     def judge(self, finished: FinishedEpisodes, metrics: Metrics) -> None:
         """Note the share of the variance of new totals that the reward explains before it is fitted to them."""
         if self.fits.unit > 0.0:
