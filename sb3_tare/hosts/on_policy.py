@@ -140,10 +140,12 @@ class OnPolicyHost(Host[Record]):
                 f"times {model.n_envs} environments: raise n_steps"
             )
         if n_rows < FEW_ROWS and settings.schedule.reward_every < FEW_ROWS:
+            is_held_out = not settings.decomposition.return_decomposition
+            noise = ", and so few steps say little about a held-out return" if is_held_out else ""
             warnings.warn(
-                f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). The reward phase "
-                "costs nearly as much for it as for 2,048, so that training may take many times as long, and so few steps "
-                "say little about a held-out return: raise n_steps, the number of environments, or reward_every",
+                f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). Learning the reward "
+                f"costs nearly as much for it as for 2,048, so that training may take many times as long{noise}: raise n_steps, "
+                "the number of environments, or reward_every",
                 stacklevel=3,
             )
 
