@@ -143,9 +143,9 @@ class OnPolicyHost(Host[Record]):
             is_held_out = not settings.decomposition.return_decomposition
             noise = ", and so few steps say little about a held-out return" if is_held_out else ""
             warnings.warn(
-                f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). Learning the reward "
-                f"costs nearly as much for it as for 2,048, so that training may take many times as long{noise}: raise n_steps, "
-                "the number of environments, or reward_every",
+                f"a rollout has only {n_rows} steps (n_steps={model.n_steps}, {model.n_envs} environments). Learning the "
+                "reward costs nearly as much for it as for 2,048, so that training may take many times as long"
+                f"{noise}: raise n_steps, the number of environments, or reward_every",
                 stacklevel=3,
             )
 
