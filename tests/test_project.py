@@ -105,7 +105,8 @@ def test_the_readme_says_seed_by_seed_what_each_task_returned(columns):
     returns = {study: returns_by_seed(study) for study, _, _ in columns.values()}
     tasks = {task.removeprefix("Episodic") for found in returns.values() for task, _ in found}
     cells = {
-        task: [returns[study].get((before + task, name), "not run") for study, before, name in columns.values()] for task in tasks
+        task: [returns[study].get((before + task, name), "not run") for study, before, name in columns.values()]
+        for task in tasks
     }
     assert sorted(table.splitlines()) == sorted(f"| {task} | {' | '.join(cells[task])} |" for task in tasks)
 

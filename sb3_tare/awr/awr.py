@@ -315,7 +315,6 @@ class AWR(Continuable, AdvantageWeightedRegression):
         :raises ValueError: if an observation, a reward or what the policy draws is not finite
         """
         self._sampler = None  # what is written out is decided when the first action is drawn
-        self._breaks_off = True
         try:
             collected = super().collect_rollouts(*args, **kwargs)
         finally:
@@ -341,6 +340,7 @@ class AWR(Continuable, AdvantageWeightedRegression):
 
         Clipping the latter too would bias their log-probabilities.
         """
+        self._breaks_off = True  # until the step is stored, and the rollout with it
         sampler = self._sampler
         if sampler is None or sampler.policy is not self.policy:  # a callback may give the model another one
             sampler = self._sampler = sampler_of(self.policy, n_envs, self.lean)

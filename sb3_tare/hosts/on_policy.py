@@ -170,7 +170,7 @@ class OnPolicyHost(Host[Record]):
         """
         check_finite(self.model._last_obs, "observation", place=at_step(self.model.num_timesteps))
         self._recorder.begin(self._resting.starts(), self._original_observations())
-        self._resting.move()
+        self._resting.begin()
 
     def add(self, step: Mapping[str, Any]) -> None:
         """Note a step, before SB3 adds bootstrapped values to its rewards in place."""

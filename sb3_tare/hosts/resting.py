@@ -24,6 +24,8 @@ class Resting:
         self._model = model
         self._is_known = False
         """Whether a whole rollout, or a file, has told where they are"""
+        self._before: tuple[bool, Any] | None = None
+        """That, and the ``_old_starts``, when the rollout began; None once a step of it was noted"""
         self._last_obs: Any = None
         """Observations of the algorithm then, its own object"""
         self._places: list[tuple[int, bool]] | None = None
@@ -31,9 +33,20 @@ class Resting:
         self._old_starts: Any = None
         """The ``_last_episode_starts`` of before the last step, its own object"""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy knows: where no step was noted since a rollout began, nobody has moved its environments since."""
+        is_known, old_starts = self._before or (self._is_known, self._old_starts)
+        return {**vars(self), "_is_known": is_known, "_old_starts": old_starts, "_before": None}
+
+    def begin(self) -> None:
+        """Note that a rollout begins, whose first step may fail before it is noted."""
+        before = self._is_known, self._old_starts
+        self.move()
+        self._before = before
+
     def leave(self) -> None:
         """Note that the environments are where they are known to be, after a whole rollout or by a file."""
-        self._is_known, self._last_obs, self._places = True, self._model._last_obs, None
+        self._is_known, self._before, self._last_obs, self._places = True, None, self._model._last_obs, None
 
     def end(self) -> None:
         """Note that training ends."""
@@ -41,7 +54,7 @@ class Resting:
 
     def move(self) -> None:
         """Note that the environments are about to be stepped, or were, before the algorithm has noted it."""
-        self._is_known, self._old_starts = False, self._model._last_episode_starts
+        self._is_known, self._before, self._old_starts = False, None, self._model._last_episode_starts
 
     def starts(self) -> NDArray[np.bool_]:
         """Environments ``[N]`` that were reset since the last step, as far as SB3 tells."""
