@@ -34,7 +34,7 @@ class Resting:
         """The ``_last_episode_starts`` of before the last step, its own object"""
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy knows: where no step was noted since a rollout began, nobody has moved its environments since."""
+        """Knowledge of a copy: where no step was noted since a rollout began, nobody has moved its environments since."""
         is_known, old_starts = self._before or (self._is_known, self._old_starts)
         return {**vars(self), "_is_known": is_known, "_old_starts": old_starts, "_before": None}
 
