@@ -30,6 +30,12 @@ def test_the_settings_readme_lists_every_one_with_its_default():
     assert documented == RewardSettings().flat()
 
 
+def table_of(study: str) -> list[dict[str, str]]:
+    """Rows of a study's table; tasks without this package's name."""
+    with (ROOT / f"examples/results/{study}/table.csv").open(newline="") as file:
+        return [row | {"environment": row["environment"].removeprefix("sb3_tare/")} for row in csv.DictReader(file)]
+
+
 def final_returns(study: str) -> dict[tuple[str, str], tuple[str, str]]:
     """Training and evaluation returns of ``study`` with their intervals, by task and variant, as documents write them."""
 
@@ -37,13 +43,9 @@ def final_returns(study: str) -> dict[tuple[str, str], tuple[str, str]]:
         mean, low, high = (float(row[f"{kind}{bound}"]) for bound in ("", "_low", "_high"))
         return f"{mean:,.0f} ({low:,.0f} to {high:,.0f})"
 
-    with (ROOT / f"examples/results/{study}/table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = table_of(study)
     assert {int(row["seeds"]) for row in rows} == {3}
-    return {
-        (row["environment"].removeprefix("sb3_tare/"), row["variant"]): (told(row, "training"), told(row, "evaluation"))
-        for row in rows
-    }
+    return {(row["environment"], row["variant"]): (told(row, "training"), told(row, "evaluation")) for row in rows}
 
 
 @pytest.mark.parametrize("study", ["figure6", "delayed", "episodic", "small"])
@@ -80,16 +82,13 @@ SAC_ALONE_AND_NOT = {
 
 def returns_by_seed(study: str, kind: str = "training") -> dict[tuple[str, str], str]:
     """Returns of each seed of ``study``, by task and variant, as documents write them."""
-    with (ROOT / f"examples/results/{study}/table.csv").open(newline="") as file:
-        return {
-            (row["environment"].removeprefix("sb3_tare/"), row["variant"]): ", ".join(
-                f"{float(each):,.0f}" for each in row[f"{kind}_by_seed"].split()
-            )
-            for row in csv.DictReader(file)
-        }
+    return {
+        (row["environment"], row["variant"]): ", ".join(f"{float(each):,.0f}" for each in row[f"{kind}_by_seed"].split())
+        for row in table_of(study)
+    }
 
 
-@pytest.mark.parametrize("study", ["dense_million", "episodic_million", "off_policy"])
+@pytest.mark.parametrize("study", ["dense_million", "episodic_million", "episodic_unguarded", "off_policy"])
 def test_a_studys_returns_are_those_of_its_seeds(study):
     training, evaluation = returns_by_seed(study), returns_by_seed(study, "evaluation")
     rows = [f"| {task} | `{name}` | {training[task, name]} | {evaluation[task, name]} |" for task, name in training]
@@ -111,9 +110,13 @@ def test_the_readme_says_seed_by_seed_what_each_task_returned(columns):
     assert sorted(table.splitlines()) == sorted(f"| {task} | {' | '.join(cells[task])} |" for task in tasks)
 
 
+def test_the_readme_says_what_the_guard_costs_on_half_cheetah():
+    without = returns_by_seed("episodic_unguarded")["EpisodicHalfCheetah-v5", "tare_decomposed"]
+    assert f"([without it](examples/results/episodic_unguarded): {without})" in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_says_on_how_many_small_tasks_the_guard_held():
-    with (ROOT / "examples/results/safety/table.csv").open(newline="") as file:
-        rows = {(row["environment"], row["variant"]): row for row in csv.DictReader(file)}
+    rows = {(row["environment"], row["variant"]): row for row in table_of("safety")}
 
     def returns(task: str, variant: str) -> list[float]:
         return [float(each) for each in rows[task, variant]["training_by_seed"].split()]
@@ -127,9 +130,7 @@ def test_the_readme_says_on_how_many_small_tasks_the_guard_held():
 
 
 def test_what_is_said_of_the_chain_is_what_its_results_say():
-    with (ROOT / "examples/results/figure4/table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    ppo, tare = ([f"{float(row[f'training{bound}']):.2f}" for bound in ("", "_low", "_high")] for row in rows)
+    ppo, tare = ([f"{float(row[f'training{bound}']):.2f}" for bound in ("", "_low", "_high")] for row in table_of("figure4"))
     readme = " ".join((ROOT / "examples/results/figure4/README.md").read_text().split())
     assert "return {} ({} to {})".format(*ppo) in readme
     assert "in the paper's setting {} ({} to {}).".format(*tare) in readme

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_tare.utils.monitors import begun, places
+from sb3_tare.utils.monitors import places
 
 
 class Resting:
@@ -73,4 +73,4 @@ class Resting:
         if now is None:
             return times == 0 if model._last_episode_starts is self._old_starts else self.starts()
         self._old_starts = model._last_episode_starts  # monitors know better
-        return begun(model.get_env())
+        return np.array([begins for _, begins in now])

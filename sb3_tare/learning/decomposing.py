@@ -161,7 +161,7 @@ class Decomposer(TotalsFit):
         """
         if len(finished):
             self.judge(finished, metrics)
-            self.compare(finished)
+            self.add_to_cost(finished)
         is_due = self.is_due(n_new)
         if is_due:
             self.solve_action_cost(metrics)

@@ -23,7 +23,7 @@ class Guard:
     :param fit_every: least number of steps between two fits of the reward
     """
 
-    def __init__(self, full: float, host: Host[Any], fit_every: int = 0) -> None:
+    def __init__(self, full: float, host: Host[Any], fit_every: int) -> None:
         self.trust = Trust(full)
         self.payments = Payments(host.model.n_envs)
         self.scale = RunningScale(host.model.n_envs, host.gamma, least_steps=fit_every)

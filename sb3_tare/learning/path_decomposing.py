@@ -47,7 +47,6 @@ class PathEpisodes:
         self._longest = longest
         self._rows = np.zeros(0, dtype=np.int64)
         self._begins = torch.zeros(0, dtype=torch.int64)
-        self._goes_on = torch.zeros(0, dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -59,11 +58,13 @@ class PathEpisodes:
         """
         memory = self._host.model.replay_buffer
         self._rows, episodes = memory.paths()
-        self._begins, self.lengths, self._goes_on = whole_episodes(episodes, self._longest)
+        self._begins, self.lengths, goes_on = whole_episodes(episodes, self._longest)
         self.totals = self._sums(memory.rewards_at(self._rows).cpu().double())
         actions = at_rows(self._actions, self._rows, CHUNK)
         self.squared_actions = self._sums(actions.double().square().sum(1))
-        return self._ended_within(n_new // memory.n_envs)
+        is_new = self._ended_within(n_new // memory.n_envs)
+        warn_of_unpaid_parts(self.totals[is_new & goes_on], self._longest)
+        return self._finished(is_new)
 
     def sample(self, n_episodes: int, n_steps: int, generator: torch.Generator, recent: float = 0.0) -> Draw:
         """Draw episodes, each with the same chance, and ``n_steps`` steps of each, all with replacement.
@@ -105,16 +106,18 @@ class PathEpisodes:
         sums = torch.cat([values.new_zeros(1), values.cumsum(0)])
         return sums[self._begins + self.lengths] - sums[self._begins]
 
-    def _ended_within(self, n_steps: int) -> FinishedEpisodes:
-        """Whole episodes whose last step is among the newest ``n_steps`` of its environment."""
+    def _ended_within(self, n_steps: int) -> Tensor:
+        """Which whole episodes ``[E]`` have their last step among the newest ``n_steps`` of their environment."""
         n_kept = len(self._rows) // self._host.model.n_envs
-        is_new = (self._begins + self.lengths - 1) % n_kept >= n_kept - n_steps
-        warn_of_unpaid_parts(self.totals[is_new & self._goes_on], self._longest)
-        begins, lengths = self._begins[is_new], self.lengths[is_new]
+        return (self._begins + self.lengths - 1) % n_kept >= n_kept - n_steps
+
+    def _finished(self, chosen: Tensor) -> FinishedEpisodes:
+        """The ``chosen`` ``[E]`` of the whole episodes, with all of their steps."""
+        begins, lengths = self._begins[chosen], self.lengths[chosen]
         shifts = torch.repeat_interleave(begins - (lengths.cumsum(0) - lengths), lengths)
         rows = self._rows[(torch.arange(len(shifts)) + shifts).numpy()]
         return FinishedEpisodes(
-            at_rows(self.states, rows, CHUNK), at_rows(self._actions, rows, CHUNK), lengths, self.totals[is_new]
+            at_rows(self.states, rows, CHUNK), at_rows(self._actions, rows, CHUNK), lengths, self.totals[chosen]
         )
 
 

@@ -151,7 +151,7 @@ class ReplayTrainer:
         for group in _groups(waiting, self.memory.lengths, COMPARED_STEPS):
             if int(self.memory.lengths[group].sum()) >= COMPARED_STEPS:
                 self._n_uncompared -= len(group)
-                self.decomposer.compare(self.memory.finished(group))
+                self.decomposer.add_to_cost(self.memory.finished(group))
                 self.decomposer.solve_action_cost(self.metrics)
 
     @torch.no_grad()

@@ -68,7 +68,7 @@ class TotalsFit:
             metrics.note_finite(decomposition_r2=r_squared(*self._judged.T))
             self._judged = self._judged[:0]
 
-    def compare(self, finished: FinishedEpisodes) -> None:
+    def add_to_cost(self, finished: FinishedEpisodes) -> None:
         """Add episodes to those that are compared with each other when the cost of actions is solved."""
         if self.cost is None:
             return
