@@ -107,7 +107,7 @@ class PathEpisodes:
         return sums[self._begins + self.lengths] - sums[self._begins]
 
     def _ended_within(self, n_steps: int) -> Tensor:
-        """Which whole episodes ``[E]`` have their last step among the newest ``n_steps`` of their environment."""
+        """Whether the last step of each whole episode, ``[E]``, is among the newest ``n_steps`` of its environment."""
         n_kept = len(self._rows) // self._host.model.n_envs
         return (self._begins + self.lengths - 1) % n_kept >= n_kept - n_steps
 
