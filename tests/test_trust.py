@@ -53,12 +53,12 @@ def test_what_foretells_the_wrong_payments_is_not_trusted_and_what_foretells_the
     assert after([drawn(40, slope)]).weight == weight
 
 
-def test_between_none_and_full_it_grows_with_the_slope_less_an_error():
+def test_between_none_and_full_it_grows_with_the_slope_that_is_believed():
     trust = after([drawn(40, slope=0.3)])
     measured, believed = trust.error**-2 * 36 / 38, DOUBT**-2  # precisions; that of Student's distribution is smaller
     slope = (measured * trust.slope + believed) / (measured + believed)
     assert 0.0 < trust.weight < 1.0
-    assert trust.weight == pytest.approx((slope - (measured + believed) ** -0.5) / 0.5)
+    assert trust.weight == pytest.approx(slope / 0.5)
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 10.0])
@@ -67,10 +67,10 @@ def test_noise_of_payments_is_not_taken_for_error(noise):
     assert after([drawn(2000, slope=1.0, noise=noise)]).weight == 1.0
 
 
-def test_a_reward_that_foretells_nothing_is_not_trusted_for_a_slope_within_its_error():
+def test_a_reward_that_foretells_nothing_is_hardly_trusted_however_its_slope_errs():
     weights = [after([drawn(2000, slope=0.0, seed=seed)]).weight for seed in range(200)]
-    assert np.mean(np.array(weights) == 0.0) > 0.75
-    assert np.mean(weights) < 0.01
+    assert np.mean(weights) < 0.03
+    assert max(weights) < 0.2
 
 
 def test_policies_that_get_better_are_no_evidence():
@@ -108,7 +108,7 @@ def test_where_payments_are_rare_trust_is_kept_until_there_is_evidence_against_i
 
 def test_payments_that_hardly_tell_are_no_evidence_against_it():
     weights = [after([drawn(2, slope=1.0, noise=10.0, seed=100 * run + i) for i in range(20)]).weight for run in range(50)]
-    assert np.mean(weights) > 0.7
+    assert np.mean(weights) > 0.9
 
 
 def test_a_payment_that_is_alone_in_its_rollout_waits_for_the_next():

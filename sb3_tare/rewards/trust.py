@@ -28,7 +28,7 @@ class Trust:
     error. *Only payments of the same rollout are compared*: that a policy is better as a whole than the one before does not
     say which of its actions made it so. Rollouts with less than two payments wait for the next ones, and are taken as one.
 
-    :param full: slope from which on the reward is trusted fully, less a standard deviation
+    :param full: slope from which on the reward is trusted fully
     """
 
     def __init__(self, full: float) -> None:
@@ -81,16 +81,16 @@ class Trust:
     def weight(self) -> float:
         """Share of trust, from 0 to 1; nothing, where no payments have been seen that differ.
 
-        The slope that is believed in, less its standard deviation: what was measured and what was believed before, weighted by
-        their precisions, as with normal distributions.
+        It grows with the slope that is believed in: what was measured and what was believed before, weighted by their
+        precisions, as with normal distributions. Nothing is taken off for what is not known: where payments are rare that is
+        much for long, and what would be paid in place of the learned reward tells the policy least.
         """
         if float(self._freedom[0]) == 0.0:
             return 0.0
         doubt = self._doubt
         share = 1.0 if doubt == 0.0 else (1.0 / doubt**2) / (1.0 / doubt**2 + 1.0 / DOUBT**2)
         slope = share * self.slope + (1.0 - share) * BELIEVED if share > 0.0 else BELIEVED
-        deviation = math.sqrt(1.0 - share) * DOUBT
-        return min(1.0, max(0.0, (slope - deviation) / self.full))
+        return min(1.0, max(0.0, slope / self.full))
 
     @property
     def _doubt(self) -> float:
