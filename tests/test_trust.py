@@ -7,7 +7,7 @@ import pytest
 import torch
 from builders import generator
 from test_return_decomposition import FAST, N_STEPS, Episodic, episodic, logged
-from toys import ITERATION, all_of, differences, generators, policy_of, set_generators, tare, tare_awr, vec_env
+from toys import ITERATION, Toy, all_of, differences, generators, policy_of, set_generators, tare, tare_awr, vec_env
 
 from sb3_tare import TAREPPO, RewardLearner
 from sb3_tare.rewards.trust import DOUBT, REMEMBERED, Trust
@@ -95,9 +95,12 @@ def test_payments_that_are_all_the_same_say_nothing():
     assert after([*before, *constant]).slope == after(before).slope
 
 
-def test_before_payments_were_seen_that_differ_nothing_is_trusted():
-    assert after([]).weight == 0.0
-    assert after([([0.0, 1.0, 5.0], [1.0, 1.0, 1.0])]).weight == 0.0
+def test_before_payments_were_seen_it_is_believed_and_where_all_are_the_same_it_is_not():
+    constant = ([0.0, 1.0, 5.0], [1.0, 1.0, 1.0])
+    assert after([]).weight == 1.0
+    assert after([], full=2.0).weight == 0.5
+    assert after([constant]).weight == 0.0
+    assert after([constant, ([0.0, 1.0], [0.0, 1.0])]).weight == 1.0
 
 
 def test_where_payments_are_rare_trust_is_kept_until_there_is_evidence_against_it():
@@ -117,8 +120,7 @@ def test_a_payment_that_is_alone_in_its_rollout_waits_for_the_next():
     pairs = [(foretold[i : i + 2], paid[i : i + 2]) for i in range(0, 8, 2)]
     assert after(alone).slope == after(pairs).slope
     assert after(alone[:-1]).slope == after(pairs[:-1]).slope
-    assert after(alone[:1]).weight == 0.0
-    assert after(alone[:2]).weight == 1.0
+    assert math.isnan(after(alone[:1]).slope)
 
 
 def test_its_state_goes_on_where_it_was():
@@ -128,6 +130,12 @@ def test_its_state_goes_on_where_it_was():
     for pair in rollouts[2:]:
         rest.add(*pair)
     assert differences(whole.state_dict(), rest.state_dict()) == []
+
+
+def test_that_all_payments_were_the_same_is_part_of_its_state():
+    trust = Trust(0.5)
+    trust.load_state_dict(after([([0.0, 1.0], [1.0, 1.0])]).state_dict())
+    assert trust.weight == 0.0
 
 
 def test_a_state_of_before_payments_waited_is_read():
@@ -153,6 +161,15 @@ def test_where_nothing_is_foretold_the_policy_is_trained_as_on_the_extrinsic_rew
     monkeypatch.setattr(Trust, "weight", 0.0)
     policies = [policy_of(guarded(seed=seed).learn(N_STEPS)) for seed in (0, 1)]
     assert not differences(*policies)
+
+
+def test_before_anything_is_learned_the_policy_is_trained_on_the_extrinsic_reward():
+    """No episode ends; rewards that start from other numbers make the same policy."""
+    models = [guarded(vec_env(1, lambda: Toy(horizon=10_000, p_end=0.0)), seed=seed).learn(2 * ITERATION) for seed in (0, 1)]
+    assert [logged(model)["decomposition_trust"] for model in models] == [0.0, 0.0]
+    assert not differences(*(policy_of(model) for model in models))
+    untrained = guarded(vec_env(1, lambda: Toy(horizon=10_000, p_end=0.0)))
+    assert "/policy/action_net.weight" in differences(policy_of(models[0]), policy_of(untrained))
 
 
 def test_where_all_is_foretold_it_changes_nothing(monkeypatch):

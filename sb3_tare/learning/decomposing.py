@@ -84,6 +84,8 @@ class Decomposer(TotalsFit):
         kept = self._kept_states(steps.states, record.original_observations)
         finished = self.memory.add(steps.episodes, environments, kept, actions, steps.original_rewards)
         self._fit(finished, steps.episodes.n_steps, metrics, beside)
+        if self.guard is not None:
+            metrics.note(decomposition_trust=self._trust(self.guard))
         with torch.no_grad():
             rewards = self.model(steps)
         self._fresh = steps, rewards
@@ -107,7 +109,9 @@ class Decomposer(TotalsFit):
         (known, at_hand), self._fresh = self._fresh, (None, None)
         rewards = self.model(steps) if at_hand is None or steps is not known else at_hand
         learned = (rewards / self.scale.scale).clamp(-PAID_CLIP, PAID_CLIP)
-        return learned if self.guard is None else self.guard.mixed(learned, steps.original_rewards.to(learned), PAID_CLIP)
+        if self.guard is None:
+            return learned
+        return self.guard.mixed(learned, steps.original_rewards.to(learned), self._trust(self.guard), PAID_CLIP)
 
     def in_paid_unit(self, steps: RewardSteps) -> RewardSteps:
         """The steps with the environment's own rewards in the scale in which learned ones are paid, and nothing clipped.
@@ -141,6 +145,10 @@ class Decomposer(TotalsFit):
         guard = state.get("guard")  # files from before there were guards have none
         if self.guard is not None and guard is not None:
             self.guard.load_state_dict(guard)
+
+    def _trust(self, guard: Guard) -> float:
+        """Share of the learned reward in what is paid, from 0 to 1; nothing before something is learned."""
+        return guard.trust.weight if self.has_learned else 0.0
 
     def _new_guard(self, host: Host[Any]) -> Guard | None:
         """The guard, unless the reward is trusted at once."""

@@ -43,16 +43,15 @@ class Guard:
         self.scale.discount = discount
         self.scale.update(steps.original_rewards, steps.episodes, environments)
         metrics.note_finite(decomposition_slope=self.trust.slope)
-        metrics.note(decomposition_trust=self.trust.weight)
 
-    def mixed(self, learned: Tensor, extrinsic: Tensor, clip: float) -> Tensor:
+    def mixed(self, learned: Tensor, extrinsic: Tensor, weight: float, clip: float) -> Tensor:
         """Rewards ``[n]`` to be paid.
 
         :param learned: ``[n]``, in the scale of their discounted returns
         :param extrinsic: ``[n]``, in the environment's units
+        :param weight: share of the learned ones, from 0 to 1
         :param clip: size at which extrinsic rewards are clipped, in the scale of theirs
         """
-        weight = self.trust.weight
         return weight * learned + (1.0 - weight) * (extrinsic / self.scale.scale).clamp(-clip, clip)
 
     def state_dict(self) -> dict[str, Any]:

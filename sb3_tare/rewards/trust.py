@@ -40,6 +40,8 @@ class Trust:
         self._freedom = torch.zeros(2, dtype=torch.float64)
         """Degrees of freedom, weighted, and with weights squared"""
         self._waiting = torch.zeros(2, 0, dtype=torch.float64)
+        self._has_constant = False
+        """Whether payments of a rollout were all the same"""
 
     def add(self, foretold: Tensor, paid: Tensor) -> None:
         """Add the payments of one rollout; those that are all the same say nothing.
@@ -50,7 +52,10 @@ class Trust:
         pairs = torch.cat([self._waiting, torch.stack([foretold, paid]).double()], 1)
         n = pairs.shape[1]
         self._waiting = pairs if n < 2 else pairs[:, :0].clone()
-        if n < 2 or bool((pairs[1] == pairs[1, 0]).all()):
+        if n < 2:
+            return
+        if bool((pairs[1] == pairs[1, 0]).all()):
+            self._has_constant = True
             return
         deviations = pairs - pairs.mean(1, keepdim=True)
         products = deviations @ deviations.T
@@ -79,13 +84,13 @@ class Trust:
 
     @property
     def weight(self) -> float:
-        """Share of trust, from 0 to 1; nothing, where no payments have been seen that differ.
+        """Share of trust, from 0 to 1; nothing, where payments were seen that are all the same, and none yet that differ.
 
         It grows with the slope that is believed in: what was measured and what was believed before, weighted by their
         precisions, as with normal distributions. Nothing is taken off for what is not known: where payments are rare that is
         much for long, and what would be paid in place of the learned reward tells the policy least.
         """
-        if float(self._freedom[0]) == 0.0:
+        if self._has_constant and float(self._freedom[0]) == 0.0:
             return 0.0
         doubt = self._doubt
         share = 1.0 if doubt == 0.0 else (1.0 / doubt**2) / (1.0 / doubt**2 + 1.0 / DOUBT**2)
@@ -95,15 +100,18 @@ class Trust:
     @property
     def _doubt(self) -> float:
         """Standard deviation of the slope by what was seen alone, that of Student's distribution; infinite if it has none."""
+        if math.isnan(self.error):
+            return math.inf
         freedom = float(self._freedom[0] ** 2 / self._freedom[1]) - 1.0
-        if freedom <= 2.0 or math.isnan(self.error):
+        if freedom <= 2.0:
             return math.inf
         return self.error * math.sqrt(freedom / (freedom - 2.0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and a number."""
+        """Tensors and numbers."""
         tensors = {"products": self._products, "freedom": self._freedom, "waiting": self._waiting}
-        return {**{name: tensor.clone() for name, tensor in tensors.items()}, "squared_weights": self._squared_weights}
+        numbers = {"squared_weights": self._squared_weights, "has_constant": self._has_constant}
+        return {**{name: tensor.clone() for name, tensor in tensors.items()}, **numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take everything over; of what older files hold, as if all of it were of the last rollout."""
@@ -111,3 +119,4 @@ class Trust:
         self._products, self._squared_weights = products, state.get("squared_weights", float(products[0, 0]))
         self._freedom = freedom.cpu().clone() if isinstance(freedom, Tensor) else torch.full((2,), freedom).double()
         self._waiting = state["waiting"].cpu().clone() if "waiting" in state else torch.zeros(2, 0, dtype=torch.float64)
+        self._has_constant = state.get("has_constant", False)
