@@ -30,7 +30,10 @@ class Experiment(ExperimentManager):
         return self.algo in ALGORITHMS or any(isinstance(each, RewardLearner) for each in self.callbacks)
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
-        """Set all up as rl-zoo3 does, learners of rewards too: what does not fit is told before training starts."""
+        """Set all up as rl-zoo3 does, learners of rewards too: what does not fit is told before training starts.
+
+        :raises ValueError: if training is to go on from a learned reward in place of a model
+        """
         if self.trained_agent.endswith(".reward.zip"):
             raise ValueError(
                 f"{self.trained_agent} is a learned reward: give the model beside it, and training goes on with both"

@@ -127,7 +127,7 @@ def _is_of_arguments(error: Exception) -> bool:
 
 
 def _or_explained(store: Callable[..., None]) -> Callable[..., None]:
-    """What stores values such as those of ``-params``, and says how they are written where one is not Python."""
+    """A function that stores values such as those of ``-params``, and says how to write them where one is not Python."""
 
     def stored(action: argparse.Action, parser: Any, namespace: Any, values: list[str], option: str | None = None) -> None:
         try:
