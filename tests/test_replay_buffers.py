@@ -1,5 +1,6 @@
 """Replay buffers that keep what the environment paid, know which episodes are whole, and pay learned rewards when asked to."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
+from toys import vec_env
 
 from sb3_tare import LearnedDictReplayBuffer, LearnedNStepReplayBuffer, LearnedReplayBuffer, RewardLearner
 from sb3_tare.hosts.replay_buffers import take_over
@@ -159,6 +161,14 @@ def test_a_buffer_without_next_observations_is_refused_with_its_reason(buffer_cl
     model = tiny(SAC, replay_buffer_class=buffer_class, **options)
     with pytest.raises(ValueError, match="optimize_memory_usage=True keeps no next observations, by which an episode"):
         model.learn(10, callback=RewardLearner(**FAST))
+
+
+def test_a_buffer_of_another_number_of_environments_is_refused_with_both_numbers(tmp_path):
+    tiny(SAC).save_replay_buffer(tmp_path / "two.pkl")
+    model = tiny(SAC, vec_env(3, lambda: gym.make("Pendulum-v1")))
+    model.load_replay_buffer(tmp_path / "two.pkl")
+    with pytest.raises(ValueError, match="holds steps of 2 environments, and there are 3"):
+        RewardLearner(**FAST).attach(model)
 
 
 # Whole episodes

@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_tare import AWR, LIRPG, TAREAWR, TAREPPO, LearnedReplayBuffer, RewardLearner
 from sb3_tare.envs import MUJOCO_TASKS
 from sb3_tare.experiments.variants import AWR_TASKS, variant_on
+from sb3_tare.utils.checks import check_count
 from sb3_tare.zoo import COMMANDS, hyperparams_file, main, register
 from sb3_tare.zoo.search import awr_space, lirpg_space, tare_awr_space, tare_ppo_space
 
@@ -213,10 +214,44 @@ def test_enjoy_says_what_works_where_there_is_no_screen(monkeypatch):
         main("enjoy", [*HOPPER, "-f", "logs"])
 
 
-def test_an_error_that_is_not_of_rl_zoo3s_arguments_keeps_its_traceback(tmp_path, monkeypatch):
+LEARNER = "callback:'sb3_tare.RewardLearner'"
+WRONG = {
+    "an argument": ("tare_ppo", "n_step:64", "did you mean 'n_steps'"),
+    "a setting": (
+        "tare_ppo",
+        "reward_kwargs:dict(presett='paper')",
+        "reward setting 'presett'; did you mean 'preset'",
+    ),
+    "a preset": ("tare_ppo", "reward_kwargs:dict(preset='papr')", "preset must be one of"),
+    "a setting of a callback": ("ppo", "callback:{'sb3_tare.RewardLearner':{'presett':'paper'}}", "did you mean 'preset'"),
+    "a callback of AWR": ("awr", LEARNER, "AWR"),
+    "a callback of an algorithm that has one": ("tare_ppo", LEARNER, "TAREPPO learns a reward of its own"),
+    "the implicit gradient off-policy": ("dqn", "callback:{'sb3_tare.RewardLearner':{'preset':'implicit'}}", "DQN"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_argument_is_one_sentence_before_training_starts(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TypeError, match="did you mean 'n_steps'"):
-        main("train", [*HOPPER, "--eval-freq", "-1", "-n", "64", "-params", "n_step:64"])
+    algorithm, argument, told = WRONG[name]
+    monkeypatch.setattr(ExperimentManager, "learn", lambda self, model: pytest.fail("training has started"))
+    with pytest.raises(SystemExit, match=f"^train: error: .*{told}"):
+        main("train", ["--algo", algorithm, "--env", "CartPole-v1", "--eval-freq", "-1", "-n", "64", "-params", argument])
+
+
+@pytest.mark.parametrize("written", ["n_steps=64", "callback:RewardLearner", "n_steps:"])
+def test_a_value_that_is_not_python_is_named_and_shown_how_to_write(written, capsys):
+    with pytest.raises(SystemExit):
+        main("train", [*CHAIN, "-params", "n_epochs:1", written])
+    assert f"argument -params/--hyperparams: n_epochs:1 {written}: " in (told := capsys.readouterr().err)
+    assert "write a name, a colon and a value as Python writes it, such as n_steps:64" in told
+
+
+def test_an_error_that_is_not_of_arguments_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ExperimentManager, "learn", lambda self, model: check_count("steps", -1, least=0))
+    with pytest.raises(ValueError, match="steps must be"):
+        main("train", [*CHAIN, *TINY])
 
 
 def test_an_unknown_command_lists_those_that_exist(capsys):

@@ -12,9 +12,7 @@ from typing import Any
 import yaml
 
 from sb3_tare.analysis.environments import MONITOR, REMEDY, Environment, Wrapper
-
-ARGUMENTS, HYPERPARAMETERS = "args.yml", "config.yml"
-"""Settings that rl-zoo3 keeps in a run's folder, in one of the environment's name"""
+from sb3_tare.utils.zoo_settings import ARGUMENTS, HYPERPARAMETERS, keeps_settings
 
 
 def settings_in(folder: Path, env_id: str) -> Path | None:
@@ -23,10 +21,17 @@ def settings_in(folder: Path, env_id: str) -> Path | None:
     :param folder: of the model's file
     :return: None if ``folder`` is neither
     """
-    for place in (folder / _name(env_id), folder):
-        if (place / ARGUMENTS).exists() and (place / HYPERPARAMETERS).exists():
-            return place if _name(str(_read(place / ARGUMENTS).get("env"))) == _name(env_id) else None
-    return None
+    found = _found(folder, env_id)
+    return None if found is None else found[0]
+
+
+def _found(folder: Path, env_id: str) -> tuple[Path, dict[str, Any]] | None:
+    """The same place, with the arguments in it."""
+    place = next(filter(keeps_settings, (folder / _name(env_id), folder)), None)
+    if place is None:
+        return None
+    arguments = _read(place / ARGUMENTS)
+    return (place, arguments) if _name(str(arguments.get("env"))) == _name(env_id) else None
 
 
 def named(env_id: str, kwargs: Mapping[str, Any] | None = None, folder: Path | None = None) -> Environment:
@@ -36,14 +41,15 @@ def named(env_id: str, kwargs: Mapping[str, Any] | None = None, folder: Path | N
     :param folder: of the model's file
     :raises ValueError: if settings cannot be read, or tell of wrappers around all copies of the environment
     """
-    settings = None if folder is None else settings_in(folder, env_id)
-    if settings is None:
+    found = None if folder is None else _found(folder, env_id)
+    if found is None:
         return Environment(env_id, dict(kwargs or {}))
+    settings, arguments = found
     told = _read(settings / HYPERPARAMETERS)
     for name in ("frame_stack", "vec_env_wrapper"):
         if told.get(name):
             raise ValueError(f"{settings / HYPERPARAMETERS} has {name}, around all copies of an environment: {REMEDY}")
-    trained = _read(settings / ARGUMENTS).get("env_kwargs")
+    trained = arguments.get("env_kwargs")
     trained = told.get("env_kwargs") if trained is None else trained
     wrappers = tuple(map(_of_zoo, _listed(told.get("env_wrapper"))))
     return Environment(env_id, {**(trained or {}), **(kwargs or {})}, (MONITOR, *wrappers) if wrappers else ())

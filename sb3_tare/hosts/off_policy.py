@@ -91,6 +91,11 @@ class OffPolicyHost(AnyHost[None]):
                 f"features='policy' would show the reward of {name} old steps through a feature extractor that goes on "
                 "learning: set features='own'"
             )
+        if self.model.replay_buffer.n_envs != self.model.n_envs:  # which SB3 finds out as the first step is stored
+            raise ValueError(
+                f"the replay buffer holds steps of {self.model.replay_buffer.n_envs} environments, and there are "
+                f"{self.model.n_envs}: learn with as many environments, or with a new replay buffer"
+            )
         take_over(self.model.replay_buffer)
 
     def start_training(self, was_reset: bool) -> None:

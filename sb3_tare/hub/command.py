@@ -15,7 +15,6 @@ from sb3_tare.analysis.arguments import add_model, model_of
 from sb3_tare.hub.loading import load_from_hub
 from sb3_tare.hub.packing import package
 from sb3_tare.hub.pushing import MESSAGE, push_to_hub
-from sb3_tare.hub.zoo_files import run_of
 
 
 def push(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +71,7 @@ def _push(parsed: argparse.Namespace) -> None:
         "n_eval_episodes": parsed.episodes,
         "deterministic": not parsed.stochastic,
         "seed": parsed.seed,
-        "run": run_of(parsed.model, parsed.env),
+        "run": parsed.model.parent,
     }
     if parsed.folder is not None:
         print(package(model, parsed.folder, parsed.repo, parsed.env, learner, **details))

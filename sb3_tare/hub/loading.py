@@ -10,10 +10,10 @@ from pathlib import Path
 import huggingface_sb3
 from huggingface_hub import HfApi
 
-from sb3_tare.analysis.zoo_runs import ARGUMENTS, HYPERPARAMETERS
 from sb3_tare.hub.naming import CURVES, ENV_KWARGS, algorithm_and_env, check_repo_id
 from sb3_tare.utils.files import reward_path
 from sb3_tare.utils.vec_normalize import OF_THE_HUB
+from sb3_tare.utils.zoo_settings import ARGUMENTS, HYPERPARAMETERS
 
 SETTINGS = {
     OF_THE_HUB: "vecnormalize.pkl",

@@ -63,7 +63,7 @@ def package(
     :param deterministic: leave the policy's exploration out of them
     :param seed: of the episodes
     :param run: folder of the run of rl-zoo3 that trained the model, whose settings and curves go along, and which tells how
-        the environment was made
+        the environment was made; any other is passed over
     :return: the model's file
     :raises ValueError: if the folder is not empty, ``repo_id`` is none, there is no ``env_id``, its spaces are not the
         model's, the model's environment cannot be made again, or the statistics of ``VecNormalize`` are missing

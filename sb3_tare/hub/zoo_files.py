@@ -10,14 +10,10 @@ from typing import Any
 import yaml
 
 from sb3_tare.analysis.environments import Environment
-from sb3_tare.analysis.zoo_runs import ARGUMENTS, HYPERPARAMETERS, settings_in
+from sb3_tare.analysis.zoo_runs import settings_in
 from sb3_tare.hub.naming import CURVES, ENV_KWARGS, algorithm_and_env
 from sb3_tare.utils.files import write_text
-
-
-def run_of(model: Path, env_id: str) -> Path | None:
-    """The folder of the run of rl-zoo3, or of the hub, that a model's file lies in; None if it is of none."""
-    return None if settings_in(model.parent, env_id) is None else model.parent
+from sb3_tare.utils.zoo_settings import ARGUMENTS, HYPERPARAMETERS
 
 
 def write_zoo_files(model: Path, environment: Environment, normalized: bool, run: Path | None) -> None:
@@ -26,7 +22,7 @@ def write_zoo_files(model: Path, environment: Environment, normalized: bool, run
     :param model: packed file, named by ``huggingface_sb3``'s convention
     :param environment: that the model was evaluated in
     :param normalized: whether the statistics of ``VecNormalize`` lie beside it
-    :param run: folder of the run of rl-zoo3 that trained the model, if one did
+    :param run: folder of the run of rl-zoo3 that trained the model, if one did; any other is passed over
     """
     folder, settings = model.parent, None if run is None else settings_in(run, environment.env_id)
     kwargs, wrappers = dict(environment.kwargs), environment.env_wrapper()
@@ -40,6 +36,7 @@ def write_zoo_files(model: Path, environment: Environment, normalized: bool, run
             shutil.copyfile(settings / name, folder / name)
         else:
             write_text(folder / name, yaml.safe_dump(content))
+    curves = () if run is None or settings is None else (*run.glob("evaluations.npz"), *run.glob("*.monitor.csv"))
     with zipfile.ZipFile(folder / CURVES, "w") as archive:
-        for file in () if run is None else sorted((*run.glob("evaluations.npz"), *run.glob("*.monitor.csv"))):
+        for file in sorted(curves):
             archive.write(file, file.name)

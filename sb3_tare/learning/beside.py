@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_tare.utils.files import found_zip
 from sb3_tare.utils.sums import parameter_sums
+from sb3_tare.utils.zoo_settings import ARGUMENTS, keeps_settings
 
 BESIDE = "beside"
 """Key under which a learner's file holds the checksums of the model's parameters beside which it was saved."""
@@ -121,8 +122,8 @@ class Savers:
         :param env: of training, whose monitors write into that folder too
         """
         folders = {saver.folder.resolve() for saver in self._savers} | set(_monitored(env))
-        settings = [file for folder in folders for file in folder.glob("*/args.yml") if (file.parent / "config.yml").exists()]
-        models = [file.parents[1] / f"{file.parent.name}.zip" for file in settings]
+        kept = [file.parent for folder in folders for file in folder.glob(f"*/{ARGUMENTS}") if keeps_settings(file.parent)]
+        models = [settings.with_name(f"{settings.name}.zip") for settings in kept]
         return [model for model in models if not model.exists()]  # or it is of a run that is over
 
 

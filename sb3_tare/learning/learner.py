@@ -247,6 +247,8 @@ class RewardLearner(BaseCallback):
             print(f"Saved the learned reward of {model} to {path}")
 
     def _on_training_end(self) -> None:
+        if self._attachment is None:  # rl-zoo3 ends what could not start, too, and would hide the error that says why
+            return
         self._save_beside(self.num_timesteps)
         self._resume()
         for model in () if self._savers is None else self._savers.to_come(self.model.get_env()):

@@ -8,7 +8,7 @@ import runpy
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from unittest import mock
 import rl_zoo3.exp_manager
 import rl_zoo3.utils
 from huggingface_sb3 import EnvironmentName
+from rl_zoo3.utils import StoreDict
 
+import sb3_tare
 from sb3_tare.zoo.algorithms import ALGORITHMS, hyperparams_file, register
 from sb3_tare.zoo.checkpoints import Experiment
 from sb3_tare.zoo.hub import todays_hub
@@ -75,10 +77,7 @@ def _train(arguments: list[str]) -> None:
     parser.add_argument("--algo")
     parser.add_argument("-conf", "--conf-file")
     known, _ = parser.parse_known_args(arguments)
-    if known.algo not in ALGORITHMS:
-        _run("train", arguments)
-        return
-    if known.conf_file is None:
+    if known.algo in ALGORITHMS and known.conf_file is None:
         arguments = [*arguments, "--conf-file", str(hyperparams_file(known.algo))]
     with mock.patch.object(rl_zoo3.exp_manager, "ExperimentManager", Experiment):
         _run("train", arguments)
@@ -108,14 +107,39 @@ def _run(command: str, arguments: list[str]) -> None:
 
 @contextmanager
 def _complaints_as_sentences(command: str) -> Iterator[None]:
-    """End the command with one sentence where rl-zoo3 complains of its arguments; other errors keep their traceback."""
+    """End the command with one sentence where its arguments are complained of; other errors keep their traceback."""
     try:
-        yield
-    except (ValueError, AssertionError, FileNotFoundError) as error:
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if Path(rl_zoo3.utils.__file__).parent not in raised_in.parents or not str(error):
+        with mock.patch.object(StoreDict, "__call__", _or_explained(StoreDict.__call__)):
+            yield
+    except (ValueError, TypeError, AssertionError, FileNotFoundError, ImportError) as error:
+        if not _is_of_arguments(error):
             raise
         raise SystemExit(f"{command}: error: {error}") from error
+
+
+def _is_of_arguments(error: Exception) -> bool:
+    """Whether rl-zoo3 has raised an error in words of its own, or this package before training started."""
+    frames = traceback.extract_tb(error.__traceback__)
+    raised_in = Path(frames[-1].filename).parents
+    if Path(rl_zoo3.utils.__file__).parent in raised_in:
+        return bool(str(error)) and not isinstance(error, (TypeError, ModuleNotFoundError))  # which are Python's own words
+    return Path(sb3_tare.__file__).parent in raised_in and any(frame.name == "setup_experiment" for frame in frames)
+
+
+def _or_explained(store: Callable[..., None]) -> Callable[..., None]:
+    """A function that stores values such as those of ``-params``, and says how to write them where one is not Python."""
+
+    def stored(action: argparse.Action, parser: Any, namespace: Any, values: list[str], option: str | None = None) -> None:
+        try:
+            store(action, parser, namespace, values, option)
+        except (SyntaxError, NameError) as error:
+            raise argparse.ArgumentError(
+                action,
+                f"{' '.join(values)}: {getattr(error, 'msg', error)}; write a name, a colon and a value as Python writes it, "
+                "such as n_steps:64 or policy:\"'MlpPolicy'\"",
+            ) from error
+
+    return stored
 
 
 @contextmanager
