@@ -163,7 +163,7 @@ def test_results_of_two_studies_in_a_folder_are_an_error(tmp_path):
     study(tmp_path)
     (job,) = jobs_of("figure6", 1, ["ppo"], ["Ant-v5"], 500, evaluations=5)
     write(tmp_path, job, result_of(job))
-    with pytest.raises(ValueError, match="figure3, 500 steps, 5 evaluations; figure6"):
+    with pytest.raises(ValueError, match="figure3, 500 steps, 5 evaluations of 10 episodes; figure6"):
         report(tmp_path)
 
 

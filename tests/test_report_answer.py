@@ -48,6 +48,22 @@ def test_where_all_pairs_come_out_alike_by_chance_once_in_twenty_nothing_is_told
     assert found.verdict == verdict
 
 
+def test_an_interval_that_leaves_one_half_out_is_not_enough_where_chance_brings_as_much():
+    finals = {"a/All-v0": (3.1, 3.2, 3.3), "a/More-v0": (2.1, 2.2, 3.1), "a/Half-v0": (1.1, 2.1, 2.2)}  # PPO's: 1, 2, 3
+    found = compared(lambda job: finals[job.env][job.seed] if job.name != "ppo" else job.seed + 1.0, envs=list(finals))
+    found = found["tare_paper"]
+    assert found.overall.bounds[0, 0] > 0.5
+    assert found.by_chance > 0.05
+    assert found.verdict == "open"
+
+
+def test_the_picture_of_the_answer_tells_what_chance_brings(tmp_path):
+    study(tmp_path, final=above)
+    assert "in 5\u00a0% of cases at most, with the runs of each task dealt out anew: tare_paper less than 1\u00a0%." in report(
+        tmp_path
+    )
+
+
 def test_one_seed_tells_nothing_and_the_sentence_says_so():
     found = compared(above, seeds=1)
     assert "these seeds cannot tell tare_paper (100\u00a0%) from it" in answer.sentence(found, "ppo")

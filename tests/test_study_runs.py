@@ -48,7 +48,8 @@ def refused(arguments, capsys, monkeypatch) -> str:
     ],
 )
 def test_a_mistyped_argument_is_found_before_the_first_step(setting, told, tmp_path, capsys, monkeypatch):
-    arguments = small_run(tmp_path, "ppo")
+    name, _, _ = setting.partition("=")
+    arguments = [each for each in small_run(tmp_path, "ppo") if not each.startswith(f"{name}=")]
     arguments.insert(arguments.index("--out"), setting)
     assert re.search(told, refused(arguments, capsys, monkeypatch))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,16 @@ def add_run(commands: Any) -> None:
     """Add the command's options."""
     parser = commands.add_parser("run", help="run what is missing of a study")
     parser.add_argument("study", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
-    parser.add_argument("--envs", nargs="+", default=[], metavar="ID", help="instead of the study's")
-    parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="instead of the study's")
+    several: dict[str, Any] = {"nargs": "+", "default": [], "action": "extend"}
+    parser.add_argument("--envs", **several, metavar="ID", help="instead of the study's")
+    parser.add_argument("--variants", **several, metavar="NAME", help="instead of the study's")
     parser.add_argument("--variants-from", type=Path, metavar="YAML", help="a file of your own variants and environments")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
     parser.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="the seeds count up from it (default: 0)")
     parser.add_argument("--steps", type=int, help="environment steps of a run, instead of the study's")
     parser.add_argument("--evaluations", type=int, default=20, help="over a run (default: 20)")
     parser.add_argument("--evaluation-episodes", type=int, default=10, help="in each evaluation (default: 10)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=JSON", help="arguments of every algorithm, n_steps=512")
+    parser.add_argument("--set", **several, metavar="NAME=JSON", help="arguments of every algorithm, n_steps=512")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time on this machine (default: 2)")
     parser.add_argument("--address", help="of a Ray cluster that runs as many at a time as it has cores")
     parser.add_argument("--cores", type=float, default=1, help="of the cluster for each run (default: 1)")
@@ -77,6 +79,8 @@ def jobs_from(arguments: argparse.Namespace) -> list[Job]:
     if arguments.checkpoint_every is not None and (arguments.checkpoint_every < 1 or arguments.address is not None):
         raise ValueError("--checkpoint-every must be at least 1, and is for runs of this machine, without --address")
     own = Own({}, ()) if arguments.variants_from is None else read_own(arguments.variants_from)
+    if arguments.study == "own" and not (own.variants or arguments.variants):
+        raise ValueError("own needs --variants-from with a file of your variants, or --variants")
     for name in arguments.variants:
         if name not in VARIANTS and name not in own.variants:
             raise ValueError(f"--variants must be among {', '.join([*own.variants, *VARIANTS])}, got {name!r}")
@@ -87,7 +91,7 @@ def jobs_from(arguments: argparse.Namespace) -> list[Job]:
         arguments.variants or ([*reference, *own.variants] if own.variants else []),
         arguments.envs or own.envs,
         arguments.steps,
-        dict(map(_assignment, arguments.set)),
+        _assignments(arguments.set),
         first_seed=arguments.first_seed,
         own=own.variants,
         evaluations=arguments.evaluations,
@@ -105,9 +109,18 @@ def _engine(arguments: argparse.Namespace, folder: Path) -> Engine:
     return partial(cluster, address=arguments.address, cores=arguments.cores, keep_models=arguments.keep_models)
 
 
+def _assignments(texts: Sequence[str]) -> dict[str, Any]:
+    changes = dict(map(_assignment, texts))
+    if len(changes) < len(texts):
+        raise ValueError(f"--set takes each NAME once, got {' '.join(texts)}")
+    return changes
+
+
 def _assignment(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
+    name, _, written = text.partition("=")
     try:
-        return name, json.loads(value)
+        value = json.loads(written)
+        json.dumps(value, allow_nan=False)  # Python reads NaN and Infinity, which no result can hold
     except ValueError as error:
         raise ValueError(f"--set takes NAME=JSON, such as n_steps=512, got {text!r}") from error
+    return name, value

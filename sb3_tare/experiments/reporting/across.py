@@ -66,9 +66,9 @@ def _normalisation(runs: Runs, by_env: Mapping[str, Scale], matrices: Mapping[st
     texts = [
         "Scores are (return - zero) / (one - zero): return is the final evaluation return of the table above, zero the "
         f"mean return of all untrained policies in that environment, and one the mean final return of {reference}. So an "
-        f"untrained policy scores 0 and {reference} 1 on average, whatever the sign of the returns. "
-        f"An environment counts where {reference} ends far from chance: more than {FAR:.0f} standard deviations of the "
-        "untrained policies' episodes, the spread below, above zero."
+        f"untrained policy scores 0 and {reference} 1 on average, whatever the sign of the returns; intervals take zero "
+        f"and one for exact. An environment counts where {reference} ends far from chance: more than {FAR:.0f} standard "
+        "deviations of the untrained policies' episodes, the spread below, above zero."
     ]
     useless = [env for env in runs if env not in by_env or not by_env[env].usable]
     if useless:

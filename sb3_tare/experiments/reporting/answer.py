@@ -1,25 +1,26 @@
 """The answer of a study: does a variant end above the reference? One sentence, and one picture.
 
 It is told by the probability of improvement, which needs no scale on which tasks compare: that a run of the variant ends above
-a run of the reference on the same task (Agarwal et al., 2021).
+a run of the reference on the same task (Agarwal et al., 2021). Its interval is a bootstrap's, too narrow for few seeds; so a
+verdict needs a permutation test beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import comb, prod
 from typing import NamedTuple
 
 import numpy as np
 
 from sb3_tare.analysis.drawing import Styles
 from sb3_tare.experiments.reporting import plots, statistics
+from sb3_tare.experiments.reporting.chance import by_chance
 from sb3_tare.experiments.reporting.pictures import Picture
 from sb3_tare.experiments.reporting.scores import Runs, final_evaluation_return, variants_of
 from sb3_tare.experiments.reporting.statistics import Array, Estimate
 
 CHANCE = 0.05
-"""Probability by chance alone, on both sides, above which seeds are too few for any outcome to tell."""
+"""Probability by chance alone, on both sides, above which an outcome tells nothing."""
 
 
 class Comparison(NamedTuple):
@@ -27,7 +28,7 @@ class Comparison(NamedTuple):
 
     :param by_env: estimates by environment
     :param overall: mean over them
-    :param by_chance: probability that, by chance alone, all pairs of runs come out alike
+    :param by_chance: probability that chance alone brings ``overall`` as far from one half
     """
 
     by_env: Mapping[str, Estimate]
@@ -52,8 +53,8 @@ def compare(runs: Runs, reference: str) -> dict[str, Comparison]:
             continue
         ours, theirs = ([_finals(runs, env, each) for env in envs] for each in (name, reference))
         found = statistics.probability_of_improvement(ours, theirs)
-        ways = prod(comb(len(one) + len(other), len(one)) for one, other in zip(ours, theirs, strict=True))
-        comparisons[name] = Comparison(dict(zip(envs, found.by_env, strict=True)), found.overall, 2 / ways)
+        by_env = dict(zip(envs, found.by_env, strict=True))
+        comparisons[name] = Comparison(by_env, found.overall, by_chance(ours, theirs))
     return comparisons
 
 
@@ -88,15 +89,21 @@ def forest(comparisons: Mapping[str, Comparison], reference: str, styles: Styles
         f"Probability that a run ends above a run of {reference}: {'; '.join(told)}",
         f"Probability that a run of the variant ends above a run of {reference} on the same task, a tie counting one half, "
         "and over all tasks the mean of theirs. A run ends with its mean return of the evaluations in the last fifth of its "
-        "steps. Bars: 95 % bootstrap intervals, where there are two seeds or more. A bar without width says that all pairs "
-        "of runs came out alike, and not that there is no doubt: by chance alone that happens in "
-        f"{_rarities(comparisons)}.",
+        "steps. Bars: 95 % bootstrap intervals, where there are two seeds or more. Of few seeds they are too narrow, and one "
+        "without width says that all pairs of runs came out alike, and not that there is no doubt. So an end is called higher "
+        f"or lower where, besides, chance brings it that far from one half in {percentage(CHANCE)} of cases at most, with the "
+        f"runs of each task dealt out anew: {_chances(comparisons)}.",
     )
+
+
+def percentage(share: float) -> str:
+    """A share as text."""
+    return f"{100 * share:.0f}\u00a0%"
 
 
 def percent(estimate: Estimate) -> str:
     """A probability as text, with its interval if it has one."""
-    value = f"{100 * estimate.value[0]:.0f}\u00a0%"
+    value = percentage(estimate.value[0])
     return value if estimate.bounds is None else "{}, {:.0f} to {:.0f}\u00a0%".format(value, *100 * estimate.bounds[:, 0])
 
 
@@ -110,6 +117,9 @@ def _listed(comparisons: Mapping[str, Comparison], verdict: str) -> tuple[str, i
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]])), len(texts)
 
 
-def _rarities(comparisons: Mapping[str, Comparison]) -> str:
-    chances = dict.fromkeys(f"one case in {max(1, round(1 / found.by_chance)):,}" for found in comparisons.values())
-    return f"{' or '.join(chances)} over all tasks, and more often on one"
+def _chances(comparisons: Mapping[str, Comparison]) -> str:
+    chances = {name: found.by_chance for name, found in comparisons.items()}
+    told = {
+        name: percentage(chance) if chance >= 0.01 else f"less than {percentage(0.01)}" for name, chance in chances.items()
+    }
+    return ", ".join(f"{name} {chance}" for name, chance in told.items())

@@ -58,6 +58,8 @@ def _command(runs: Runs) -> tuple[str, list[str]]:
     notes = [f"This package's variants of today have other arguments than those above: {', '.join(others)}."] if others else []
     if own := [name for name in names if name not in VARIANTS]:
         notes.append(f"Not in this package, and to be given in a file by --variants-from: {', '.join(own)}.")
+    if (n_runs := (seeds[-1] - seeds[0] + 1) * len(runs) * len(names)) > len(results):
+        notes.append(f"That makes {n_runs} runs; {len(results)} of them are here.")
     if told["study"] not in STUDIES:
         notes.append(f"No study of this package has the name {told['study']}.")
     return command, notes

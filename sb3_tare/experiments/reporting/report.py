@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def write_report(folder: Path, reference: str | None, console: Console, with_gal
     :param reference: variant whose final return is a score of 1; None takes ``ppo``, or the first if there is none
     :param with_gallery: whether rewards of kept models are shown, which lets their policies act
     :return: the written files
-    :raises ValueError: if the folder holds no results, or results of several studies, or the reference is not among them
+    :raises ValueError: if the folder holds no results, or results of several studies, or a variant with different
+        arguments on one task, or the reference is not among them
     """
     results, damaged = read_all(folder)
     for error in damaged:
@@ -125,11 +127,26 @@ def _reference(runs: Runs, given: str | None, folder: Path) -> str:
 def _of_one_study(folder: Path, results: list[Result]) -> list[Result]:
     if not results:
         raise ValueError(f"{folder} holds no whole result; `python -m sb3_tare.experiments run` writes them")
-    protocols = {(r["settings"]["study"], r["settings"]["steps"], r["settings"]["evaluations"]) for r in results}
+    protocols = sorted({_protocol_of(result["settings"]) for result in results})
     if len(protocols) > 1:
-        found = "; ".join(f"{study}, {steps} steps, {n} evaluations" for study, steps, n in sorted(protocols))
-        raise ValueError(f"{folder} holds results of several studies: {found}")
+        raise ValueError(f"{folder} holds results of several studies: {'; '.join(protocols)}")
+    arguments: dict[tuple[str, str], str] = {}
+    for settings in (result["settings"] for result in results):
+        its_own = json.dumps(settings["variant"], sort_keys=True)
+        if (others := arguments.setdefault((settings["name"], settings["env"]), its_own)) != its_own:
+            told = f"{others} and {its_own}; use a folder for each"
+            raise ValueError(
+                f"{folder} holds runs of {settings['name']} on {settings['env']} with different arguments: {told}"
+            )
     return results
+
+
+def _protocol_of(settings: Mapping[str, Any]) -> str:
+    measured = f" and {settings['measure']}" if settings["measure"] is not None else ""
+    return (
+        f"{settings['study']}, {settings['steps']} steps, {settings['evaluations']} evaluations of "
+        f"{settings['evaluation_episodes']} episodes{measured}"
+    )
 
 
 def _study(runs: Runs) -> str:

@@ -74,12 +74,15 @@ def restored(folder: Path, job: Job) -> dict[str, Any] | None:
     """A run of this job as it was last written down, with the global generators put back; None if it never was.
 
     :param folder: of results
-    :raises ValueError: if that was with other settings, versions, or code
+    :raises ValueError: if that was with other settings, versions, or code, or the file cannot be read
     """
     path = checkpoint_path(folder, job)
     if not path.exists():
         return None
-    run = pickle.loads(path.read_bytes())
+    try:
+        run = pickle.loads(path.read_bytes())
+    except Exception as error:  # whatever pickle says to bytes that it did not write
+        raise ValueError(f"{path} cannot be read: {error}; remove it, and the run begins anew") from error
     if others := [name for name, value in _identity(job).items() if run[name] != value]:
         raise ValueError(f"{path} is of a run with other {' and '.join(others)}; remove it, and the run begins anew")
     restore_generators(run["generators"])

@@ -88,7 +88,7 @@ def local(
 def _receive(connection: Connection, job: Job, process: SpawnProcess) -> Update:
     try:
         return connection.recv()
-    except EOFError:
+    except (EOFError, OSError):  # it ended between two messages, or within one
         process.join()
         return Failed(job, f"its process ended with exit code {process.exitcode}")
 

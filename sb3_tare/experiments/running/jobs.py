@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ class Job:
     measure: str | None = None
 
     def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
         if not 1 <= self.evaluations <= self.steps:
             raise ValueError(f"evaluations must be from 1 to steps={self.steps}, got {self.evaluations}")
         if self.evaluation_episodes < 1:
@@ -55,7 +58,7 @@ class Job:
     @property
     def filename(self) -> str:
         """Name of its result's file."""
-        return f"{self.stem}.json"
+        return filename_of(vars(self))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,3 +75,8 @@ def stem_of(env: str, name: str, seed: int) -> str:
     """Beginning of the files' names of a job on ``env``, of the variant ``name``."""
     readable = re.sub(r"[^\w.-]", "_", env.replace("/", "__"))
     return f"{readable}.{name}.seed{seed}"
+
+
+def filename_of(settings: Mapping[str, Any]) -> str:
+    """Name of the file of a result, by the fields of its job."""
+    return f"{stem_of(settings['env'], settings['name'], settings['seed'])}.json"

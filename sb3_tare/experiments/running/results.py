@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sb3_tare.experiments.running.jobs import Job
+from sb3_tare.experiments.running.jobs import Job, filename_of
 from sb3_tare.utils.files import write_text
 from sb3_tare.utils.formats import KEY, check_stamp, stamp
 from sb3_tare.utils.unnumbered import from_unnumbered_result
@@ -62,14 +62,19 @@ def read(path: Path) -> Result:
 def read_all(folder: Path) -> tuple[dict[str, Result], list[DamagedResult]]:
     """Whole results by their file's name, and what is wrong with the others.
 
-    :raises ValueError: if one is in a newer or unknown format: it may be whole, and is not to be made again
+    :raises ValueError: if one is in a newer or unknown format: it may be whole, and is not to be made again; or if one has
+        another name than its run's: a copy would count as a further seed
     """
-    results, damaged = {}, []
+    results: dict[str, Result] = {}
+    damaged = []
     for path in sorted(folder.glob("*.json")):
         try:
             results[path.name] = read(path)
         except DamagedResult as error:
             damaged.append(error)
+    for name, result in results.items():
+        if name != (its_own := filename_of(result["settings"])):
+            raise ValueError(f"{folder / name} holds the result of {its_own}: rename it, or remove it if it is a copy")
     return results, damaged
 
 
