@@ -93,6 +93,9 @@ def test_the_table_holds_the_final_returns_by_hand(tmp_path):
     assert float(rows[0]["evaluation"]) == 30
     assert 10 <= float(rows[0]["evaluation_low"]) < 30 < float(rows[0]["evaluation_high"]) <= 60
     assert float(rows[0]["training"]) == 50  # episodes that ended after step 400
+    assert rows[0]["evaluation_area_by_seed"] == "3.0 4.0 8.0"  # trapezoids under 0, 1, 2, 3, 4 and the end
+    assert float(rows[0]["evaluation_area"]) == 5
+    assert rows[0]["training_area"] == "nan"  # no episode ended in the first and the fourth fifth
 
 
 def test_training_returns_are_of_the_steps_between_evaluations():
@@ -100,6 +103,7 @@ def test_training_returns_are_of_the_steps_between_evaluations():
     curve = scores.training_curve(result_of(job))
     np.testing.assert_array_equal(curve, [np.nan, 10.0, 20.0, np.nan, 50.0])
     assert np.isnan(scores.final_training_return(result_of(job, episodes=[(400, 1.0), (501, 2.0)])))
+    assert scores.training_area(result_of(job, episodes=[(100 * k, 1.0 * k) for k in (1, 2, 3, 4, 5)])) == 3
 
 
 @pytest.mark.parametrize(("value", "score"), [(-1200.0, 0.0), (-200.0, 1.0), (-700.0, 0.5), (-1700.0, -0.5)])
@@ -225,7 +229,7 @@ def test_text_from_results_is_escaped(tmp_path):
 
 def test_intervals_of_the_page_are_words():
     row = {"environment": "a", "variant": "b", "seeds": 2}
-    row |= {f"{kind}{end}": 1.5 for kind in ("evaluation", "training") for end in ("", "_low", "_high")}
+    row |= {f"{kind}{end}": 1.5 for kind in finals.KINDS for end in ("", "_low", "_high")}
     row |= {"evaluation_by_seed": [1.0, 2.0]}
     assert finals.readable(row)["interval"] == "1.5 to 1.5"
 

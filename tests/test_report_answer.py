@@ -98,3 +98,14 @@ def test_arguments_that_variants_no_longer_have_are_named(tmp_path):
             result["settings"]["variant"]["kwargs"] = {"reward_kwargs": {"preset": "paper", "gone": 1}}
         write(tmp_path, job, result)
     assert "variants of today have other arguments than those above: tare_paper." in report(tmp_path)
+
+
+def test_the_page_tells_whether_a_variant_is_above_the_reference_over_the_whole_run_too(tmp_path):
+    """Where both end alike, and the reference is ahead until then."""
+    jobs = jobs_of("figure3", 4, ("ppo", "tare_paper"), ("Hopper-v5",), 500, evaluations=5)
+    for job in jobs:
+        lead = 10.0 * (job.name == "ppo")
+        write(tmp_path, job, result_of(job, returns=(0.0, lead, lead, lead, lead, 5.0 + job.seed)))
+    text = report(tmp_path)
+    assert "these seeds cannot tell tare_paper (50\u00a0%" in text
+    assert "over all of its evaluations, in place of the last: tare_paper 0\u00a0%, 0 to 0\u00a0% (lower)." in text

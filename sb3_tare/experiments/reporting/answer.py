@@ -7,7 +7,7 @@ verdict needs a permutation test beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from sb3_tare.experiments.reporting.chance import by_chance
 from sb3_tare.experiments.reporting.pictures import Picture
 from sb3_tare.experiments.reporting.scores import Runs, final_evaluation_return, variants_of
 from sb3_tare.experiments.reporting.statistics import Array, Estimate
+from sb3_tare.experiments.running.results import Result
 
 CHANCE = 0.05
 """Probability by chance alone, on both sides, above which an outcome tells nothing."""
@@ -44,14 +45,17 @@ class Comparison(NamedTuple):
         return "higher" if low > 0.5 else "lower" if high < 0.5 else "open"
 
 
-def compare(runs: Runs, reference: str) -> dict[str, Comparison]:
-    """Every variant that has a run on some task of the reference, by name."""
+def compare(runs: Runs, reference: str, number: Callable[[Result], float] = final_evaluation_return) -> dict[str, Comparison]:
+    """Every variant that has a run on some task of the reference, by name.
+
+    :param number: by which runs are compared; the end of their evaluations
+    """
     comparisons = {}
     for name in variants_of(runs):
         envs = [env for env, by_name in runs.items() if {name, reference} <= by_name.keys()]
         if name == reference or not envs:
             continue
-        ours, theirs = ([_finals(runs, env, each) for env in envs] for each in (name, reference))
+        ours, theirs = ([_numbers(runs, env, each, number) for env in envs] for each in (name, reference))
         found = statistics.probability_of_improvement(ours, theirs)
         by_env = dict(zip(envs, found.by_env, strict=True))
         comparisons[name] = Comparison(by_env, found.overall, by_chance(ours, theirs))
@@ -73,6 +77,18 @@ def sentence(comparisons: Mapping[str, Comparison], reference: str) -> str:
     return (
         f"Compared with {reference}, {'; '.join(parts)}. In brackets: the probability that a run ends above a run of "
         f"{reference} on the same task, by deterministic evaluations, mean over tasks, and its 95 % interval."
+    )
+
+
+def sentence_of_areas(comparisons: Mapping[str, Comparison], reference: str) -> str:
+    """The same of areas under curves, in words."""
+    words = {"open": "these seeds cannot tell"}
+    told = (
+        f"{name} {percent(found.overall)} ({words.get(found.verdict, found.verdict)})" for name, found in comparisons.items()
+    )
+    return (
+        f"Probability that a run is above a run of {reference} on the same task over all of its evaluations, in place of the "
+        f"last: {', '.join(told)}."
     )
 
 
@@ -107,8 +123,8 @@ def percent(estimate: Estimate) -> str:
     return value if estimate.bounds is None else "{}, {:.0f} to {:.0f}\u00a0%".format(value, *100 * estimate.bounds[:, 0])
 
 
-def _finals(runs: Runs, env: str, name: str) -> Array:
-    return np.array([final_evaluation_return(result) for result in runs[env][name]])
+def _numbers(runs: Runs, env: str, name: str, number: Callable[[Result], float]) -> Array:
+    return np.array([number(result) for result in runs[env][name]])
 
 
 def _listed(comparisons: Mapping[str, Comparison], verdict: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from sb3_tare.experiments.reporting.finals import EXPLANATION, as_csv, final_ret
 from sb3_tare.experiments.reporting.logged import logged
 from sb3_tare.experiments.reporting.measured import PICTURES
 from sb3_tare.experiments.reporting.pictures import Picture
-from sb3_tare.experiments.reporting.scores import Runs, results_of, sort_runs, variants_of
+from sb3_tare.experiments.reporting.scores import Runs, evaluation_area, results_of, sort_runs, variants_of
 from sb3_tare.experiments.running.keeping import with_reward
 from sb3_tare.experiments.running.results import DamagedResult, Result, read_all
 from sb3_tare.experiments.studies import STUDIES
@@ -81,7 +81,7 @@ def _gallery(folder: Path, runs: Runs, console: Console) -> Shown:
 def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult], gallery: Shown) -> dict[str, bytes]:
     """Contents of all files, the page last."""
     styles, rows = drawing.styles_of(variants_of(runs)), final_returns(runs)
-    compared = answer.compare(runs, reference)
+    compared, by_area = answer.compare(runs, reference), answer.compare(runs, reference, evaluation_area)
     forest = [answer.forest(compared, reference, styles)] if compared else []
     evaluation, by_env = curves.evaluations(runs, styles)
     training = curves.training(runs, styles)
@@ -98,6 +98,7 @@ def _files(runs: Runs, reference: str, damaged: Sequence[DamagedResult], gallery
             _protocol(runs),
             page.paragraph(EXPLANATION),
             page.table(list(map(readable, rows)), "Final returns"),
+            *([page.paragraph(answer.sentence_of_areas(by_area, reference))] if by_area else []),
         ],
         "Training": [pictures.figure(training)],
         "Measured along training": list(map(pictures.figure, measured)),

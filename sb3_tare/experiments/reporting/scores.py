@@ -69,6 +69,17 @@ def final_evaluation_return(result: Result) -> float:
     return float(np.mean([value for step, value in due if step > (1 - FINAL_SHARE) * steps]))
 
 
+def training_area(result: Result) -> float:
+    """Area under the curve of training episodes over the run's steps, as a mean return; NaN if none ended in a stretch."""
+    return float(np.mean(training_curve(result)))
+
+
+def evaluation_area(result: Result) -> float:
+    """Area under the curve of evaluations over the run's steps, by trapezoids, as a mean return."""
+    steps, curve = np.array(result["evaluations"]["timesteps"]), evaluation_curve(result)
+    return float(np.sum(np.diff(steps) * (curve[:-1] + curve[1:]) / 2) / (steps[-1] - steps[0]))
+
+
 def _training_return(result: Result, begin: float, end: float) -> float:
     episodes = zip(result["episodes"]["timesteps"], result["episodes"]["returns"], strict=True)
     values = [value for step, value in episodes if begin < step <= end]
