@@ -95,10 +95,14 @@ def test_payments_that_are_all_the_same_say_nothing():
     assert after([*before, *constant]).slope == after(before).slope
 
 
-def test_before_payments_were_seen_it_is_believed_and_where_all_are_the_same_it_is_not():
+def test_before_payments_tell_it_is_believed_unless_evidence_is_asked_for_or_all_are_the_same():
     constant = ([0.0, 1.0, 5.0], [1.0, 1.0, 1.0])
     assert after([]).weight == 1.0
     assert after([], full=2.0).weight == 0.5
+    (asked := Trust(0.5)).require_evidence()
+    assert asked.weight == 0.0
+    asked.add(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
+    assert asked.weight == 1.0
     assert after([constant]).weight == 0.0
     assert after([constant, ([0.0, 1.0], [0.0, 1.0])]).weight == 1.0
 
@@ -132,7 +136,7 @@ def test_its_state_goes_on_where_it_was():
     assert differences(whole.state_dict(), rest.state_dict()) == []
 
 
-def test_that_all_payments_were_the_same_is_part_of_its_state():
+def test_that_it_needs_evidence_is_part_of_its_state():
     trust = Trust(0.5)
     trust.load_state_dict(after([([0.0, 1.0], [1.0, 1.0])]).state_dict())
     assert trust.weight == 0.0
@@ -170,6 +174,13 @@ def test_before_anything_is_learned_the_policy_is_trained_on_the_extrinsic_rewar
     assert not differences(*(policy_of(model) for model in models))
     untrained = guarded(vec_env(1, lambda: Toy(horizon=10_000, p_end=0.0)))
     assert "/policy/action_net.weight" in differences(policy_of(models[0]), policy_of(untrained))
+
+
+@pytest.mark.parametrize(("env", "trust"), [(Toy, 0.0), (Episodic, 1.0)])
+def test_in_the_first_rollout_what_is_learned_is_paid_where_payments_are_rare(env, trust):
+    model = guarded(vec_env(1, lambda: env(horizon=20, p_end=0.0))).learn(ITERATION)
+    assert model.reward_learner.trainer.decomposer.has_learned
+    assert logged(model)["decomposition_trust"] == trust
 
 
 def test_where_all_is_foretold_it_changes_nothing(monkeypatch):

@@ -10,9 +10,9 @@ from torch import Tensor
 from sb3_tare.data.rollout import RewardSteps
 from sb3_tare.hosts.host import Host
 from sb3_tare.learning.metrics import Metrics
-from sb3_tare.rewards.payments import Payments
+from sb3_tare.rewards.payments import Payments, payments
 from sb3_tare.rewards.running_scale import RunningScale
-from sb3_tare.rewards.trust import Trust
+from sb3_tare.rewards.trust import REMEMBERED, Trust
 
 
 class Guard:
@@ -40,6 +40,8 @@ class Guard:
         """
         if foretold is not None:
             self.trust.add(*self.payments.add(foretold, steps.original_rewards, steps.episodes, environments))
+        elif int(payments(steps.original_rewards, steps.episodes).sum()) >= REMEMBERED:
+            self.trust.require_evidence()  # which so many payments give as soon as something is foretold of them
         self.scale.discount = discount
         self.scale.update(steps.original_rewards, steps.episodes, environments)
         metrics.note_finite(decomposition_slope=self.trust.slope)

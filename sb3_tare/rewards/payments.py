@@ -33,9 +33,7 @@ class Payments:
         :param environments: ``[E]`` int64, where each piece comes from
         """
         foretold, paid = foretold.cpu().double(), paid.cpu().double()
-        last_rows = episodes.begins + episodes.lengths - 1
-        pays = paid != 0
-        pays[last_rows] |= episodes.ends != int(End.CUT)
+        last_rows, pays = episodes.begins + episodes.lengths - 1, payments(paid, episodes)
         closes = pays.clone()
         closes[last_rows] = True  # an interval stays in its piece
         intervals = closes.long().cumsum(0) - closes.long()
@@ -54,3 +52,10 @@ class Payments:
         """Take what is carried on over, where there are as many environments."""
         if isinstance(state["carried"], Mapping):  # older files do not say where it goes on
             self._carried.load_state_dict(state["carried"])
+
+
+def payments(paid: Tensor, episodes: Episodes) -> Tensor:
+    """Steps ``[n]`` (bool) of a rollout that are payments, given what each was paid ``[n]``."""
+    pays = paid.cpu() != 0
+    pays[episodes.begins + episodes.lengths - 1] |= episodes.ends != int(End.CUT)
+    return pays

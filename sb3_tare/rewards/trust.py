@@ -40,8 +40,12 @@ class Trust:
         self._freedom = torch.zeros(2, dtype=torch.float64)
         """Degrees of freedom, weighted, and with weights squared"""
         self._waiting = torch.zeros(2, 0, dtype=torch.float64)
-        self._has_constant = False
-        """Whether payments of a rollout were all the same"""
+        self._needs_evidence = False
+        """Whether nothing is trusted before payments tell"""
+
+    def require_evidence(self) -> None:
+        """Trust nothing until payments tell: those seen were all the same, or so many that the next ones will."""
+        self._needs_evidence = True
 
     def add(self, foretold: Tensor, paid: Tensor) -> None:
         """Add the payments of one rollout; those that are all the same say nothing.
@@ -55,7 +59,7 @@ class Trust:
         if n < 2:
             return
         if bool((pairs[1] == pairs[1, 0]).all()):
-            self._has_constant = True
+            self.require_evidence()
             return
         deviations = pairs - pairs.mean(1, keepdim=True)
         products = deviations @ deviations.T
@@ -84,13 +88,13 @@ class Trust:
 
     @property
     def weight(self) -> float:
-        """Share of trust, from 0 to 1; nothing, where payments were seen that are all the same, and none yet that differ.
+        """Share of trust, from 0 to 1; before payments have told, that of the slope that is believed, or nothing.
 
         It grows with the slope that is believed in: what was measured and what was believed before, weighted by their
         precisions, as with normal distributions. Nothing is taken off for what is not known: where payments are rare that is
         much for long, and what would be paid in place of the learned reward tells the policy least.
         """
-        if self._has_constant and float(self._freedom[0]) == 0.0:
+        if self._needs_evidence and float(self._freedom[0]) == 0.0:
             return 0.0
         doubt = self._doubt
         share = 1.0 if doubt == 0.0 else (1.0 / doubt**2) / (1.0 / doubt**2 + 1.0 / DOUBT**2)
@@ -110,7 +114,7 @@ class Trust:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers."""
         tensors = {"products": self._products, "freedom": self._freedom, "waiting": self._waiting}
-        numbers = {"squared_weights": self._squared_weights, "has_constant": self._has_constant}
+        numbers = {"squared_weights": self._squared_weights, "needs_evidence": self._needs_evidence}
         return {**{name: tensor.clone() for name, tensor in tensors.items()}, **numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -119,4 +123,4 @@ class Trust:
         self._products, self._squared_weights = products, state.get("squared_weights", float(products[0, 0]))
         self._freedom = freedom.cpu().clone() if isinstance(freedom, Tensor) else torch.full((2,), freedom).double()
         self._waiting = state["waiting"].cpu().clone() if "waiting" in state else torch.zeros(2, 0, dtype=torch.float64)
-        self._has_constant = state.get("has_constant", False)
+        self._needs_evidence = state.get("needs_evidence", False)
