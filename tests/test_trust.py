@@ -125,6 +125,7 @@ def test_a_payment_that_is_alone_in_its_rollout_waits_for_the_next():
     assert after(alone).slope == after(pairs).slope
     assert after(alone[:-1]).slope == after(pairs[:-1]).slope
     assert math.isnan(after(alone[:1]).slope)
+    assert after(alone[:2]).weight == 1.0
 
 
 def test_its_state_goes_on_where_it_was():

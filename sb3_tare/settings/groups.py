@@ -258,9 +258,9 @@ class DecompositionSettings:
         times where that is more; ``"none"``: an unbiased estimate from two halves of the draw
     :param shrinkage_penalty: see ``shrinkage``
     :param action_cost: solve what the squared size of actions costs exactly, apart from the network, where actions are a Box
-    :param trust_slope: slope of what is paid on what the learned reward foretold of it, from which
-        on the learned reward is paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once.
-        None: 0.5 where a host collects rollouts; with AWR and off-policy there is no guard
+    :param trust_slope: slope of what is paid on what the learned reward foretold of it, from which on the learned reward is
+        paid alone; below it the extrinsic reward has a share, and at zero all. 0 trusts it at once. None: 0.5 where a host
+        collects rollouts; with AWR and off-policy there is no guard
     :param hypergradient_share: the implicit gradient beside the fit: once those of ``hypergradient_rollouts`` rollouts have
         been averaged, each step of the next fit follows their mean too, scaled to this share of its own gradient's norm
     :raises ValueError: for a value out of its range
